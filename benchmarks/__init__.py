@@ -1,0 +1,1 @@
+"""Runnable comparisons; RESULTS.md says what was measured, on what, when."""

@@ -1,0 +1,1 @@
+"""Staged training: phases, the runner, the command line."""
