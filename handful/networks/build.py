@@ -1,0 +1,105 @@
+"""From a few plain values to a classifier."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import timm
+from torch import nn
+
+from handful.errors import UserError
+from handful.networks.cifar_resnet import DEPTHS, CifarResNet
+from handful.networks.classifier import Classifier
+from handful.networks.heads import DenseHead
+from handful.networks.timm_backbone import TimmBackbone
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass
+class NetworkConfig:
+    """A network in plain values, as it stands in configs and checkpoints.
+
+    Attributes:
+        backbone: `cifar_resnet20|32|44|56|110`, `conv4`, or any timm model with a spatial map.
+        pretrained: False, a file of weights, or True for timm's hub (name the tag: `resnet50.tv_in1k`). Only
+            the phase that starts a run reads it.
+        reduced_strides: stride 1 in the last two stages, without dilation (ResNets of timm).
+        dropout: probability in [0, 1) of dropping a pooled feature before the dense head.
+        image_size: side of the images in pixels, for backbones that must know it (ViT, Swin).
+        options: further keyword arguments of the backbone (`drop_path_rate` and the like).
+    """
+
+    backbone: str = "resnet50"
+    pretrained: bool | str = False
+    reduced_strides: bool = False
+    dropout: float = 0.2
+    image_size: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: "NetworkConfig | Mapping[str, Any]") -> "NetworkConfig":
+        """Take a config as it is, or build one from a mapping.
+
+        Raises:
+            UserError: the mapping has a key that is none of ours.
+        """
+        if isinstance(value, NetworkConfig):
+            return value
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(value) - known)
+        if unknown:
+            raise UserError(f"network: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        return cls(**value)
+
+    def plain(self) -> dict[str, Any]:
+        """The config as a dictionary of plain values."""
+        return asdict(self)
+
+
+def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
+    """A backbone with fresh weights; nothing is downloaded.
+
+    Raises:
+        UserError: an unknown backbone, or one without a spatial map.
+    """
+    network = NetworkConfig.of(network)
+    if network.backbone.startswith("cifar_resnet"):
+        depth = network.backbone.removeprefix("cifar_resnet")
+        if not depth.isdigit() or int(depth) not in DEPTHS:
+            known = ", ".join(f"cifar_resnet{d}" for d in DEPTHS)
+            raise UserError(f"network.backbone: no {network.backbone!r}; there are {known}")
+        if network.reduced_strides:
+            raise UserError("network.reduced_strides: only timm's ResNets offer it")
+        return CifarResNet(int(depth), **network.options)
+    return TimmBackbone(network.backbone, network.reduced_strides, network.image_size, **network.options)
+
+
+def build_classifier(network: NetworkConfig | Mapping[str, Any], num_classes: int) -> Classifier:
+    """A backbone and a dense head with fresh weights; nothing is downloaded.
+
+    Args:
+        network: the network in plain values.
+        num_classes: C, at least 2.
+
+    Raises:
+        UserError: an unknown backbone, one without a spatial map, or fewer than two classes.
+    """
+    if num_classes < 2:
+        raise UserError(f"a classifier needs at least two classes; got {num_classes}")
+    network = NetworkConfig.of(network)
+    backbone = build_backbone(network)
+    return Classifier(backbone, DenseHead(backbone.num_features, num_classes, network.dropout))  # type: ignore[arg-type]
+
+
+def input_statistics(
+    network: NetworkConfig | Mapping[str, Any],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation, a channel each in [0, 1], that the backbone's own config asks for."""
+    network = NetworkConfig.of(network)
+    if timm.is_model(network.backbone.split(".")[0]):
+        config = timm.get_pretrained_cfg(network.backbone, allow_unregistered=True)
+        if config is not None and config.mean is not None:
+            return tuple(config.mean), tuple(config.std)
+    return IMAGENET_MEAN, IMAGENET_STD

@@ -1,0 +1,48 @@
+"""The one contract that every method, metric and callback of Handful relies on."""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+
+class Classifier(nn.Module):
+    """A backbone with spatial feature maps, a spatial mean, and a head that is linear in the pooled features.
+
+    `model(images) == model.head(model.pool(model.feature_maps(images)))`, so a class activation map averages
+    to its logit less the bias, and contributions `w·f` add up to it.
+
+    Args:
+        backbone: maps images `(B, 3, H, W)` to feature maps `(B, F, h, w)`, NCHW; has `num_features` = F.
+        head: maps pooled features `(B, F)` to logits `(B, C)`; has `num_classes` = C.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    @property
+    def num_features(self) -> int:
+        """F, the number of feature maps of the backbone."""
+        return cast(int, self.backbone.num_features)
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of logits."""
+        return cast(int, self.head.num_classes)
+
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """Images float32 `(B, 3, H, W)`, normalised → feature maps `(B, F, h, w)`."""
+        return self.backbone(images)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Feature maps `(B, F, h, w)` → features `(B, F)`, the spatial mean."""
+        return maps.mean(dim=(2, 3))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` → pooled features `(B, F)`."""
+        return self.pool(self.feature_maps(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` → logits `(B, C)`."""
+        return self.head(self.features(images))

@@ -1,0 +1,149 @@
+"""Heads: linear maps from pooled features to logits."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: A standard deviation is never divided by less than this (as in the reference implementation).
+MIN_STD = 1e-6
+
+
+@runtime_checkable
+class LinearHead(Protocol):
+    """What every head offers: it is linear in the pooled features, and says so in numbers."""
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of logits."""
+
+    @property
+    def n_features(self) -> int:
+        """How many features have a non-zero weight in any class."""
+
+    @property
+    def features_per_class(self) -> float:
+        """Mean number of non-zero weights a class."""
+
+    def class_weights(self) -> tuple[Tensor, Tensor]:
+        """`W (C, F)` and `b (C,)` with `head(f) == f @ W.T + b` in evaluation mode, on the raw pooled features."""
+
+
+class DenseHead(nn.Module):
+    """Dropout and one linear layer over all features.
+
+    Args:
+        num_features: F.
+        num_classes: C.
+        dropout: probability in [0, 1) of dropping a pooled feature in training.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(num_features, num_classes)
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of logits."""
+        return self.linear.out_features
+
+    @property
+    def n_features(self) -> int:
+        """How many features have a non-zero weight in any class."""
+        return int((self.linear.weight != 0).any(dim=0).sum())
+
+    @property
+    def features_per_class(self) -> float:
+        """Mean number of non-zero weights a class."""
+        return float((self.linear.weight != 0).sum()) / self.num_classes
+
+    def class_weights(self) -> tuple[Tensor, Tensor]:
+        """`W (C, F)` and `b (C,)` with `head(f) == f @ W.T + b` in evaluation mode."""
+        return self.linear.weight, self.linear.bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features `(B, F)` → logits `(B, C)`."""
+        return self.linear(self.dropout(features))
+
+
+class SparseHead(nn.Module):
+    """The readable last layer: a few selected features, standardised, and a sparse weight matrix.
+
+    `logits = ((f[:, selection] − mean) / max(std, 1e-6)) Wᵀ + b`. All parts are sized by the arguments, so a
+    checkpoint alone rebuilds the head. The values come from `fill`.
+
+    Args:
+        num_features: F of the backbone.
+        num_classes: C.
+        n_selected: S, the number of selected features; at most F.
+        dropout: probability in [0, 1) of dropping a selected feature in training.
+        train_normalisation: whether `mean` and `std` are trained, as the reference does.
+
+    Source: SLDD-Model ("Take 5", arXiv 2303.13166); `weight` and `bias` stay frozen while finetuning.
+    """
+
+    selection: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        n_selected: int,
+        dropout: float = 0.0,
+        train_normalisation: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 1 <= n_selected <= num_features:
+            raise ValueError(f"n_selected must lie in 1…{num_features}, the backbone's features; got {n_selected}")
+        self.num_features = num_features
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("selection", torch.arange(n_selected))
+        self.register_buffer("weight", torch.zeros(num_classes, n_selected))
+        self.register_buffer("bias", torch.zeros(num_classes))
+        self.mean = nn.Parameter(torch.zeros(n_selected), requires_grad=train_normalisation)
+        self.std = nn.Parameter(torch.ones(n_selected), requires_grad=train_normalisation)
+
+    @torch.no_grad()
+    def fill(self, selection: Tensor, mean: Tensor, std: Tensor, weight: Tensor, bias: Tensor) -> None:
+        """Copy a solved sparse layer in: `selection (S,)`, `mean (S,)`, `std (S,)`, `weight (C, S)`, `bias (C,)`."""
+        for name, value in (
+            ("selection", selection), ("mean", mean), ("std", std), ("weight", weight), ("bias", bias)
+        ):  # fmt: skip
+            target = getattr(self, name)
+            if target.shape != value.shape:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, the head holds {tuple(target.shape)}")
+            target.copy_(value)
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of logits."""
+        return self.weight.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """How many features have a non-zero weight in any class."""
+        return int((self.weight != 0).any(dim=0).sum())
+
+    @property
+    def features_per_class(self) -> float:
+        """Mean number of non-zero weights a class."""
+        return float((self.weight != 0).sum()) / self.num_classes
+
+    def class_weights(self) -> tuple[Tensor, Tensor]:
+        """`W (C, F)` and `b (C,)` with `head(f) == f @ W.T + b` in evaluation mode, on the raw pooled features."""
+        scaled = self.weight / self.std.clamp(min=MIN_STD)
+        full = scaled.new_zeros(self.num_classes, self.num_features)
+        full = full.index_copy(1, self.selection, scaled)
+        return full, self.bias - scaled @ self.mean
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Features `(B, F)` → selected features in units of their standard deviation `(B, S)`."""
+        return (features[:, self.selection] - self.mean) / self.std.clamp(min=MIN_STD)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features `(B, F)` → logits `(B, C)`."""
+        return functional.linear(self.dropout(self.standardise(features)), self.weight, self.bias)
