@@ -55,9 +55,10 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name.split(".")[0]):
             close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3))
             raise UserError(f"backbone: timm knows no model {name!r}" + (f"; did you mean {close}?" if close else ""))
-        if in_size is not None and timm.get_pretrained_cfg(name, allow_unregistered=True).fixed_input_size:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        if in_size is not None and config is not None and config.fixed_input_size:
             options.setdefault("img_size", in_size)  # transformers build their position grid for one size
-        self.net = timm.create_model(name, pretrained=False, num_classes=0, **options)
+        self.net: Any = timm.create_model(name, pretrained=False, num_classes=0, **options)
         self.name = name
         if reduced_strides:
             reduce_strides(self.net, name)
