@@ -147,3 +147,15 @@ class SparseHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features `(B, F)` → logits `(B, C)`."""
         return functional.linear(self.dropout(self.standardise(features)), self.weight, self.bias)
+
+
+def deciding_maps(head: nn.Module, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """The maps `(B, S, h, w)` that a head looks at, and the weights `(C, S)` it holds for them.
+
+    A sparse head looks at its selected maps; its weights are those on standardised features, as L_div and
+    diversity@k of the reference have them.
+    """
+    if isinstance(head, SparseHead):
+        return maps[:, head.selection], head.weight
+    weight: Tensor = head.class_weights()[0]
+    return maps, weight

@@ -1,0 +1,6 @@
+"""Losses that make features differ from one another."""
+
+from handful.losses.diversity import feature_diversity_loss
+from handful.losses.mutual_channel import MutualChannelLoss
+
+__all__ = ["MutualChannelLoss", "feature_diversity_loss"]

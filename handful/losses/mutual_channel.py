@@ -1,0 +1,47 @@
+"""The mutual-channel loss, a baseline for L_div."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class MutualChannelLoss(nn.Module):
+    """Each class owns `channels` maps that should each suffice for it and look at different places.
+
+    `discriminality · CE(mean over places of the channel-max of randomly masked groups) + diversity · (1 − mean of
+    the channel-max of spatial softmaxes / channels)`, to be added to the cross-entropy.
+
+    Args:
+        num_classes: C.
+        channels: maps a class; the backbone must have at least `C · channels` maps, the first ones are used.
+        discriminality: weight of the first term (1.5 in the authors' code).
+        diversity: weight of the second term (20 there).
+
+    Source: Chang et al., "The Devil is in the Channels" (IEEE TIP 2020).
+    """
+
+    def __init__(
+        self, num_classes: int, channels: int = 3, discriminality: float = 1.5, diversity: float = 20.0
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.channels = channels
+        self.discriminality = discriminality
+        self.diversity = diversity
+
+    def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
+        """Maps `(B, F, h, w)` and labels `(B,)` → a scalar.
+
+        Raises:
+            ValueError: there are fewer maps than `num_classes · channels`.
+        """
+        used = self.num_classes * self.channels
+        if maps.shape[1] < used:
+            raise ValueError(f"the mutual-channel loss needs {used} feature maps; the backbone has {maps.shape[1]}")
+        groups = maps[:, :used].flatten(2).unflatten(1, (self.num_classes, self.channels))
+        # a third of every class's channels is left out, drawn anew for each class and batch
+        order = torch.rand(self.num_classes, self.channels, device=maps.device).argsort(dim=1)
+        mask = (order < max(1, round(2 * self.channels / 3))).to(maps.dtype)
+        scores = (groups * mask[None, :, :, None]).amax(dim=2).mean(dim=2)
+        spread = torch.softmax(groups, dim=3).amax(dim=2).sum(dim=2).mean() / self.channels
+        return self.discriminality * functional.cross_entropy(scores, labels) + self.diversity * (1 - spread)

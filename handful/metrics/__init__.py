@@ -1,0 +1,7 @@
+"""Measures as torchmetrics: sums and counts, the same on one process and on many."""
+
+from handful.metrics.dependence import Dependence
+from handful.metrics.diversity import DiversityAtK
+from handful.metrics.means import Mean
+
+__all__ = ["Dependence", "DiversityAtK", "Mean"]

@@ -1,0 +1,40 @@
+"""Dependence: how much of a decision hangs on its strongest feature."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Dependence(Metric):
+    """Mean share of the largest contribution: `max_j |f_j w_ĉj| / Σ_j |f_j w_ĉj|`, ĉ the predicted class.
+
+    On un-normalised pooled features, in [1/S, 1]; lower means that a decision rests on more features. Images
+    whose contributions are all zero do not count.
+
+    Source: Norrenbrock et al., Q-SENN (AAAI 2024), "dependence", as in the authors' code (there on the training
+    images).
+    """
+
+    full_state_update = False
+    higher_is_better = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, features: Tensor, logits: Tensor, weight: Tensor) -> None:
+        """Features `(B, S)` that the head looks at, logits `(B, C)`, the head's weights `(C, S)` for them."""
+        shares = (features * weight[logits.argmax(dim=1)]).double().abs()
+        sums = shares.sum(dim=1)
+        counts = sums > 0
+        self.total += (shares.amax(dim=1)[counts] / sums[counts]).sum()
+        self.count += counts.sum()
+
+    def compute(self) -> Tensor:
+        """The mean, NaN where no image counted."""
+        return self.total / self.count

@@ -1,0 +1,59 @@
+"""diversity@k: do the features that decide look at different places?"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class DiversityAtK(Metric):
+    """diversity@1 … diversity@k in one pass.
+
+    For an image of predicted class ĉ: the maps of the k features with the largest *signed* weight of ĉ become
+    distributions over places (spatial softmax); at each place the largest counts; the sum over places is divided
+    by k. Only images whose predicted class has at least k non-zero weights count, and all such images do.
+
+    The formula printed in the paper lacks the division and so lies in [1, k]; this is the authors' code's, in
+    [1/k, 1]: 1/k for equal or flat maps, 1 for maps that peak at different places.
+
+    Args:
+        k: the largest k; all from 1 to k are computed.
+
+    Source: Norrenbrock et al., "Take 5" (arXiv 2303.13166), diversity@k; normalised as in their later code.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, k: int = 5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.k = k
+        self.add_state("total", torch.zeros(k, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(k, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, maps: Tensor, logits: Tensor, weight: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            maps: `(B, S, h, w)`, the maps the head looks at.
+            logits: `(B, C)`.
+            weight: `(C, S)`, the head's weights for these maps.
+        """
+        rows = weight[logits.argmax(dim=1)]
+        k = min(self.k, rows.shape[1])
+        strongest = rows.topk(k, dim=1).indices
+        flat = maps.flatten(2)
+        chosen = flat.gather(1, strongest.unsqueeze(2).expand(-1, -1, flat.shape[2])).double()
+        running = torch.softmax(chosen, dim=2).cummax(dim=1).values.sum(dim=2)
+        steps = torch.arange(1, k + 1, device=maps.device)
+        enough = (rows != 0).sum(dim=1, keepdim=True) >= steps
+        self.total[:k] += (running / steps * enough).sum(dim=0)
+        self.count[:k] += enough.sum(dim=0)
+
+    def compute(self) -> dict[str, Tensor]:
+        """`{"diversity@1": …, …}`; NaN where no image's class has that many weights."""
+        values = self.total / self.count
+        return {f"diversity@{i + 1}": values[i] for i in range(self.k)}

@@ -1,0 +1,148 @@
+"""A last layer cut down to a few features a class."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from handful.errors import UserError
+from handful.networks.classifier import Classifier
+from handful.networks.heads import DenseHead, LinearHead
+
+
+class DecomposedHead(nn.Module):
+    """One small subspace a class: `logit_c = Σ_j weight[c, j] · f[filters[c, j]] + bias[c]`.
+
+    It costs `C·k2` multiplications an image where a dense layer costs `C·F`: the rows of the transposed features
+    are gathered, weighted and summed in one step for the whole batch, and no `C × F` matrix exists. A class's
+    logit sees nothing but its own filters, so changing one class leaves every other logit equal bit by bit.
+
+    All parts are sized by the arguments, so a checkpoint alone rebuilds the head. The values come from `fill`.
+
+    Args:
+        num_features: F of the backbone.
+        num_classes: C.
+        filters_per_class: k2, at most F.
+
+    Raises:
+        UserError: `filters_per_class` is not in 1…F.
+
+    Source: arXiv 2112.07719, the decomposed final layer.
+    """
+
+    filters: Tensor
+
+    def __init__(self, num_features: int, num_classes: int, filters_per_class: int) -> None:
+        super().__init__()
+        if not 1 <= filters_per_class <= num_features:
+            raise UserError(
+                f"filters_per_class must lie in 1…{num_features}, the backbone's features; got {filters_per_class}"
+            )
+        self.num_features = num_features
+        self.register_buffer("filters", torch.arange(filters_per_class).repeat(num_classes, 1))
+        self.weight = nn.Parameter(torch.zeros(num_classes, filters_per_class))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+
+    @torch.no_grad()
+    def fill(self, filters: Tensor, weight: Tensor, bias: Tensor) -> None:
+        """Copy the filters `(C, k2)` and their part of a dense layer, `weight (C, F)` and `bias (C,)`, in.
+
+        Raises:
+            ValueError: a shape differs, a filter is not in 0…F−1, or a class names a filter twice.
+        """
+        wanted = {"filters": tuple(self.filters.shape), "weight": (self.num_classes, self.num_features)}
+        wanted["bias"] = (self.num_classes,)
+        for name, value in (("filters", filters), ("weight", weight), ("bias", bias)):
+            if tuple(value.shape) != wanted[name]:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, the head takes {wanted[name]}")
+        ordered = filters.sort(dim=1).values
+        if ordered[:, 0].min() < 0 or ordered[:, -1].max() >= self.num_features:
+            raise ValueError(f"a filter is the index of one of {self.num_features} features, from 0")
+        if (ordered[:, 1:] == ordered[:, :-1]).any():
+            raise ValueError("a class names one of its filters twice")
+        self.filters.copy_(filters)
+        self.weight.copy_(weight.gather(1, filters.to(weight.device)))
+        self.bias.copy_(bias)
+
+    @classmethod
+    def from_dense(cls, weight: Tensor, bias: Tensor, filters: Tensor) -> "DecomposedHead":
+        """The decomposed form of a dense layer `weight (C, F)`, `bias (C,)`, cut to `filters (C, k2)`."""
+        classes, num_features = weight.shape
+        head = cls(num_features, classes, filters.shape[1]).to(weight)
+        head.fill(filters, weight, bias)
+        return head
+
+    def to_dense(self) -> DenseHead:
+        """The same function as a dense layer whose other weights are zero."""
+        weight, bias = self.class_weights()
+        head = DenseHead(self.num_features, self.num_classes).to(weight)
+        with torch.no_grad():
+            head.linear.weight.copy_(weight)
+            head.linear.bias.copy_(bias)
+        return head
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of logits."""
+        return self.filters.shape[0]
+
+    @property
+    def filters_per_class(self) -> int:
+        """k2, the number of filters of every class."""
+        return self.filters.shape[1]
+
+    @property
+    def n_features(self) -> int:
+        """How many features have a non-zero weight in any class."""
+        return self.filters[self.weight != 0].unique().numel()
+
+    @property
+    def features_per_class(self) -> float:
+        """Mean number of non-zero weights a class."""
+        return float((self.weight != 0).sum()) / self.num_classes
+
+    @property
+    def multiplications(self) -> int:
+        """Multiplications an image, `C·k2`."""
+        return self.filters.numel()
+
+    def class_weights(self) -> tuple[Tensor, Tensor]:
+        """`W (C, F)`, zero but for the filters, and `b (C,)` with `head(f) == f @ W.T + b`."""
+        full = self.weight.new_zeros(self.num_classes, self.num_features)
+        return full.scatter(1, self.filters, self.weight), self.bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features `(B, F)` → logits `(B, C)`, in the precision of the weights."""
+        by_feature = features.to(self.weight.dtype).t().contiguous()
+        logits = functional.embedding_bag(self.filters, by_feature, per_sample_weights=self.weight, mode="sum")
+        return logits.t() + self.bias
+
+
+def linear_layer(head: nn.Module) -> tuple[Tensor, Tensor]:
+    """`W (C, F)` and `b (C,)` of a head that is one linear layer on the pooled features, detached.
+
+    Args:
+        head: `nn.Linear`, or a head that tells its `class_weights`.
+
+    Raises:
+        UserError: the head is anything else, such as several layers or a convolution.
+    """
+    if isinstance(head, nn.Linear):
+        bias = head.weight.new_zeros(head.out_features) if head.bias is None else head.bias
+        return head.weight.detach(), bias.detach()
+    if isinstance(head, LinearHead):
+        weight, bias = head.class_weights()
+        return weight.detach(), bias.detach()
+    raise UserError(
+        f"only a network whose classifier is one linear layer on the pooled features can be decomposed; this one "
+        f"ends in {type(head).__name__}"
+    )
+
+
+def decompose(classifier: Classifier, filters: Tensor) -> Classifier:
+    """The classifier on the same backbone, its last layer cut down to `filters (C, k2)`.
+
+    Raises:
+        UserError: the classifier's head is not one linear layer.
+    """
+    weight, bias = linear_layer(classifier.head)
+    return Classifier(classifier.backbone, DecomposedHead.from_dense(weight, bias, filters))

@@ -1,0 +1,73 @@
+"""The infer network: from what a first pass saw to the share of noise each place can bear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class InferNetwork(nn.Module):
+    """Three 1x1 convolutions over the first pass's layers, resized and concatenated, and its global output.
+
+    Args:
+        layer_channels: channels of each layer read.
+        global_features: length of the global representation; it is repeated at every place.
+        outputs: 1 for one share a place, or the channels of the noised layer for one share an element.
+        bound: the logit is ``bound * tanh(raw / bound)``: shares stay within ``sigmoid(-bound), sigmoid(bound)``
+            and, unlike under a hard clamp, their gradient never vanishes altogether.
+        start: logit at the start; -5 leaves 0.7 % noise.
+        smoothing: standard deviation in cells of a Gaussian blur of the logits; 0 for none.
+    """
+
+    def __init__(
+        self,
+        layer_channels: Sequence[int],
+        global_features: int,
+        outputs: int = 1,
+        *,
+        bound: float = 6.0,
+        start: float = -5.0,
+        smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        inputs = sum(layer_channels) + global_features
+        hidden = min(max(inputs // 2, 16), 512)
+        narrow = min(max(2 * outputs, 32), 512)
+        last = nn.Conv2d(narrow, outputs, 1)
+        with torch.no_grad():
+            last.weight.mul_(1e-3)
+            # the bias is that raw value whose bounded logit is `start`
+            last.bias.fill_(bound * torch.atanh(torch.tensor(start / bound)).item())  # type: ignore[union-attr]
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, narrow, 1), nn.ReLU(), last
+        )
+        self.bound = bound
+        self.smoothing = smoothing
+
+    def forward(self, layers: Sequence[Tensor], representation: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits of the noise share, ``(B, outputs, *size)``, in float32.
+
+        Args:
+            layers: normalised maps ``(B, C_s, h_s, w_s)``.
+            representation: normalised global representation ``(B, D)``.
+            size: height and width of the noised layer.
+        """
+        maps = [functional.interpolate(layer, size, mode="bilinear", align_corners=False) for layer in layers]
+        maps.append(representation[:, :, None, None].expand(-1, -1, *size))
+        raw = self.layers(torch.cat(maps, 1)).float()
+        logits = self.bound * torch.tanh(raw / self.bound)
+        return blur(logits, self.smoothing) if self.smoothing else logits
+
+
+def blur(maps: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of maps ``(B, C, H, W)``; `sigma` in cells, kernel of ``2 round(2 sigma) + 1``, edges repeated."""
+    radius = round(2 * sigma)
+    places = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
+    kernel = torch.exp(-0.5 * (places / sigma).square())
+    kernel = (kernel / kernel.sum()).expand(maps.shape[1], 1, -1)
+    padded = functional.pad(maps, (radius, radius, radius, radius), mode="replicate")
+    rows = functional.conv2d(padded, kernel[:, :, :, None], groups=maps.shape[1])
+    return functional.conv2d(rows, kernel[:, :, None, :], groups=maps.shape[1])
