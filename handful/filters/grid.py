@@ -1,0 +1,59 @@
+"""The accuracy of the decomposed layer for many k1 and k2 at once."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from handful.filters.rules import Rule, select_filters
+from handful.filters.statistics import FeatureStatistics
+from handful.networks.decomposed import DecomposedHead
+
+
+class AccuracyGrid(Metric):
+    """Accuracy over `k1 × k2` from one pass over the features of a test set, on any number of processes.
+
+    Every cell is a `DecomposedHead` cut from the same dense layer, so its accuracy is that of the head itself.
+
+    Args:
+        weight: `(C, F)` of the dense layer.
+        bias: `(C,)`.
+        statistics: of the images that choose the filters, with every `k1` that is wanted.
+        k2s: the values of k2; those above F are left out.
+        rule: how the filters are chosen. Only `frequency` looks at k1.
+    """
+
+    full_state_update = False
+    correct: Tensor
+    images: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        statistics: FeatureStatistics,
+        k2s: Sequence[int],
+        rule: Rule = "frequency",
+    ) -> None:
+        super().__init__()
+        self.k1s = statistics.k1s
+        self.k2s = tuple(k2 for k2 in k2s if k2 <= statistics.num_features)
+        self.heads = nn.ModuleList(
+            DecomposedHead.from_dense(weight, bias, select_filters(rule, k2, statistics, weight, k1))
+            for k1 in self.k1s
+            for k2 in self.k2s
+        )
+        self.add_state("correct", torch.zeros(len(self.heads), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    @torch.no_grad()
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Take pooled features `(B, F)` and labels int64 `(B,)`."""
+        hits = [(head(features).argmax(dim=1) == labels).sum() for head in self.heads]
+        self.correct += torch.stack(hits)
+        self.images += len(labels)
+
+    def compute(self) -> Tensor:
+        """Accuracies `(K1, K2)` float64, in per cent; every process must call it."""
+        return 100 * self.correct.double().view(len(self.k1s), len(self.k2s)) / self.images

@@ -1,0 +1,48 @@
+"""Numbers about sets of filters."""
+
+import torch
+from torch import Tensor
+
+
+def membership(filters: Tensor, num_features: int) -> Tensor:
+    """Filters `(C, k2)` → mask `(C, F)`, bool."""
+    mask = torch.zeros(filters.shape[0], num_features, dtype=torch.bool, device=filters.device)
+    return mask.scatter_(1, filters, True)
+
+
+def overlap(filters: Tensor, others: Tensor) -> Tensor:
+    """Share `(C,)` float64 in [0, 1] of a class's filters `(C, k2)` that are also among its `others` `(C, k2)`."""
+    return (filters.unsqueeze(2) == others.unsqueeze(1)).any(dim=2).double().mean(dim=1)
+
+
+def union_size(filters: Tensor) -> int:
+    """How many features are a filter of any class, of filters `(C, k2)`."""
+    return filters.unique().numel()
+
+
+def concentration(counts: Tensor, top: int) -> Tensor:
+    """Share `(C,)` float64 in [0, 1] of a histogram `(C, F)` that its `top` highest bins hold."""
+    counts = counts.double()
+    return counts.topk(top, dim=1).values.sum(dim=1) / counts.sum(dim=1).clamp(min=1)
+
+
+def pairwise_information(filters: Tensor, num_features: int) -> float:
+    """Mean mutual information, in bits, between the filters of two different classes.
+
+    Of a feature drawn at random, how much does its being a filter of one class tell of its being one of the
+    other? 0 where the sets are independent, `H(k2/F)` where all classes share one set.
+    """
+    mask = membership(filters, num_features).double()
+    both = mask @ mask.T / num_features
+    one = mask.mean(dim=1)
+    information = torch.zeros_like(both)
+    for joint, first, second in (
+        (both, one, one),
+        (one[:, None] - both, one, 1 - one),
+        (one[None, :] - both, 1 - one, one),
+        (1 - one[:, None] - one[None, :] + both, 1 - one, 1 - one),
+    ):
+        ratio = joint / (first[:, None] * second[None, :])
+        information += torch.where(joint > 0, joint * ratio.clamp(min=1e-300).log2(), 0)
+    classes = filters.shape[0]
+    return float(information.sum() - information.diagonal().sum()) / (classes * (classes - 1))

@@ -1,0 +1,44 @@
+"""The grid of accuracies, against a masked dense layer."""
+
+import torch
+
+from handful.filters import AccuracyGrid, StatisticsCollector, select_filters
+from tests.handful.filters.planted import features_with_ties, on_two_processes
+
+
+def planted():
+    features, labels = features_with_ties()
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(3, 12, generator=generator)
+    bias = torch.randn(3, generator=generator)
+    features = features + 2.0 * torch.nn.functional.one_hot(labels, 12)
+    collector = StatisticsCollector(3, 12, (1, 4, 0.5))
+    collector.update(features, labels)
+    return features, labels, weight, bias, collector.compute()
+
+
+def test_every_cell_is_the_accuracy_of_the_masked_layer():
+    features, labels, weight, bias, statistics = planted()
+    grid = AccuracyGrid(weight, bias, statistics, (1, 3, 12, 99))
+    for part, of in zip(features.split(8), labels.split(8), strict=True):
+        grid.update(part, of)
+    assert grid.k2s == (1, 3, 12)
+    table = grid.compute()
+    for i, k1 in enumerate(grid.k1s):
+        for j, k2 in enumerate(grid.k2s):
+            mask = torch.zeros(3, 12).scatter_(1, select_filters("frequency", k2, statistics, k1=k1), 1)
+            predicted = (features @ (weight * mask).T + bias).argmax(1)
+            torch.testing.assert_close(table[i, j], 100 * (predicted == labels).double().mean())
+    assert table.unique().numel() > 2  # a grid of one value would prove nothing
+
+
+def test_two_processes_fill_the_same_grid():
+    features, labels, weight, bias, statistics = planted()
+
+    def fill(rank=0, step=1):
+        grid = AccuracyGrid(weight, bias, statistics, (1, 3))
+        grid.update(features[rank::step], labels[rank::step])
+        return grid.compute()
+
+    for table in on_two_processes(lambda rank: fill(rank, 2)):
+        assert torch.equal(table, fill())
