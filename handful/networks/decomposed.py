@@ -127,8 +127,8 @@ def linear_layer(head: nn.Module) -> tuple[Tensor, Tensor]:
         UserError: the head is anything else, such as several layers or a convolution.
     """
     if isinstance(head, nn.Linear):
-        bias = head.weight.new_zeros(head.out_features) if head.bias is None else head.bias
-        return head.weight.detach(), bias.detach()
+        zero = head.weight.new_zeros(head.out_features)
+        return head.weight.detach(), zero if head.bias is None else head.bias.detach()
     if isinstance(head, LinearHead):
         weight, bias = head.class_weights()
         return weight.detach(), bias.detach()
