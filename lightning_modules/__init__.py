@@ -1,1 +1,19 @@
 """LightningModules: one file a phase or model."""
+
+from lightning_modules.base import ClassifierModule, PhaseModule
+from lightning_modules.checkpoints import load_module, save_module
+from lightning_modules.dense import Dense
+from lightning_modules.evaluate import Evaluate
+from lightning_modules.finetune import Finetune
+from lightning_modules.sparsify import Sparsify
+
+__all__ = [
+    "ClassifierModule",
+    "Dense",
+    "Evaluate",
+    "Finetune",
+    "PhaseModule",
+    "Sparsify",
+    "load_module",
+    "save_module",
+]

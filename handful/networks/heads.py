@@ -1,6 +1,6 @@
 """Heads: linear maps from pooled features to logits."""
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -157,5 +157,4 @@ def deciding_maps(head: nn.Module, maps: Tensor) -> tuple[Tensor, Tensor]:
     """
     if isinstance(head, SparseHead):
         return maps[:, head.selection], head.weight
-    weight: Tensor = head.class_weights()[0]
-    return maps, weight
+    return maps, cast(LinearHead, head).class_weights()[0]

@@ -1,0 +1,255 @@
+"""What every phase's module shares: hand-over by files, and the steps of a classifier."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import functional
+
+from handful.errors import UserError
+from handful.losses import feature_diversity_loss
+from handful.metrics import Dependence, DiversityAtK, Mean
+from handful.networks import Classifier, NetworkConfig
+from handful.networks.heads import deciding_maps
+
+#: Which image every number of an evaluated stage comes from is fixed; these are the k of diversity@k.
+MAX_DIVERSITY = 5
+
+
+def sgd(params: Any) -> torch.optim.Optimizer:
+    """The reference's optimizer: SGD, learning rate 0.005, momentum 0.9, weight decay 5e-4."""
+    return torch.optim.SGD(params, lr=0.005, momentum=0.9, weight_decay=5e-4)
+
+
+class PhaseModule(pl.LightningModule):
+    """One step of a pipeline: what it computes. The runner decides when, with which Trainer and in which folder.
+
+    Sub-classes are built from plain values (and optimizer factories), so that a checkpoint alone rebuilds them.
+    """
+
+    def check(self, classifier: Classifier) -> None:
+        """Refuse a configuration that cannot work, before the first phase starts.
+
+        Args:
+            classifier: the pipeline's network with its dense head, without real weights.
+
+        Raises:
+            UserError: in one sentence, what does not fit.
+        """
+
+    def hand_over(self, earlier: Mapping[str, Path]) -> None:
+        """Take what earlier phases wrote.
+
+        Called on every rank before the phase runs, also before it is resumed.
+
+        Args:
+            earlier: name of every finished earlier phase → its folder with `best.ckpt`, `last.ckpt` and more.
+
+        Raises:
+            UserError: a phase or file that is needed is not there.
+        """
+
+    def execute(self, trainer: pl.Trainer, datamodule: pl.LightningDataModule, resume_from: Path | None) -> None:
+        """Run the phase; by default train. `resume_from` is the `last.ckpt` of a run that was cut short."""
+        trainer.fit(self, datamodule=datamodule, ckpt_path=resume_from and str(resume_from), weights_only=True)
+
+    def report(self, stages: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write rows for `results.json`: stage name → plain numbers. Any rank may call; rank zero writes."""
+        if self.trainer.is_global_zero:
+            path = Path(self.trainer.default_root_dir) / "stages.json"
+            path.write_text(json.dumps(stages, indent=2))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the class by name, so that `lightning_modules.load_module` finds it."""
+        checkpoint["handful_module"] = type(self).__name__
+
+    @classmethod
+    def accepts(cls, argument: str) -> bool:
+        """Whether the class takes a keyword argument of that name."""
+        return any(
+            argument in inspect.signature(base.__init__).parameters
+            for base in cls.__mro__
+            if issubclass(base, PhaseModule)
+        )
+
+    @staticmethod
+    def folder(earlier: Mapping[str, Path], phase: str) -> Path:
+        """The folder of an earlier phase.
+
+        Raises:
+            UserError: no finished earlier phase has that name.
+        """
+        if phase not in earlier:
+            known = ", ".join(earlier) or "none"
+            raise UserError(f"a phase named {phase!r} is needed before this one; finished so far: {known}")
+        return earlier[phase]
+
+
+class ClassifierModule(PhaseModule):
+    """A classifier with its losses, steps, measures and optimizer.
+
+    The validation and test steps return `{"loss", "logits", "features", "maps", "labels"}`, so that callbacks
+    need no forward pass of their own.
+
+    Args:
+        network: the network in plain values (`handful.networks.NetworkConfig`).
+        num_classes: C; the data's.
+        beta: weight of the feature-diversity loss; 0 switches it off. 0.196 is the reference's for ResNet-50.
+        label_smoothing: of the cross-entropy, in [0, 1).
+        head_lr: the head's own learning rate, where it differs from the optimizer's.
+        compile_backbone: `torch.compile` the backbone in place.
+        optimizer: factory of the optimizer.
+        lr_scheduler: factory of the learning-rate schedule, stepped once an epoch; None keeps the rate.
+    """
+
+    model: Classifier
+
+    def __init__(
+        self,
+        network: dict[str, Any] | NetworkConfig,
+        num_classes: int,
+        beta: float = 0.196,
+        label_smoothing: float = 0.0,
+        head_lr: float | None = None,
+        compile_backbone: bool = False,
+        optimizer: OptimizerCallable = sgd,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = NetworkConfig.of(network)
+        self.save_hyperparameters(
+            {
+                "network": self.network.plain(),
+                "num_classes": num_classes,
+                "beta": beta,
+                "label_smoothing": label_smoothing,
+                "head_lr": head_lr,
+                "compile_backbone": compile_backbone,
+            },
+            logger=False,
+        )
+        self.num_classes = num_classes
+        self.beta = beta
+        self.label_smoothing = label_smoothing
+        self.head_lr = head_lr
+        self.compile_backbone = compile_backbone
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = lr_scheduler
+        self.val_accuracy = Mean()
+        self.val_loss = Mean()
+        self.test_accuracy = Mean()
+        self.test_loss = Mean()
+        self.test_dependence = Dependence()
+        self.test_diversity = DiversityAtK(MAX_DIVERSITY)
+
+    def configure_model(self) -> None:
+        """Compile the backbone in place, which keeps the names of its parameters."""
+        if self.compile_backbone:
+            self.model.backbone.compile()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` → logits `(B, C)`."""
+        return self.model(images)
+
+    def shared_step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """One forward pass, with everything that came by on the way."""
+        images, labels = batch
+        maps = self.model.feature_maps(images)
+        features = self.model.pool(maps)
+        logits = self.model.head(features)
+        cross_entropy = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return {
+            "loss": cross_entropy,
+            "logits": logits,
+            "features": features,
+            "maps": maps,
+            "labels": labels,
+        }
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy plus β · L_div on the maps that the head looks at."""
+        out = self.shared_step(batch)
+        loss = out["loss"]
+        if self.beta:
+            maps, weight = deciding_maps(self.model.head, out["maps"])
+            diversity = feature_diversity_loss(maps, out["logits"], weight)
+            self.log("train/diversity_loss", diversity, batch_size=len(batch[1]))
+            loss = loss + self.beta * diversity
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch[1]))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Accuracy in per cent and loss, exact over ranks."""
+        out = self.shared_step(batch)
+        self._measure(out, self.val_accuracy, self.val_loss)
+        self.log("val/accuracy", self.val_accuracy, prog_bar=True, batch_size=len(batch[1]))
+        self.log("val/loss", self.val_loss, batch_size=len(batch[1]))
+        return out
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Accuracy, loss, diversity@k and dependence, exact over ranks."""
+        out = self.shared_step(batch)
+        self._measure(out, self.test_accuracy, self.test_loss)
+        maps, weight = deciding_maps(self.model.head, out["maps"])
+        self.test_diversity.update(maps, out["logits"], weight)
+        self.test_dependence.update(self.model.pool(maps), out["logits"], weight)
+        return out
+
+    def on_test_epoch_end(self) -> None:
+        """Log what was measured; every rank takes part."""
+        for name, value in self.test_row().items():
+            self.log(f"test/{name}", value, sync_dist=False)
+
+    def test_row(self) -> dict[str, float]:
+        """The row of `results.json` for this classifier, from the test loop that has just run."""
+        head: Any = self.model.head
+        row = {
+            "accuracy": float(self.test_accuracy.compute()),
+            "loss": float(self.test_loss.compute()),
+            "n_features": head.n_features,
+            "features_per_class": head.features_per_class,
+        }
+        row |= {name: float(value) for name, value in self.test_diversity.compute().items()}
+        row["dependence"] = float(self.test_dependence.compute())
+        return row
+
+    def on_test_epoch_start(self) -> None:
+        """Start from nothing: the two measures that Lightning does not reset for us."""
+        for metric in (self.test_accuracy, self.test_loss, self.test_diversity, self.test_dependence):
+            metric.reset()
+
+    @staticmethod
+    def _measure(out: dict[str, Tensor], accuracy: Mean, loss: Mean) -> None:
+        labels = out["labels"]
+        accuracy.update(100 * (out["logits"].argmax(dim=1) == labels))
+        loss.update(functional.cross_entropy(out["logits"].float(), labels, reduction="none"))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop at the first loss that is no number; checkpoints of earlier epochs stay as they are."""
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        # reading a value off a GPU waits for it, so only now and then there
+        if (loss.device.type == "cpu" or batch_idx % 50 == 0) and not bool(torch.isfinite(loss)):
+            raise UserError(
+                f"the training loss became {float(loss)} in epoch {self.current_epoch}, step {batch_idx}; lower the "
+                "learning rate (the optimizer's lr, head_lr) or switch on trainer.gradient_clip_val"
+            )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """All trainable parameters; those of the head in a group of their own where `head_lr` is given."""
+        head = [p for p in self.model.head.parameters() if p.requires_grad]
+        rest = [p for p in self.model.backbone.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": rest}] if rest else []
+        if head:
+            groups.append({"params": head} if self.head_lr is None else {"params": head, "lr": self.head_lr})
+        optimizer = self.optimizer_factory(groups)
+        if self.scheduler_factory is None:
+            return optimizer
+        scheduler: Any = self.scheduler_factory(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}

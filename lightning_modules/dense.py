@@ -1,0 +1,59 @@
+"""The dense stage: an ordinary classifier whose features are asked to differ."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+
+from handful.networks import NetworkConfig, build_classifier, load_weights
+from handful.networks.timm_backbone import pretrained_state
+from lightning_modules.base import ClassifierModule, sgd
+
+
+class Dense(ClassifierModule):
+    """Dense training: cross-entropy + β · L_div, all layers.
+
+    Args:
+        network: the network in plain values.
+        num_classes: C; the data's.
+        init_from: a file of weights to start from: a public checkpoint or one of ours.
+        beta: weight of the feature-diversity loss.
+        label_smoothing: of the cross-entropy, in [0, 1).
+        head_lr: the head's own learning rate; the reference has 0.01 beside 0.005.
+        compile_backbone: `torch.compile` the backbone in place.
+        optimizer: factory of the optimizer; the default is the reference's SGD.
+        lr_scheduler: factory of the schedule, stepped once an epoch.
+
+    Source: "Take 5" (arXiv 2303.13166), step 1.
+    """
+
+    def __init__(
+        self,
+        network: dict[str, Any] | NetworkConfig,
+        num_classes: int,
+        init_from: str | None = None,
+        beta: float = 0.196,
+        label_smoothing: float = 0.0,
+        head_lr: float | None = None,
+        compile_backbone: bool = False,
+        optimizer: OptimizerCallable = sgd,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(
+            network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler
+        )
+        self.init_from = init_from
+        self.model = build_classifier(self.network, num_classes)
+
+    def hand_over(self, earlier: Mapping[str, Path]) -> None:
+        """Start from `init_from`, else from pretrained weights, else fresh."""
+        if self.init_from is not None:
+            load_weights(self.model, self.init_from)
+        elif isinstance(self.network.pretrained, str):
+            load_weights(self.model, self.network.pretrained)
+        elif self.network.pretrained:
+            backbone: Any = self.model.backbone
+            state: dict[str, torch.Tensor] = pretrained_state(self.network.backbone)
+            backbone.net.load_state_dict(state)

@@ -1,0 +1,82 @@
+"""The finetuned stage: the sparse layer stays, the features adapt to it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+
+from handful.errors import UserError
+from handful.networks import Classifier, NetworkConfig, SparseHead
+from handful.networks.build import build_backbone
+from lightning_modules.base import ClassifierModule, sgd
+from lightning_modules.checkpoints import load_module
+
+
+class Finetune(ClassifierModule):
+    """Finetuning under a frozen sparse layer; also the form in which the sparse stage is stored.
+
+    Args:
+        network: the network in plain values.
+        num_classes: C; the data's.
+        n_features: S, the number of selected features; taken from the sparse stage where None.
+        source: name of the phase whose sparse classifier is finetuned.
+        init_from: a checkpoint of a sparse classifier, where there is no earlier phase.
+        dropout: probability of dropping a selected feature (0.1 in the reference).
+        train_normalisation: whether the head's `mean` and `std` are trained, as the reference does.
+        beta: weight of the feature-diversity loss, here on the selected maps.
+        label_smoothing: of the cross-entropy, in [0, 1).
+        head_lr: a learning rate of its own for `mean` and `std`.
+        compile_backbone: `torch.compile` the backbone in place.
+        optimizer: factory of the optimizer.
+        lr_scheduler: factory of the schedule, stepped once an epoch.
+
+    Source: "Take 5" (arXiv 2303.13166), step 3: W and b frozen, the backbone trained.
+    """
+
+    def __init__(
+        self,
+        network: dict[str, Any] | NetworkConfig,
+        num_classes: int,
+        n_features: int | None = None,
+        source: str = "sparsify",
+        init_from: str | None = None,
+        dropout: float = 0.1,
+        train_normalisation: bool = True,
+        beta: float = 0.196,
+        label_smoothing: float = 0.0,
+        head_lr: float | None = None,
+        compile_backbone: bool = False,
+        optimizer: OptimizerCallable = sgd,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(
+            network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler
+        )
+        self.save_hyperparameters({"dropout": dropout, "train_normalisation": train_normalisation}, logger=False)
+        self.source = source
+        self.init_from = init_from
+        if n_features is not None:
+            self.build(n_features)
+
+    def build(self, n_features: int) -> None:
+        """Make the classifier for `n_features` selected features; its values come later."""
+        backbone: Any = build_backbone(self.network)
+        head = SparseHead(
+            backbone.num_features,
+            self.num_classes,
+            n_features,
+            self.hparams["dropout"],
+            self.hparams["train_normalisation"],
+        )
+        self.model = Classifier(backbone, head)
+        self.save_hyperparameters({"n_features": n_features}, logger=False)
+
+    def hand_over(self, earlier: Mapping[str, Path]) -> None:
+        """Take the sparse classifier of the `source` phase, or that of `init_from`."""
+        path = Path(self.init_from) if self.init_from is not None else self.folder(earlier, self.source) / "best.ckpt"
+        sparse = load_module(path)
+        if not isinstance(sparse, Finetune):
+            raise UserError(f"{path}: holds no sparse classifier, but {type(sparse).__name__}")
+        self.build(sparse.hparams["n_features"])
+        self.model.load_state_dict(sparse.model.state_dict())

@@ -1,0 +1,196 @@
+"""The sparse stage: features of the training images → selection → regularisation path → sparse layer."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from handful.errors import UserError
+from handful.networks import Classifier
+from handful.sparse import SparseLayer, fit_sparse_layer
+from lightning_modules.base import ClassifierModule, PhaseModule
+from lightning_modules.checkpoints import load_module, save_module
+from lightning_modules.finetune import Finetune
+
+
+class Sparsify(PhaseModule):
+    """Select features and solve the sparse layer on a trained dense classifier.
+
+    Features are those of the un-augmented training images, in evaluation mode and float32, gathered over the
+    ranks without duplicates and in the dataset's order; rank zero solves. Writes `selection.json`, `path.csv`,
+    `layer.json` and `best.ckpt` (a sparse classifier) into the phase's folder.
+
+    Args:
+        n_features: how many of the backbone's features may decide (n_f*).
+        features_per_class: wanted mean number of features a class (n_wc).
+        source: name of the phase whose classifier is made sparse.
+        solver: `exact`, `saga` (the reference's iterates) or `glm_saga` (the package itself).
+        selection: `greedy` or `saga` (the published procedure).
+        cut: `average` keeps the C · `features_per_class` largest weights overall (the paper's), `per_class`
+            bounds every class, `refit` solves the kept weights anew.
+        choose: the path point by `density` (the reference's rule) or by `validation` accuracy.
+        alpha: elastic-net mixing of the path, in [0, 1]; 1 is the lasso.
+        n_lambdas: length of the λ grid.
+        dropout: of the sparse head while finetuning.
+        train_normalisation: whether finetuning trains `mean` and `std`.
+        seed: of the solvers that draw.
+        keep_features: keep the gathered features as `features.pt`.
+
+    Source: "Take 5" (arXiv 2303.13166), step 2.
+    """
+
+    def __init__(
+        self,
+        n_features: int = 50,
+        features_per_class: int = 5,
+        source: str = "dense",
+        solver: Literal["exact", "saga", "glm_saga"] = "exact",
+        selection: Literal["greedy", "saga"] = "greedy",
+        cut: Literal["average", "per_class", "refit"] = "average",
+        choose: Literal["density", "validation"] = "density",
+        alpha: float = 0.99,
+        n_lambdas: int = 100,
+        dropout: float = 0.1,
+        train_normalisation: bool = True,
+        seed: int = 0,
+        keep_features: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.source = source
+        self.dense: ClassifierModule | None = None
+        self._gathered: list[list[tuple[Tensor, Tensor]]] = [[], []]
+
+    def check(self, classifier: Classifier) -> None:
+        """`n_features` must exist in the backbone, `features_per_class` among the selected ones."""
+        wanted, there = self.hparams["n_features"], classifier.num_features
+        if not 1 <= wanted <= there:
+            raise UserError(f"n_features is {wanted}, but the backbone has {there} features; choose 1 to {there}")
+        if not 1 <= self.hparams["features_per_class"] <= wanted:
+            raise UserError(
+                f"features_per_class is {self.hparams['features_per_class']}, but {wanted} features are selected; "
+                f"choose 1 to {wanted}"
+            )
+
+    def hand_over(self, earlier: Mapping[str, Path]) -> None:
+        """Take the dense classifier of the `source` phase."""
+        path = self.folder(earlier, self.source) / "best.ckpt"
+        dense = load_module(path)
+        if not isinstance(dense, ClassifierModule):
+            raise UserError(f"{path}: holds no classifier, but {type(dense).__name__}")
+        self.dense = dense
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep the features of this rank's images."""
+        assert self.dense is not None
+        images, labels = batch
+        with torch.autocast(self.device.type, enabled=False):
+            features = self.dense.model.features(images.float())
+        self._gathered[dataloader_idx].append((features.cpu(), labels.cpu()))
+
+    def execute(self, trainer: pl.Trainer, datamodule: Any, resume_from: Path | None) -> None:
+        """Gather features, solve on rank zero, write files. A solve cut short starts over: it takes seconds."""
+        assert self.dense is not None
+        datamodule.trainer = trainer
+        folder = Path(trainer.default_root_dir)
+        loaders = [datamodule.plain_train_dataloader()]
+        sizes = [len(datamodule.plain_train_dataset)]
+        if datamodule.val_dataset is not None:
+            loaders.append(datamodule.val_dataloader())
+            sizes.append(len(datamodule.val_dataset))
+        self._gathered = [[], []]
+        trainer.validate(self, dataloaders=loaders, verbose=False)
+        parts = [_join(part) for part in self._gathered[: len(sizes)]]
+        self._gathered = [[], []]
+        if trainer.world_size > 1:
+            torch.save(parts, folder / f"part.{trainer.global_rank}.tmp")
+            trainer.strategy.barrier("features written")
+        if trainer.is_global_zero:
+            gathered = _in_order(folder, parts, sizes, trainer.world_size)
+            self._solve(folder, gathered)
+        trainer.strategy.barrier("sparse layer written")
+
+    def _solve(self, folder: Path, gathered: list[tuple[Tensor, Tensor]]) -> None:
+        assert self.dense is not None
+        (features, labels), val = gathered[0], gathered[1] if len(gathered) > 1 else None
+        h = self.hparams
+        if h["keep_features"]:
+            torch.save({"features": features, "labels": labels}, folder / "features.pt")
+        layer = fit_sparse_layer(
+            features,
+            labels,
+            num_classes=self.dense.num_classes,
+            n_features=h["n_features"],
+            features_per_class=h["features_per_class"],
+            solver=h["solver"],
+            selection=h["selection"],
+            cut=h["cut"],
+            choose=h["choose"],
+            alpha=h["alpha"],
+            n_lambdas=h["n_lambdas"],
+            val=val,
+            seed=h["seed"],
+            progress=True,
+        )
+        _write_records(folder, layer)
+        sparse = Finetune(
+            self.dense.network.plain(),
+            self.dense.num_classes,
+            n_features=len(layer.selection),
+            dropout=h["dropout"],
+            train_normalisation=h["train_normalisation"],
+            beta=self.dense.beta,
+        )
+        sparse.model.backbone.load_state_dict(self.dense.model.backbone.state_dict())
+        head: Any = sparse.model.head
+        head.fill(layer.selection, layer.mean, layer.std, layer.weight, layer.bias)
+        save_module(sparse, folder / "best.ckpt")
+        rank_zero_info(
+            f"sparse layer: {head.n_features} of {features.shape[1]} features, "
+            f"{head.features_per_class:.2f} a class"
+        )
+
+
+def _join(part: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if not part:
+        return torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64)
+    return torch.cat([f for f, _ in part]), torch.cat([y for _, y in part])
+
+
+def _in_order(
+    folder: Path, own: list[tuple[Tensor, Tensor]], sizes: list[int], world: int
+) -> list[tuple[Tensor, Tensor]]:
+    """All ranks' parts, image i of the dataset in row i: rank r holds the rows r, r + world and so on."""
+    if world == 1:
+        return own
+    files = [folder / f"part.{rank}.tmp" for rank in range(world)]
+    parts = [torch.load(file, weights_only=True) for file in files]
+    gathered = []
+    for loader, size in enumerate(sizes):
+        width = max(part[loader][0].shape[1] for part in parts)
+        features, labels = torch.empty(size, width), torch.empty(size, dtype=torch.int64)
+        for rank, part in enumerate(parts):
+            if len(part[loader][1]):
+                features[rank::world], labels[rank::world] = part[loader]
+        gathered.append((features, labels))
+    for file in files:
+        file.unlink()
+    return gathered
+
+
+def _write_records(folder: Path, layer: SparseLayer) -> None:
+    """`selection.json`, `path.csv` and `layer.json`: what was solved, in plain values."""
+    records = layer.records()
+    (folder / "selection.json").write_text(json.dumps(records["selection"], indent=2))
+    (folder / "layer.json").write_text(json.dumps(records["layer"], indent=2))
+    path: list[dict[str, Any]] = records["path"]
+    with (folder / "path.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(path[0]))
+        writer.writeheader()
+        writer.writerows(path)
