@@ -47,15 +47,15 @@ class InfoMaxBottleneck(NoiseBottleneck):
 
     Which term trains what (all else gets no gradient):
 
-    ============================ ========== ====== ==== =======================
-    term                         infer net  critic head base (if `finetune`)
-    ============================ ========== ====== ==== =======================
-    task loss, noised pass       yes        \\-     \\-   yes
-    - beta1 InfoMax, clean       \\-         yes    \\-   yes
-    misfit of head and prior     \\-         \\-     yes  \\-
-    beta2 information of x'      yes        \\-     \\-   \\-
-    beta3 capacity               yes        \\-     \\-   \\-
-    ============================ ========== ====== ==== =======================
+    ========================== ========= ====== ==== ==================
+    term                       infer net critic head base (if finetune)
+    ========================== ========= ====== ==== ==================
+    task loss, noised pass     yes       no     no   yes
+    InfoMax, clean features    no        yes    no   yes
+    misfit of head and prior   no        no     yes  no
+    information of noised ones yes       no     no   no
+    capacity                   yes       no     no   no
+    ========================== ========= ====== ==== ==================
 
     Args:
         base: see `NoiseBottleneck`.
@@ -122,7 +122,9 @@ class InfoMaxBottleneck(NoiseBottleneck):
 
     def objective(self, terms: Terms, weights: Weights, warmup: float = 1.0) -> Tensor:
         """``task - beta1 infomax + fit + warmup (beta2 compression + beta3 capacity)``; `warmup` in [0, 1]."""
-        assert terms.infomax is not None and terms.fit is not None and terms.compression is not None
+        assert terms.infomax is not None
+        assert terms.fit is not None
+        assert terms.compression is not None
         pressure = weights.beta2 * terms.compression + weights.beta3 * terms.capacity
         return terms.task - weights.beta1 * terms.infomax + terms.fit + warmup * pressure
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.errors import UserError
 from handful.networks.plugin.infer import InferNetwork
 from handful.networks.plugin.noise import NoiseKind, capacity, fixed_share, image_noise, inject
 from handful.networks.plugin.statistics import RunningStatistics
@@ -121,6 +122,9 @@ class NoiseBottleneck(nn.Module):
         finetune: bool = False,
     ) -> None:
         super().__init__()
+        for name, module in base.named_modules():
+            if getattr(module, "layout", "NCHW") != "NCHW" and local_layer.startswith(f"{name}."):
+                raise UserError(f"local_layer '{local_layer}': channels come last there; use '{name}'")
         self.base = base.requires_grad_(finetune).eval()
         self.local_layer = local_layer
         self.readout_layers = list(readout_layers)
