@@ -1,0 +1,71 @@
+"""What stands for "nothing to see": the reference image of integrated gradients, occlusion and their kin."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from handful.errors import UserError
+
+#: Names a baseline may have; a tensor that broadcasts to the images may stand in their place.
+BASELINES = ("mean", "black", "blur")
+
+#: Blur of a removed part, as a share of the image's side: 10 px at 224 (Fong & Vedaldi 2017, their code).
+BLUR_SIGMA = 10 / 224
+
+
+def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
+    """Blur `(N, C, H, W)` with a Gaussian of `sigma` pixels, cut at 3σ, edges reflected; differentiable."""
+    if sigma <= 0:
+        return images
+    for dim in (2, 3):
+        radius = min(math.ceil(3 * sigma), images.shape[dim] - 1)
+        offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        kernel = kernel / kernel.sum()
+        pad = (0, 0, radius, radius) if dim == 2 else (radius, radius, 0, 0)
+        shape = (1, 1, -1, 1) if dim == 2 else (1, 1, 1, -1)
+        weight = kernel.reshape(shape).expand(images.shape[1], -1, -1, -1)
+        images = functional.conv2d(functional.pad(images, pad, mode="reflect"), weight, groups=images.shape[1])
+    return images
+
+
+def make_baseline(
+    images: Tensor, baseline: str | Tensor, normalisation: tuple[Sequence[float], Sequence[float]] | None
+) -> tuple[Tensor, str]:
+    """The baseline of images `(N, C, H, W)` and its name.
+
+    Args:
+        images: normalised.
+        baseline: `"mean"`: the data set's mean colour, which is 0 after normalisation; `"black"`; `"blur"`; or a
+            tensor that broadcasts to the images.
+        normalisation: `(mean, std)` by channel, needed for `"black"`.
+
+    Returns:
+        A tensor `(1 or N, C, H, W)`, one image where all share it, and a name for the record.
+
+    Raises:
+        UserError: unknown name, a tensor of the wrong shape, black without the normalisation.
+    """
+    if isinstance(baseline, Tensor):
+        given = baseline.detach().to(images)
+        try:
+            shape = torch.broadcast_shapes(given.shape, images.shape)
+        except RuntimeError:
+            shape = torch.Size()
+        if shape != images.shape:
+            raise UserError(f"a baseline {tuple(given.shape)} does not fit images {tuple(images.shape)}")
+        shared = given.ndim < 4 or given.shape[0] == 1
+        return given.expand(1 if shared else len(images), *images.shape[1:]).clone(), "given"
+    if baseline == "mean":
+        return torch.zeros_like(images[:1]), baseline
+    if baseline == "black":
+        if normalisation is None:
+            raise UserError('baseline "black" needs the normalisation (mean, std) of the images')
+        mean, std = (torch.as_tensor(part, dtype=images.dtype, device=images.device) for part in normalisation)
+        return (-mean / std).reshape(1, -1, 1, 1).expand_as(images[:1]).clone(), baseline
+    if baseline == "blur":
+        return gaussian_blur(images, BLUR_SIGMA * min(images.shape[2:])), baseline
+    raise UserError(f'baseline "{baseline}" is unknown: give {", ".join(BASELINES)} or a tensor')

@@ -1,0 +1,166 @@
+"""The one door: `attribute(model, images, target, method=…)`."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from handful.attribution import registry
+from handful.attribution.display import reduce_channels, resize
+from handful.attribution.job import Job
+from handful.attribution.state import model_dtype, undisturbed, unwrap
+from handful.attribution.targets import Target, Targets
+from handful.errors import UserError
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Maps of one method, as they came out, and what is needed to read them.
+
+    N images and, where several targets were asked for, T targets each; with one target an image there is no T.
+
+    Attributes:
+        raw: signed and unnormalised, `(N, [T], h, w)`, or `(N, [T], C, H, W)` where `reduction` is not `"none"`;
+            float32 (float64 for a float64 model), detached, on the images' device.
+        method: the method's name.
+        targets: int64 `(N, [T])`, the classes explained; None for a function of the logits.
+        scores: `(N, [T])`, what was explained: the targets' logits, or the function's values.
+        probabilities: `(N, [T])`, the targets' softmax probabilities; None for a function.
+        logits: `(N, C)` of the images as they are.
+        size: `(H, W)` of the images.
+        reduction: how `map` makes one channel of several.
+        signed: whether the sign means for or against the target.
+        completeness: `(N, [T])`, the sum of the map less what it should be, for methods with such a law
+            (integrated gradients, CAM, LRP); else None.
+        layer: where a map lives that does not live on pixels.
+        notes: what else the method recorded: `baseline`, `r2`, options.
+    """
+
+    raw: Tensor
+    method: str
+    targets: Tensor | None
+    scores: Tensor
+    probabilities: Tensor | None
+    logits: Tensor
+    size: tuple[int, int]
+    reduction: registry.Reduction = "none"
+    signed: bool = False
+    completeness: Tensor | None = None
+    layer: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def predictions(self) -> Tensor:
+        """`(N,)`, the predicted classes."""
+        return self.logits.argmax(dim=1)
+
+    def map(self, size: tuple[int, int] | None = None) -> Tensor:
+        """One map an image and target, `(N, [T], H, W)`: channels reduced, then bilinear to `size`.
+
+        Args:
+            size: `(H, W)`; None takes the images' own.
+        """
+        return resize(reduce_channels(self.raw, self.reduction), size or self.size)
+
+
+def attribute(
+    model: nn.Module,
+    images: Tensor,
+    target: Target = "pred",
+    *,
+    method: str,
+    labels: Tensor | None = None,
+    layer: str | None = None,
+    baseline: str | Tensor | None = None,
+    normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
+    chunk: int | None = None,
+    seed: int = 0,
+    image_ids: Sequence[int | str] | None = None,
+    **options: Any,
+) -> Attribution:
+    """Ask which pixels or cells of `images` a class score comes from.
+
+    The model is left as it was found: parameters, buffers, `.grad`, `training` flags, hooks and random state. It is
+    evaluated in evaluation mode, in its own precision without autocast, also under `torch.no_grad` and
+    `torch.inference_mode`, unwrapped from `DistributedDataParallel` and `torch.compile`. The score is the target's
+    logit, and the target is found on the clean image once. Random numbers depend on `seed`, the image and the method
+    alone: not on the batch, the chunk or the number of processes.
+
+    Args:
+        model: images to logits `(N, C)`; a `Classifier` for those methods that need one (CAM).
+        images: `(N, C, H, W)`, normalised.
+        target: `"pred"`, `"label"`, `"top3"`, an int, `(N,)`, `(N, T)` or a function; see `Targets`.
+        method: a name of `registry.names()`.
+        labels: `(N,)`, for `target="label"`.
+        layer: a name from `named_modules()`, for Grad-CAM; None takes the feature maps.
+        baseline: `"mean"`, `"black"`, `"blur"` or a tensor; None leaves it to the method.
+        normalisation: `(mean, std)` by channel, for the black baseline.
+        chunk: forward passes of at most this many images; halved when memory runs out. None chooses.
+        seed: see above.
+        image_ids: `(N,)` what each image is called wherever it appears, for its random numbers; None takes a hash
+            of its pixels.
+        options: the method's own.
+
+    Raises:
+        UserError: unknown method, layer, target or option; targets out of range or of the wrong number.
+    """
+    chosen = registry.get(method)
+    if images.ndim != 4 or len(images) == 0:
+        raise UserError(f"images must be a non-empty batch (N, C, H, W), not {tuple(images.shape)}")
+    model = unwrap(model)
+    with undisturbed(model):
+        if isinstance(baseline, Tensor):
+            baseline = baseline.clone()
+        own_images = images.detach().clone().to(model_dtype(model))
+        own_labels = None if labels is None else labels.detach().clone()
+        if isinstance(target, Tensor):
+            target = target.detach().clone()
+        targets = Targets(target, len(images), own_labels)
+        job = Job(
+            model, own_images, targets, method=method, layer=layer, baseline=baseline, normalisation=normalisation,
+            chunk=chunk, seed=seed, image_ids=image_ids,
+        )  # fmt: skip
+        _check_options(chosen, job, options)
+        raw = chosen.compute(job, **options).detach()
+        logits = job.clean_logits()
+        with torch.no_grad():
+            return _pack(chosen, job, raw, logits)
+
+
+def _check_options(chosen: registry.Method, job: Job, options: dict[str, Any]) -> None:
+    try:
+        inspect.signature(chosen.compute).bind(job, **options)
+    except TypeError as error:
+        known = ", ".join(list(inspect.signature(chosen.compute).parameters)[1:]) or "none"
+        raise UserError(f"method {chosen.name}: {error}; its options are: {known}") from None
+
+
+def _pack(chosen: registry.Method, job: Job, raw: Tensor, logits: Tensor) -> Attribution:
+    """The answer, without the T dimension where one target was asked for."""
+    index = job.targets.index
+    kept = torch.float64 if raw.dtype == torch.float64 else torch.float32
+
+    def trim(values: Tensor) -> Tensor:
+        return values[:, 0] if job.targets.single else values
+
+    probabilities = None
+    if index is not None:
+        index = index.to(raw.device)
+        probabilities = trim(logits.to(kept).softmax(dim=1).gather(1, index))
+    return Attribution(
+        raw=trim(raw.to(kept)),
+        method=chosen.name,
+        targets=None if index is None else trim(index),
+        scores=trim(job.clean_scores().to(kept)),
+        probabilities=probabilities,
+        logits=logits.to(kept),
+        size=(job.images.shape[2], job.images.shape[3]),
+        reduction=chosen.reduction,
+        signed=chosen.signed,
+        completeness=None if job.completeness is None else trim(job.completeness.to(kept)),
+        layer=job.notes.pop("layer", None),
+        notes=job.notes,
+    )

@@ -1,0 +1,122 @@
+"""The explanation this project exists for: the handful of features a class score is made of."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from handful.attribution.methods.class_maps import class_weights
+from handful.attribution.state import model_dtype, undisturbed, unwrap
+from handful.attribution.targets import Target, Targets
+from handful.errors import UserError
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """Every feature's part in the explained class's logit and in its lead over the strongest other class.
+
+    N images, F features, C classes; all on the images' device, computed in float64.
+
+    Attributes:
+        classes: int64 `(N,)`, the explained class, by default the predicted one.
+        runner_up: int64 `(N,)`, the class with the highest logit among the others.
+        logits: `(N, C)`, as the model gives them.
+        features: `(N, F)`, pooled.
+        weights, other_weights: `(N, F)`, of the explained class and of the runner-up, on the pooled features.
+        bias, other_bias: `(N,)`, theirs.
+        maps: `(N, F, h, w)`, the feature maps; their spatial mean is `features`.
+    """
+
+    classes: Tensor
+    runner_up: Tensor
+    logits: Tensor
+    features: Tensor
+    weights: Tensor
+    other_weights: Tensor
+    bias: Tensor
+    other_bias: Tensor
+    maps: Tensor
+
+    @property
+    def values(self) -> Tensor:
+        """`w·f (N, F)`; the sum over features plus `bias` is the explained class's logit."""
+        return self.weights * self.features
+
+    @property
+    def lead(self) -> Tensor:
+        """`(w − w')·f (N, F)`; the sum plus `bias − other_bias` is the logit's lead over the runner-up's."""
+        return (self.weights - self.other_weights) * self.features
+
+    @property
+    def margin(self) -> Tensor:
+        """The lead in all, `(N,)`: negative where the explained class is not the predicted one."""
+        return self.lead.sum(dim=1) + self.bias - self.other_bias
+
+    @property
+    def tie_values(self) -> Tensor:
+        """The value `(N, F)` each feature would need, alone, for a tie; NaN where it cannot bring one about.
+
+        A feature cannot where both classes weigh it the same, or where it would have to become negative though the
+        feature maps never are.
+        """
+        difference = self.weights - self.other_weights
+        needed = self.features - self.margin[:, None] / difference
+        impossible = (difference == 0) | ((needed < 0) & bool((self.maps >= 0).all()))
+        return torch.where(impossible, torch.full_like(needed, torch.nan), needed)
+
+    def strongest(self, image: int, limit: int | None = None) -> Tensor:
+        """Features the explained class weighs, for one image: largest |w·f| first, at most `limit`."""
+        order = self.values[image].abs().argsort(descending=True, stable=True)
+        return order[self.weights[image, order] != 0][:limit]
+
+    def strongest_lead(self, image: int, limit: int | None = None) -> Tensor:
+        """Features that part the explained class from the runner-up, largest |(w − w')·f| first, at most `limit`."""
+        order = self.lead[image].abs().argsort(descending=True, stable=True)
+        return order[(self.weights != self.other_weights)[image, order]][:limit]
+
+    def map_of(self, image: int, feature: int) -> Tensor:
+        """`w·A (h, w)`: where the feature looked, in units of the logit; the spatial mean is its `w·f`."""
+        return self.weights[image, feature] * self.maps[image, feature]
+
+
+def contributions(
+    model: nn.Module, images: Tensor, target: Target = "pred", labels: Tensor | None = None, chunk: int = 64
+) -> Contributions:
+    """Take the logit of one class an image apart into its features.
+
+    Args:
+        model: a `Classifier`, also inside `DistributedDataParallel` or `torch.compile`; left as it was found.
+        images: `(N, 3, H, W)`, normalised.
+        target: one class an image, see `Targets`.
+        labels: `(N,)`, for `target="label"`.
+        chunk: images in a forward pass.
+
+    Raises:
+        UserError: the model does not classify pooled feature maps by one linear layer; several targets an image.
+    """
+    model = unwrap(model)
+    with undisturbed(model), torch.no_grad():
+        targets = Targets(target, len(images), None if labels is None else labels.clone())
+        if targets.index is None or not targets.single:
+            raise UserError("contributions explain one class an image")
+        classifier, weights, bias = class_weights(model)
+        kept: list[tuple[Tensor, Tensor]] = []
+        for batch in images.detach().clone().to(model_dtype(model)).split(chunk):
+            maps = classifier.feature_maps(batch)
+            kept.append((maps, classifier.head(classifier.pool(maps))))
+        maps, logits = (torch.cat(parts).double() for parts in zip(*kept, strict=True))
+        targets.resolve(logits, 0)
+        classes = targets.index[:, 0].to(logits.device)
+        runner_up = logits.scatter(1, classes[:, None], -torch.inf).argmax(dim=1)
+        weights, bias = weights.double(), bias.double()
+        return Contributions(
+            classes=classes,
+            runner_up=runner_up,
+            logits=logits,
+            features=maps.mean(dim=(2, 3)),
+            weights=weights[classes],
+            other_weights=weights[runner_up],
+            bias=bias[classes],
+            other_bias=bias[runner_up],
+            maps=maps,
+        )

@@ -1,0 +1,164 @@
+"""One attribution at work: the images, targets, chunks and random numbers that every method shares."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from handful.attribution.baselines import make_baseline
+from handful.attribution.state import run_in_chunks
+from handful.attribution.targets import Targets
+from handful.errors import UserError
+
+#: Pixels a forward pass may hold by default, by device type; memory that runs out halves it.
+_PIXELS = {"cpu": 2**19, "cuda": 2**22}
+
+
+class Job:
+    """What a method works with. A method computes `raw (N, T, …)` from a job and its own options.
+
+    The unit of work is one forward pass of one image's copy (an integration step, a window, a mask); `in_chunks`
+    runs such units, image by image in order, in forward passes of at most `chunk`.
+
+    Args:
+        model: unwrapped, in evaluation mode, inside `undisturbed`.
+        images: `(N, C, H, W)`, normalised, of the model's dtype.
+        targets: what is explained.
+        method: the method's name, part of each image's seed.
+        layer: a name from `named_modules()` or None.
+        baseline: see `make_baseline`; None leaves it to the method.
+        normalisation: `(mean, std)` of the images by channel, or None.
+        chunk: units of work in one forward pass; None chooses by image size.
+        seed: seeds all random numbers, together with `image_ids` and `method`.
+        image_ids: `(N,)` what an image is called wherever it appears; None takes a hash of its pixels.
+
+    Attributes:
+        notes: what the method wants on the record (`baseline`, `r2`, …), by name.
+        completeness: `(N, T)`, what the maps' sum misses of what it should be, where a method has such a law.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Targets,
+        *,
+        method: str,
+        layer: str | None = None,
+        baseline: str | Tensor | None = None,
+        normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
+        chunk: int | None = None,
+        seed: int = 0,
+        image_ids: Sequence[int | str] | None = None,
+    ) -> None:
+        if chunk is not None and chunk < 1:
+            raise UserError(f"chunk must be at least 1, not {chunk}")
+        if image_ids is not None and len(image_ids) != len(images):
+            raise UserError(f"{len(image_ids)} image_ids for {len(images)} images: give one an image")
+        self.model = model
+        self.images = images
+        self.targets = targets
+        self.method = method
+        self.layer = layer
+        self.normalisation = normalisation
+        self.seed = seed
+        self.chunk = chunk or max(1, min(128, _PIXELS.get(images.device.type, 2**19) // images[0, 0].numel()))
+        self.notes: dict[str, Any] = {}
+        self.completeness: Tensor | None = None
+        self._baseline = baseline
+        self._ids = None if image_ids is None else [str(image_id) for image_id in image_ids]
+        self._logits: Tensor | None = None
+        self._seen = 0
+
+    def __len__(self) -> int:
+        """N, the number of images."""
+        return len(self.images)
+
+    # Forward and backward passes
+
+    def in_chunks(self, total: int, work: Callable[[int, int], None]) -> None:
+        """Run `work(start, stop)` over `range(total)`; `work` keeps its results only once it has them all."""
+        self.chunk = run_in_chunks(total, self.chunk, work)
+
+    def over_images(self, work: Callable[[int, int], None]) -> None:
+        """Run `work(start, stop)` over the images."""
+        self.in_chunks(len(self), work)
+
+    def over_copies(self, copies: int, work: Callable[[Tensor, Tensor], None]) -> None:
+        """Run `work(rows, steps)` over `copies` units an image: unit u is step `u % copies` of image `u // copies`."""
+
+        def piece(start: int, stop: int) -> None:
+            unit = torch.arange(start, stop)
+            work(unit // copies, unit % copies)
+
+        self.in_chunks(len(self) * copies, piece)
+
+    def observe(self, start: int, logits: Tensor) -> Tensor:
+        """Note the clean logits `(B, C)` of images `start …`, fix their targets and give their scores `(B, T)`."""
+        if self._logits is None:
+            self._logits = logits.new_empty(len(self), logits.shape[1])
+        stop = start + len(logits)
+        self._logits[start:stop] = logits.detach()
+        self._seen = max(self._seen, stop)
+        self.targets.resolve(logits, start)
+        return self.targets.score(logits, torch.arange(start, stop))
+
+    def clean_logits(self) -> Tensor:
+        """The logits `(N, C)` of the images as they are; a forward pass unless a method has observed them already."""
+        if self._logits is None or self._seen < len(self):
+
+            @torch.no_grad()
+            def work(start: int, stop: int) -> None:
+                self.observe(start, self.model(self.images[start:stop]))
+
+            self.over_images(work)
+        assert self._logits is not None
+        return self._logits
+
+    def clean_scores(self) -> Tensor:
+        """The scores `(N, T)` of the images as they are."""
+        return self.targets.score(self.clean_logits(), torch.arange(len(self)))
+
+    def empty(self, *shape: int) -> Tensor:
+        """Zeros `(N, T, *shape)` of the images' dtype and device."""
+        return self.images.new_zeros(len(self), self.targets.count, *shape)
+
+    # Baselines and random numbers
+
+    def baseline(self, default: str) -> Tensor:
+        """The baseline `(1 or N, C, H, W)`: the one asked for, else `default`; its name goes on the record."""
+        asked = default if self._baseline is None else self._baseline
+        values, self.notes["baseline"] = make_baseline(self.images, asked, self.normalisation)
+        return values
+
+    @property
+    def baseline_given(self) -> bool:
+        """Whether the caller asked for a baseline."""
+        return self._baseline is not None
+
+    def generator(self, image: int, step: int = 0) -> torch.Generator:
+        """Random numbers for one unit of work, the same whatever the batch, the chunk or the process."""
+        text = f"{self.seed}/{self._id(image)}/{self.method}/{step}"
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        generator = torch.Generator(self.images.device)
+        generator.manual_seed(int.from_bytes(digest, "big") >> 1)
+        return generator
+
+    def _id(self, image: int) -> str:
+        if self._ids is None:
+            pixels = self.images.detach().float().cpu().contiguous()
+            self._ids = [hashlib.blake2b(one.numpy().tobytes(), digest_size=8).hexdigest() for one in pixels]
+        return self._ids[image]
+
+
+def gradients(scores: Tensor, inputs: Tensor) -> Tensor:
+    """Gradients `(B, T, …)` of scores `(B, T)` to their own rows of `inputs (B, …)`; the graph is used up.
+
+    Summing a column's scores is exact because in evaluation mode the rows do not depend on one another.
+    """
+    count = scores.shape[1]
+    columns = scores.sum(dim=0)
+    each = [torch.autograd.grad(columns[t], inputs, retain_graph=t < count - 1)[0] for t in range(count)]
+    return torch.stack(each, dim=1)

@@ -1,0 +1,84 @@
+"""Guided backprop and deconvolution: the gradient with another rule at every ReLU."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from handful.attribution.job import Job
+from handful.attribution.methods.gradient import input_gradient
+from handful.attribution.registry import register
+from handful.errors import UserError
+
+
+class _PositiveBackward(torch.autograd.Function):
+    """Forward: the given output. Backward to the input: the positive part of the gradient, wherever the input was."""
+
+    @staticmethod
+    def forward(_ctx: Any, _inputs: Tensor, output: Tensor) -> Tensor:
+        return output.clone()
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].clamp(min=0), None
+
+
+@contextlib.contextmanager
+def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]:
+    """Within, every `nn.ReLU` passes back max(R, 0); with `keep_gate` only where its input was positive.
+
+    Raises:
+        UserError: no `nn.ReLU` ran within.
+    """
+    runs = 0
+    inputs: dict[nn.Module, Tensor] = {}
+    handles = []
+
+    def before(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        inputs[module] = args[0]
+        return (args[0].clone(), *args[1:])  # an in-place ReLU shall not gate what is remembered
+
+    def after(module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        nonlocal runs
+        runs += 1
+        if keep_gate:
+            if output.requires_grad:
+                output.register_hook(lambda grad: grad.clamp(min=0))
+            return None
+        return _PositiveBackward.apply(inputs.pop(module), output.detach())
+
+    try:
+        for module in model.modules():
+            if isinstance(module, nn.ReLU):
+                if not keep_gate:
+                    handles.append(module.register_forward_pre_hook(before))
+                handles.append(module.register_forward_hook(after))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if runs == 0:
+        raise UserError(
+            f"{method} changes the backward rule of nn.ReLU modules, and {type(model).__name__} runs none: "
+            "it would silently be the plain gradient"
+        )
+
+
+@register("guided_backprop", title="guided backprop", reduction="max_abs")
+def guided_backprop(job: Job) -> Tensor:
+    """R ← 1[z > 0] max(R, 0) at every ReLU (Springenberg et al. 2015, arXiv 1412.6806).
+
+    It sharpens edges and hardly depends on the class or on the upper layers' weights (Adebayo et al. 2018,
+    arXiv 1810.03292): read it as a picture of what the first layers see.
+    """
+    with _relu_rule(job.model, "guided_backprop", keep_gate=True):
+        return input_gradient(job)
+
+
+@register("deconvolution", reduction="max_abs")
+def deconvolution(job: Job) -> Tensor:
+    """R ← max(R, 0) at every ReLU, whatever its input was (Zeiler & Fergus 2014, arXiv 1311.2901)."""
+    with _relu_rule(job.model, "deconvolution", keep_gate=False):
+        return input_gradient(job)

@@ -1,0 +1,75 @@
+"""Attribution methods by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from handful.attribution.job import Job
+from handful.errors import UserError
+
+#: How the channels of a raw map become one: not at all (it has none), the largest magnitude, or the sum.
+Reduction = Literal["none", "max_abs", "sum"]
+
+#: A method: from a job and its own options to raw maps `(N, T, h, w)` or, with channels, `(N, T, C, H, W)`.
+Compute = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        name: as given on the command line.
+        title: as written under a picture.
+        compute: called with a `Job` and the method's options; returns raw maps `(N, T, …)`.
+        reduction: how channels become one map; `"none"` promises raw maps without channels.
+        signed: whether the sign means for or against the target.
+    """
+
+    name: str
+    title: str
+    compute: Compute
+    reduction: Reduction
+    signed: bool
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register(
+    name: str, *, title: str | None = None, reduction: Reduction = "none", signed: bool = False
+) -> Callable[[Compute], Compute]:
+    """Register the decorated function `compute(job, **options)` as a method; see `Method`.
+
+    Raises:
+        ValueError: another function has this name already.
+    """
+
+    def decorate(compute: Compute) -> Compute:
+        if name in _METHODS and _METHODS[name].compute is not compute:
+            raise ValueError(f'an attribution method "{name}" is registered already')
+        _METHODS[name] = Method(name, title or name.replace("_", " "), compute, reduction, signed)
+        return compute
+
+    return decorate
+
+
+def get(name: str) -> Method:
+    """The method of this name.
+
+    Raises:
+        UserError: there is none; the sentence lists those there are.
+    """
+    if name not in _METHODS:
+        raise UserError(f'there is no attribution method "{name}": there are {", ".join(names())}')
+    return _METHODS[name]
+
+
+def names() -> list[str]:
+    """All methods, in alphabetical order."""
+    return sorted(_METHODS)
+
+
+__all__ = ["Compute", "Job", "Method", "Reduction", "get", "names", "register"]

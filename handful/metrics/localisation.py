@@ -1,0 +1,94 @@
+"""Does an attribution map lie on the part it should? Needs masks of the part."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from handful.errors import UserError
+from handful.metrics.means import Mean
+
+
+def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
+    """Share of each map's positive mass inside its mask, `(N,)` in [0, 1]; 0 for a map without positive mass.
+
+    Args:
+        maps: `(N, H, W)`; negative values count as 0.
+        masks: bool `(N, H, W)`.
+
+    Source: energy-based pointing game (Wang et al. 2020, Score-CAM, arXiv 1910.01279, section 4.3).
+    """
+    _check(maps, masks)
+    mass = maps.double().clamp(min=0).flatten(1)
+    inside = (mass * masks.flatten(1)).sum(dim=1)
+    total = mass.sum(dim=1)
+    return torch.where(total > 0, inside / total.clamp(min=torch.finfo(total.dtype).tiny), torch.zeros_like(total))
+
+
+def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
+    """Whether each map's maximum lies in its mask or at most `tolerance` pixels from it, bool `(N,)`.
+
+    A constant map points nowhere and misses. Of equal maxima the first in reading order counts.
+
+    Source: Zhang et al. 2016 (arXiv 1608.00507), section 4; there the tolerance is 15 px.
+    """
+    _check(maps, masks)
+    flat = maps.flatten(1)
+    peak = flat.argmax(dim=1)
+    height, width = maps.shape[1:]
+    if tolerance:
+        rows = torch.arange(-tolerance, tolerance + 1, device=maps.device)
+        disc = ((rows[:, None] ** 2 + rows**2) <= tolerance**2).float()[None, None]
+        masks = functional.conv2d(masks.float().reshape(-1, 1, height, width), disc, padding=tolerance)[:, 0] > 0.5
+    hit = masks.flatten(1).bool().gather(1, peak[:, None])[:, 0]
+    return hit & (flat.amax(dim=1) > flat.amin(dim=1))
+
+
+def area_above_half(maps: Tensor) -> Tensor:
+    """Share of pixels at or above half of each map's maximum, `(N,)`; 1 for a flat or empty map."""
+    flat = maps.flatten(1)
+    top = flat.amax(dim=1, keepdim=True)
+    share = (flat >= top / 2).double().mean(dim=1)
+    return torch.where(top[:, 0] > 0, share, torch.ones_like(share))
+
+
+class EnergyInMask(Mean):
+    """Mean of `energy_in_mask` over images."""
+
+    higher_is_better = True
+
+    def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
+        """Maps `(N, H, W)` and masks bool `(N, H, W)`."""
+        super().update(energy_in_mask(maps, masks))
+
+
+class PointingGame(Mean):
+    """Share of images whose map points at the mask; see `pointing_hits`.
+
+    Args:
+        tolerance: pixels.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, tolerance: int = 0) -> None:
+        super().__init__()
+        self.tolerance = tolerance
+
+    def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
+        """Maps `(N, H, W)` and masks bool `(N, H, W)`."""
+        super().update(pointing_hits(maps, masks, self.tolerance))
+
+
+class AreaAboveHalf(Mean):
+    """Mean of `area_above_half` over images."""
+
+    higher_is_better = False
+
+    def update(self, maps: Tensor) -> None:
+        """Maps `(N, H, W)`."""
+        super().update(area_above_half(maps))
+
+
+def _check(maps: Tensor, masks: Tensor) -> None:
+    if maps.ndim != 3 or maps.shape != masks.shape:
+        raise UserError(f"maps and masks must both be (N, H, W), not {tuple(maps.shape)} and {tuple(masks.shape)}")
