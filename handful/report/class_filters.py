@@ -1,0 +1,156 @@
+"""Figures of class-specific filters: the grid of accuracies, and what the filters of a class respond to."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional
+
+from handful.networks import Classifier
+
+
+class Dataset(Protocol):
+    """What gives an image and its label for a place."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+
+def accuracy_grid_figure(
+    k1s: Sequence[float], k2s: Sequence[int], accuracy: Tensor, dense: float | None = None
+) -> Figure:
+    """A heat map of accuracy over k1 (rows) and k2 (columns), each cell with its number.
+
+    Args:
+        k1s: K1 values.
+        k2s: K2 values.
+        accuracy: `(K1, K2)` in per cent.
+        dense: accuracy of the dense layer in per cent, for the title.
+    """
+    values = accuracy.cpu().numpy()
+    figure = Figure(figsize=(1.6 + 0.62 * len(k2s), 1.3 + 0.36 * len(k1s)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="viridis", aspect="auto", vmin=float(values.min()), vmax=float(values.max()))
+    middle = (float(values.min()) + float(values.max())) / 2
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value < middle else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(k2s)), [str(k2) for k2 in k2s])
+    axes.set_yticks(range(len(k1s)), [f"{k1:g}" for k1 in k1s])
+    axes.set_xlabel("k2: filters a class keeps")
+    axes.set_ylabel("k1: counted an image")
+    title = "Test accuracy before retraining, in per cent"
+    axes.set_title(title if dense is None else f"{title} (dense: {dense:.2f})", fontsize=9)
+    figure.colorbar(image, ax=axes)
+    return figure
+
+
+def class_filters_figure(
+    title: str,
+    captions: Sequence[str],
+    images: Tensor,
+    maps: Tensor,
+    names: Sequence[Sequence[str]],
+) -> Figure:
+    """The filters of one class, a row each: the images that drive the filter most, lit where it looks.
+
+    An image is as bright as the filter's map there, on one scale for the row; the rest stays dim.
+
+    Args:
+        title: of the figure.
+        captions: K lines, one a filter.
+        images: `(K, N, 3, H, W)` in [0, 1].
+        maps: `(K, N, h, w)`, the filter's map on each image; negative values count as zero.
+        names: K × N lines, one an image.
+    """
+    rows, columns, _, height, width = images.shape
+    lit = spotlight(images, maps)
+    side = 1.25
+    figure = Figure(
+        figsize=(1.5 + 2 * side * columns * width / height, 0.5 + (side + 0.25) * rows), layout="constrained"
+    )
+    figure.suptitle(title, fontsize=10)
+    grid = figure.subplots(rows, 2 * columns, squeeze=False)
+    for row in range(rows):
+        for column in range(columns):
+            plain, bright = grid[row, 2 * column], grid[row, 2 * column + 1]
+            plain.imshow(images[row, column].permute(1, 2, 0).numpy())
+            bright.imshow(lit[row, column].permute(1, 2, 0).numpy())
+            plain.set_title(names[row][column], fontsize=6, loc="left", pad=2)
+            for axes in (plain, bright):
+                axes.set_xticks([])
+                axes.set_yticks([])
+        grid[row, 0].set_ylabel(captions[row], fontsize=7, rotation=0, ha="right", va="center")
+    return figure
+
+
+def spotlight(images: Tensor, maps: Tensor, dim: float = 0.2) -> Tensor:
+    """Images lit where a map is high and dimmed where it is not.
+
+    Args:
+        images: `(K, N, 3, H, W)` in [0, 1].
+        maps: `(K, N, h, w)`, enlarged bilinearly; the highest value of a row k gives full light, values that are
+            not positive give `dim`.
+        dim: brightness of what is not lit, in [0, 1].
+
+    Returns:
+        `(K, N, 3, H, W)` in [0, 1].
+    """
+    size = images.shape[-2:]
+    light = functional.interpolate(maps.clamp(min=0).float(), size=size, mode="bilinear", align_corners=False)
+    light = light / light.amax(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return images * (dim + (1 - dim) * light.unsqueeze(2))
+
+
+@torch.no_grad()
+def draw_class_filters(
+    classifier: Classifier,
+    dataset: Dataset,
+    filters: Tensor,
+    strongest: Tensor,
+    class_names: Sequence[str],
+    frequencies: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    classes: Sequence[int],
+) -> Iterator[tuple[int, Figure]]:
+    """Draw the filters of some classes, one figure a class.
+
+    Args:
+        classifier: in evaluation mode.
+        dataset: gives `(image, label)` for a place; images normalised.
+        filters: `(C, k2)`.
+        strongest: `(F, N)`, places in the data set of the images that drive a feature most, −1 for none.
+        class_names: C names.
+        frequencies: `(C, F)` in [0, 1], told beside every filter.
+        mean: a channel each, of the normalisation.
+        std: likewise.
+        classes: the classes drawn.
+
+    Yields:
+        The class and its figure.
+    """
+    device = next(classifier.parameters()).device
+    undo_mean, undo_std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+    for c in classes:
+        captions, images, maps, names = [], [], [], []
+        for f in filters[c].tolist():
+            places = [place for place in strongest[f].tolist() if place >= 0]
+            items = [dataset[place] for place in places]
+            batch = torch.stack([image for image, _ in items])
+            maps.append(classifier.feature_maps(batch.to(device))[:, f].cpu())
+            images.append((batch * undo_std + undo_mean).clamp(0, 1))
+            names.append([class_names[int(label)] for _, label in items])
+            captions.append(f"filter {f}\n{100 * float(frequencies[c, f]):.0f} % of images")
+        yield (
+            c,
+            class_filters_figure(
+                f"{class_names[c]}: the filters that decide, and the images that drive them most",
+                captions,
+                torch.stack(images),
+                torch.stack(maps),
+                names,
+            ),
+        )
