@@ -1,0 +1,37 @@
+"""Few-shot accuracy: the mean over episodes and its interval."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class EpisodeAccuracy(Metric):
+    """Mean accuracy over episodes and half its 95 % interval, both in per cent; the same on any number of processes.
+
+    The interval is the field's, `1.96 · std / sqrt(episodes)`.
+    """
+
+    full_state_update = False
+    episodes: Tensor
+    total: Tensor
+    squares: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("episodes", "total", "squares"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """One episode: scores `(Q, way)` and labels `(Q,)` of its queries."""
+        accuracy = (scores.argmax(1) == labels).double().mean()
+        self.episodes += 1
+        self.total += accuracy
+        self.squares += accuracy.square()
+
+    def compute(self) -> dict[str, Tensor]:
+        """`accuracy` and `interval`, in per cent; NaN where there was no episode."""
+        mean = self.total / self.episodes
+        variance = (self.squares / self.episodes - mean.square()).clamp_min(0.0)
+        return {"accuracy": 100 * mean, "interval": 100 * 1.96 * (variance / self.episodes).sqrt()}
