@@ -1,0 +1,267 @@
+"""What all data modules share: splits, normalisation, augmentation and loaders that are exact on any number of ranks."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.augmentation import AugmentationName, build_augmentation, centre_crop
+from datamodules.dataset import ImageDataset
+from datamodules.images import Cache, Split, batches
+from datamodules.samplers import EvaluationSampler, TrainingSampler
+from handful.errors import UserError
+
+Triple = tuple[float, float, float]
+
+IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class HandfulDataModule(L.LightningDataModule, ABC):
+    """A data set in splits; subclasses say where the images come from.
+
+    The loaders of validation and test give every image once over all ranks. The training loader's order and
+    augmentation depend on (seed, epoch) alone, so an interrupted and resumed run meets the batches of an unbroken one.
+
+    Args:
+        image_size: side of the images in pixels.
+        batch_size: images in a training batch, on each rank.
+        eval_batch_size: images in a batch of evaluation; as `batch_size` if not given.
+        num_workers: loader processes; 0 loads in the training process.
+        normalisation: "compute" (mean and deviation of the training images), "imagenet", "backbone" (what the
+            pretrained backbone was trained with: a pipeline sets it) or {"mean": [r, g, b], "std": [r, g, b]}.
+        augmentation: of training images: "none", "flip", "crop_flip" or "standard"; see `build_augmentation`.
+        seed: of the order, the augmentations and whatever else the data set draws.
+        cache_dir: where decoded images are kept; by default `$XDG_CACHE_HOME/handful`, else `~/.cache/handful`.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        batch_size: int = 64,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        normalisation: Literal["compute", "imagenet", "backbone"] | dict[str, list[float]] = "compute",
+        augmentation: AugmentationName = "crop_flip",
+        seed: int = 0,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("image_size", image_size), ("batch_size", batch_size), ("eval_batch_size", eval_batch_size or 1)):
+            if value < 1:
+                raise UserError(f"data.{name} must be at least 1, not {value}.")
+        if num_workers < 0 or seed < 0:
+            raise UserError("data.num_workers and data.seed must not be negative.")
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.num_workers = num_workers
+        self.normalisation = normalisation
+        self.augmentation: AugmentationName = augmentation
+        self.seed = seed
+        self.cache = Cache(cache_dir)
+        self._augment = build_augmentation(augmentation, image_size)
+        self._given = _given_normalisation(normalisation)
+
+    # -- what a subclass provides ---------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def class_names(self) -> list[str]:
+        """Names of the classes, by label; cheap to ask for."""
+
+    @abstractmethod
+    def load_splits(self) -> dict[str, Split]:
+        """Return the splits "train", "test" and, where there is one, "val"; refuses bad data with a `UserError`."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a short text that changes whenever the training images do."""
+
+    # -- splits ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name, read when first asked for."""
+        return self.load_splits()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def prepare_data(self) -> None:
+        """Read and check the data set once, so that other processes find it in the cache."""
+        _ = self.splits
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open all splits and settle the normalisation, whatever the stage."""
+        _ = self.splits, self._mean_and_std
+
+    @property
+    def train_dataset(self) -> ImageDataset:
+        """Training images, augmented; asked for by (epoch, index), or by index for epoch 0."""
+        return self._dataset("train", augmented=True)
+
+    @property
+    def plain_train_dataset(self) -> ImageDataset:
+        """Training images as in evaluation, not augmented, in the same fixed order."""
+        return self._dataset("train")
+
+    @property
+    def val_dataset(self) -> ImageDataset | None:
+        """Validation images, None where there is no validation split."""
+        return self._dataset("val") if "val" in self.splits else None
+
+    @property
+    def test_dataset(self) -> ImageDataset:
+        """Test images."""
+        return self._dataset("test")
+
+    def _dataset(self, split: str, augmented: bool = False) -> ImageDataset:
+        augment = self._augment if augmented else None
+        return ImageDataset(self.splits[split], self.image_size, self.mean, self.std, augment, self.seed)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a results file says about the data: plain values."""
+        return {
+            "name": type(self).__name__,
+            "fingerprint": self.fingerprint(),
+            "num_classes": self.num_classes,
+            "image_size": self.image_size,
+            "images": {name: len(split) for name, split in self.splits.items()},
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    # -- normalisation --------------------------------------------------------------------------------------------
+
+    @property
+    def mean(self) -> Triple:
+        """Mean of the channels that images are normalised with, for pixel values in [0, 1]."""
+        return self._mean_and_std[0]
+
+    @property
+    def std(self) -> Triple:
+        """Standard deviation of the channels that images are normalised with, for pixel values in [0, 1]."""
+        return self._mean_and_std[1]
+
+    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Normalise with these from now on; data sets and loaders made before keep what they have."""
+        self._given = _given_normalisation({"mean": list(mean), "std": list(std)})
+
+    @property
+    def _mean_and_std(self) -> tuple[Triple, Triple]:
+        if self._given is not None:
+            return self._given
+        if self.normalisation == "backbone":
+            raise UserError(
+                "data.normalisation is 'backbone', but nothing has said which: run it in a pipeline, "
+                "or choose imagenet, compute or a mean and std."
+            )
+        return self._computed
+
+    @cached_property
+    def _computed(self) -> tuple[Triple, Triple]:
+        key = f"statistics-{type(self).__name__}-{self.fingerprint()}-{self.image_size}"
+        entry = self.cache.find(key)
+        if entry is not None:
+            mean, std = json.loads((entry / "statistics.json").read_text())
+            return tuple(mean), tuple(std)
+        mean, std = channel_statistics(self.splits["train"], self.image_size)
+        with self.cache.building(key) as draft:
+            (draft / "statistics.json").write_text(json.dumps([mean, std]))
+        return mean, std
+
+    # -- loaders --------------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Augmented training images in the order of the epoch, padded to equally many on every rank."""
+        rank, world_size = self._ranks()
+        dataset = self.train_dataset
+        sampler = TrainingSampler(dataset, self._epoch, self.seed, rank, world_size)
+        return self._loader(dataset, self.batch_size, sampler)
+
+    def plain_train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Training images as in evaluation, each once over all ranks, in the order of the data set."""
+        return self._evaluation_loader(self.plain_train_dataset)
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, int]] | list[Any]:
+        """Validation images, each once over all ranks; an empty list where there is no validation split."""
+        dataset = self.val_dataset
+        return [] if dataset is None else self._evaluation_loader(dataset)
+
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Test images, each once over all ranks."""
+        return self._evaluation_loader(self.test_dataset)
+
+    def predict_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Test images: what `predict` runs on unless told otherwise."""
+        return self.test_dataloader()
+
+    def _evaluation_loader(self, dataset: ImageDataset) -> DataLoader[tuple[Tensor, int]]:
+        return self._loader(dataset, self.eval_batch_size, EvaluationSampler(dataset, *self._ranks()))
+
+    def _loader(
+        self, dataset: ImageDataset, batch_size: int, sampler: EvaluationSampler | TrainingSampler
+    ) -> DataLoader[tuple[Tensor, int]]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # its own generator, so that making an iterator takes no number from the global one
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
+
+
+def channel_statistics(split: Split, size: int) -> tuple[Triple, Triple]:
+    """Return mean and population standard deviation of the channels over the un-augmented images of a split.
+
+    Counted exactly, by how often each of the 256 values occurs; worked out in float64, for pixel values in [0, 1].
+    A channel that never changes gets the deviation 1, so that it can be divided by.
+    """
+    counts = torch.zeros(3, 256, dtype=torch.int64)
+    for indices in batches(len(split)):
+        pixels = torch.stack([centre_crop(split.pixels(index), size) for index in indices])
+        for channel in range(3):
+            counts[channel] += torch.bincount(pixels[:, channel].flatten(), minlength=256)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    share = counts.to(torch.float64) / counts.sum(dim=1, keepdim=True)
+    mean = (share * values).sum(dim=1)
+    std = (share * (values - mean[:, None]) ** 2).sum(dim=1).sqrt()
+    std = torch.where(std > 0, std, torch.ones_like(std))
+    return _triple(mean.tolist()), _triple(std.tolist())
+
+
+def _given_normalisation(normalisation: str | Mapping[str, Sequence[float]]) -> tuple[Triple, Triple] | None:
+    if isinstance(normalisation, str):
+        if normalisation not in ("compute", "imagenet", "backbone"):
+            raise UserError(
+                f"data.normalisation must be compute, imagenet, backbone or a mean and std, not {normalisation!r}."
+            )
+        return IMAGENET if normalisation == "imagenet" else None
+    if set(normalisation) != {"mean", "std"} or any(len(values) != 3 for values in normalisation.values()):
+        raise UserError(f"data.normalisation needs three numbers each as mean and std, not {dict(normalisation)}.")
+    if min(normalisation["std"]) <= 0:
+        raise UserError(f"data.normalisation needs a std above 0, not {list(normalisation['std'])}.")
+    return _triple(normalisation["mean"]), _triple(normalisation["std"])
+
+
+def _triple(values: Sequence[float]) -> Triple:
+    red, green, blue = values
+    return float(red), float(green), float(blue)

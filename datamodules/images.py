@@ -1,0 +1,179 @@
+"""Images that a split is made of: decoded ones packed into one array on disk, or files decoded when asked for."""
+
+import io
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from handful.errors import UserError
+
+
+class Images(Protocol):
+    """Images by number: uint8 `(3, h, w)`, the shorter side as long as the data module's `image_size`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of a split with their labels (int64 `(N,)`) and names; item i is `images[indices[i]]`."""
+
+    images: Images
+    indices: Sequence[int]
+    labels: Tensor
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def pixels(self, index: int) -> Tensor:
+        """Return image `index` of the split, uint8 `(3, h, w)`."""
+        return self.images[self.indices[index]]
+
+
+class PackedImages:
+    """Decoded images one after another in one uint8 array.
+
+    Args:
+        pixels: uint8 `(sum of 3·h·w,)`.
+        heights: of the images, in pixels.
+        widths: of the images, in pixels.
+    """
+
+    def __init__(self, pixels: Tensor, heights: Sequence[int], widths: Sequence[int]) -> None:
+        self._pixels = pixels
+        self._heights, self._widths = heights, widths
+        sizes = 3 * np.asarray(heights, dtype=np.int64) * np.asarray(widths, dtype=np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
+
+    def __len__(self) -> int:
+        return len(self._heights)
+
+    def __getitem__(self, index: int) -> Tensor:
+        pixels = self._pixels[self._starts[index] : self._starts[index + 1]]
+        return pixels.view(3, self._heights[index], self._widths[index])
+
+
+def pack(images: Iterable[np.ndarray], folder: Path, name: str) -> PackedImages:
+    """Write the images, uint8 `(h, w, 3)`, to `folder` one by one and return them mapped into memory."""
+    heights, widths = [], []
+    with (folder / f"{name}.pixels").open("wb") as file:
+        for image in images:
+            heights.append(image.shape[0])
+            widths.append(image.shape[1])
+            file.write(np.ascontiguousarray(image.transpose(2, 0, 1)).data)
+    (folder / f"{name}.shapes.json").write_text(json.dumps([heights, widths]))
+    return unpack(folder, name)
+
+
+def unpack(folder: Path, name: str) -> PackedImages:
+    """Return the images that `pack` wrote, mapped into memory: processes on one machine share them."""
+    heights, widths = json.loads((folder / f"{name}.shapes.json").read_text())
+    if not heights:
+        return PackedImages(torch.empty(0, dtype=torch.uint8), [], [])
+    # "c": writable in memory, as torch wants it, while the file stays as it is
+    mapped = np.memmap(folder / f"{name}.pixels", dtype=np.uint8, mode="c")
+    return PackedImages(torch.from_numpy(mapped), heights, widths)
+
+
+def decoded(content: bytes, name: str, size: int | None = None) -> np.ndarray:
+    """Decode an image file.
+
+    Args:
+        content: the file.
+        name: how to call it in an error.
+        size: resize so that the shorter side has this length (bilinear, antialiased); None leaves it.
+
+    Returns:
+        uint8 `(h, w, 3)`, RGB, turned upright where the camera noted a rotation.
+
+    Raises:
+        UserError: the file is no image, or is truncated.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise UserError(f"{name} cannot be read as an image: {error}") from None
+    if size is not None and min(upright.size) != size:
+        shorter = min(upright.size)
+        target = (max(size, upright.width * size // shorter), max(size, upright.height * size // shorter))
+        upright = upright.resize(target, Image.Resampling.BILINEAR)
+    return np.asarray(upright)
+
+
+class Cache:
+    """Folders that are worked out once, by key; an interrupted or failed attempt leaves nothing behind.
+
+    Args:
+        folder: where to keep them; by default `$XDG_CACHE_HOME/handful`, else `~/.cache/handful`.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "handful"
+        self.folder = Path(folder) if folder else default
+
+    def find(self, key: str) -> Path | None:
+        """Return the finished folder of that key, None where there is none."""
+        entry = self.folder / key
+        return entry if entry.is_dir() else None
+
+    def building(self, key: str) -> "_Building":
+        """Return a context that hands out an empty folder and puts it in its place when the block ends well."""
+        return _Building(self.folder, key)
+
+
+class _Building:
+    def __init__(self, folder: Path, key: str) -> None:
+        self._entry = folder / key
+        self._draft = Path()
+
+    def __enter__(self) -> Path:
+        try:
+            self._entry.parent.mkdir(parents=True, exist_ok=True)
+            self._draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._entry.parent))
+        except OSError as error:
+            raise self._refusal(error) from None
+        return self._draft
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                self._publish()
+        finally:
+            shutil.rmtree(self._draft, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise self._refusal(error) from None
+
+    def _publish(self) -> None:
+        try:
+            self._draft.rename(self._entry)
+        except OSError as error:
+            # another process may have finished the same folder first; its content is the same
+            if not self._entry.is_dir():
+                raise self._refusal(error) from None
+
+    def _refusal(self, error: OSError) -> UserError:
+        return UserError(
+            f"The image cache {self._entry.parent} cannot be written ({error.strerror or error}): "
+            "choose another place with data.cache_dir or set data.cache to false."
+        )
+
+
+def batches(count: int, size: int = 256) -> Iterator[range]:
+    """Yield the numbers below `count` in ranges of at most `size`."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
