@@ -1,1 +1,7 @@
 """Data modules: one file a data set, over one small base."""
+
+from datamodules.base import HandfulDataModule
+from datamodules.image_folder import ImageFolder
+from datamodules.toy_birds import ToyBirds
+
+__all__ = ["HandfulDataModule", "ImageFolder", "ToyBirds"]
