@@ -1,0 +1,265 @@
+"""The oracle: mean cross-entropy of a linear classifier and its gradient, one pass over the rows a call.
+
+Every solver of this folder sees the data through an oracle alone, so that the same code runs on features in memory
+(`MemoryOracle`), on features read from disk (`StreamedOracle`) and on rows spread over processes
+(`DistributedOracle`).
+
+Products run in the features' precision, at full float32 precision whatever the process has allowed elsewhere; the
+loss and the gradient are summed in float64. A pass costs 4·N·C·(F+1) floating-point operations and a softmax, and
+holds chunks of rows only: the matrix N × C never exists.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from handful.sparse.ranks import total
+from handful.sparse.rows import Rows
+from handful.sparse.standardise import ColumnStatistics
+
+
+class Evaluation(NamedTuple):
+    """What one pass returns.
+
+    Attributes:
+        loss: mean cross-entropy in nats.
+        gradient: (C, F+1) float64, the bias in the last column.
+        curvature: (C, F+1) float64 diagonal of the Hessian, mean p(1 − p) z², where asked for.
+    """
+
+    loss: float
+    gradient: Tensor
+    curvature: Tensor | None = None
+
+
+class Oracle(ABC):
+    """Mean cross-entropy of `softmax(Z W' + b)` over N rows, for weights (C, F+1) with the bias as last column.
+
+    Attributes:
+        n_rows: N, over all processes.
+        n_features: F.
+        n_classes: C.
+        class_shares: (C,) float64, the share of each class among the rows.
+        passes: how often the rows were gone over.
+        noise: relative rounding error that the loss may carry.
+    """
+
+    n_rows: int
+    n_features: int
+    n_classes: int
+    class_shares: Tensor
+    passes: int
+    noise: float
+    device: torch.device
+
+    @abstractmethod
+    def sums(self, weight: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Loss (), gradient and curvature (C, F+1) summed over the rows of this process, float64."""
+
+    def __call__(self, weight: Tensor, curvature: bool = False) -> Evaluation:
+        """Mean loss and gradient at `weight` (C, F+1) float64."""
+        self.passes += 1
+        loss, gradient, diagonal = self.sums(weight, curvature)
+        n = self.n_rows
+        return Evaluation(loss.item() / n, gradient / n, None if diagonal is None else diagonal / n)
+
+    def bias_only(self) -> Tensor:
+        """The solution without any feature: zero weights, centred log class shares as bias; (C, F+1) float64."""
+        weight = torch.zeros(self.n_classes, self.n_features + 1, dtype=torch.float64, device=self.device)
+        bias = self.class_shares.log()
+        weight[:, -1] = bias - bias.mean()
+        return weight
+
+
+class MemoryOracle(Oracle):
+    """Rows in memory.
+
+    Memory: the design matrix N (F+1) b bytes that is handed in (b = 4 in float32), two buffers of
+    chunk × C × b bytes (sized for the second-level cache on a CPU), and 16 C (F+1) bytes of sums.
+
+    Args:
+        design: (N, F+1) standardised features with a last column of ones (`design_matrix`).
+        labels: (N,) int64 in [0, C).
+        n_classes: C.
+        chunk_rows: rows handled at a time.
+    """
+
+    def __init__(self, design: Tensor, labels: Tensor, n_classes: int, *, chunk_rows: int | None = None) -> None:
+        self.design, self.labels = design, labels.to(design.device)
+        self.n_rows, self.n_features, self.n_classes = len(design), design.shape[1] - 1, n_classes
+        self.device = design.device
+        self.passes = 0
+        self.noise = noise_of(design.dtype)
+        counts = torch.bincount(self.labels, minlength=n_classes).double()
+        self.class_shares = counts / max(1, self.n_rows)
+        self._kernel = Kernel(n_classes, self.n_features + 1, design.dtype, self.device, chunk_rows, self.n_rows)
+
+    def sums(self, weight: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: D102
+        self._kernel.begin(weight, curvature)
+        with full_precision():
+            for low in range(0, self.n_rows, self._kernel.rows):
+                high = low + self._kernel.rows
+                self._kernel.add(self.design[low:high], self.labels[low:high])
+        return self._kernel.end()
+
+
+class StreamedOracle(Oracle):
+    """Rows read chunk by chunk from wherever `Rows` finds them, standardised on the fly.
+
+    Memory: one chunk of rows, the buffers of the kernel, and 16 C (F+1) bytes of sums; a pass reads the rows once.
+
+    Args:
+        rows: raw features.
+        statistics: of their columns.
+        labels: (N,) int64 in [0, C).
+        n_classes: C.
+        columns: (S,) the columns to use, all where None.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        statistics: ColumnStatistics,
+        labels: Tensor,
+        n_classes: int,
+        *,
+        columns: Tensor | None = None,
+    ) -> None:
+        self.rows, self.labels, self.device = rows, labels.to(rows.device), rows.device
+        self._columns = None if columns is None else columns.to(rows.device)
+        mean, scale = statistics.mean.to(rows.device), statistics.scale.to(rows.device)
+        if self._columns is not None:
+            mean, scale = mean[self._columns], scale[self._columns]
+        self._mean, self._scale = mean.to(rows.dtype), scale.to(rows.dtype)
+        self.n_rows, self.n_features, self.n_classes = rows.n_rows, len(mean), n_classes
+        self.passes = 0
+        self.noise = noise_of(rows.dtype)
+        self.class_shares = torch.bincount(self.labels, minlength=n_classes).double() / max(1, self.n_rows)
+        self._kernel = Kernel(n_classes, self.n_features + 1, rows.dtype, self.device, None, self.n_rows)
+        self._block = torch.ones(self._kernel.rows, self.n_features + 1, dtype=rows.dtype, device=self.device)
+
+    def sums(self, weight: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: D102
+        self._kernel.begin(weight, curvature)
+        step = self._kernel.rows
+        with full_precision():
+            for start, chunk in self.rows.chunks():
+                if self._columns is not None:
+                    chunk = chunk.index_select(1, self._columns)
+                for low in range(0, len(chunk), step):
+                    part = chunk[low : low + step]
+                    block = self._block[: len(part)]
+                    torch.sub(part, self._mean, out=block[:, :-1])
+                    block[:, :-1] /= self._scale
+                    self._kernel.add(block, self.labels[start + low : start + low + len(part)])
+        return self._kernel.end()
+
+
+class DistributedOracle(Oracle):
+    """Rows spread over processes: each sums over its own, one all-reduce of 8 (1 + C (F+1)) bytes a pass.
+
+    All processes then run the same solver on the same numbers and stay identical to the last bit, so nothing is
+    ever broadcast.
+
+    Args:
+        local: the oracle over this process's rows; it may have none.
+        group: the processes.
+    """
+
+    def __init__(self, local: Oracle, group: ProcessGroup) -> None:
+        self.local, self.group = local, group
+        self.n_features, self.n_classes, self.device = local.n_features, local.n_classes, local.device
+        self.noise = local.noise
+        self.passes = 0
+        counts = total(local.class_shares * local.n_rows, group)
+        self.n_rows = round(counts.sum().item())
+        self.class_shares = counts / self.n_rows
+
+    def sums(self, weight: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: D102
+        loss, gradient, diagonal = self.local.sums(weight, curvature)
+        parts = [loss.reshape(1), gradient.reshape(-1)]
+        if diagonal is not None:
+            parts.append(diagonal.reshape(-1))
+        flat = total(torch.cat(parts), self.group)
+        size = gradient.numel()
+        gradient = flat[1 : 1 + size].reshape_as(gradient)
+        return flat[0], gradient, None if diagonal is None else flat[1 + size :].reshape_as(gradient)
+
+
+class Kernel:
+    """Adds up loss, gradient and curvature over chunks of rows, in buffers that are allocated once."""
+
+    def __init__(
+        self,
+        n_classes: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        rows: int | None,
+        n_rows: int,
+    ) -> None:
+        if rows is None:
+            # two chunk × C buffers within a CPU's second-level cache; on a GPU as much as keeps it busy
+            rows = max(128, 200_000 // n_classes) if device.type == "cpu" else max(1024, (1 << 27) // n_classes)
+        self.rows = max(1, min(rows, n_rows))
+        self._logits = torch.empty(self.rows, n_classes, dtype=dtype, device=device)
+        self._shares = torch.empty_like(self._logits)
+        self._part = torch.empty(n_classes, width, dtype=dtype, device=device)
+        self._minus = torch.full((self.rows, 1), -1.0, dtype=dtype, device=device)
+        self._tiny = 1e-30 if dtype == torch.float32 else 1e-290
+
+    def begin(self, weight: Tensor, curvature: bool) -> None:
+        """Starts the sums at `weight` (C, width) float64."""
+        self._weight = weight.to(self._part.dtype).t()
+        self._loss = torch.zeros((), dtype=torch.float64, device=weight.device)
+        self._gradient = torch.zeros(weight.shape, dtype=torch.float64, device=weight.device)
+        self._diagonal = torch.zeros_like(self._gradient) if curvature else None
+
+    def residuals(self, design: Tensor, labels: Tensor) -> Tensor:
+        """Softmax minus one-hot labels (r, C) of a chunk, in a buffer that the next call overwrites."""
+        logits, shares = self._logits[: len(design)], self._shares[: len(design)]
+        label = labels[:, None]
+        torch.mm(design, self._weight, out=logits)
+        torch.softmax(logits, 1, out=shares)
+        own = shares.gather(1, label)
+        if float(own.min()) > self._tiny:
+            own = own.log()
+        else:
+            own = logits.gather(1, label) - logits.logsumexp(1, keepdim=True)
+        self._loss -= own.sum(dtype=torch.float64)
+        if self._diagonal is not None:
+            torch.mul(shares, shares, out=logits)
+            torch.sub(shares, logits, out=logits)
+            self._diagonal += logits.t() @ design.square()
+        return shares.scatter_add_(1, label, self._minus[: len(design)])
+
+    def add(self, design: Tensor, labels: Tensor) -> None:
+        """Adds a chunk: standardised rows with ones (r, width), labels (r,)."""
+        self._gradient += torch.mm(self.residuals(design, labels).t(), design, out=self._part)
+
+    def end(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The sums."""
+        return self._loss, self._gradient, self._diagonal
+
+
+def noise_of(dtype: torch.dtype) -> float:
+    """Relative rounding error of a mean loss computed in `dtype` and summed in float64."""
+    return 1e-13 if dtype == torch.float64 else 3e-8
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Matrix products at their full precision, whatever is allowed outside (TF32, bfloat16, autocast)."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

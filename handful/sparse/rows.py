@@ -1,0 +1,119 @@
+"""Raw features in chunks of rows, wherever they lie: a tensor, an array, or files mapped from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from handful.errors import UserError
+
+Part: TypeAlias = "Tensor | np.ndarray"
+Features: TypeAlias = "Tensor | np.ndarray | Sequence[Tensor | np.ndarray | str | Path]"
+
+
+class Rows:
+    """The rows of a feature matrix (N, F) as chunks that never exist all at once.
+
+    Args:
+        features: a tensor or array (N, F), or a sequence of such parts, or of paths of `.npy` files, which are
+            mapped from disk and read chunk by chunk.
+        device: where chunks are delivered; a tensor's own device by default, else the CPU.
+        chunk_elements: upper bound on the elements of one chunk (rows × F).
+
+    Raises:
+        UserError: where a part is not a real two-dimensional matrix, is empty, or the widths differ.
+    """
+
+    def __init__(
+        self, features: Features, *, device: torch.device | str | None = None, chunk_elements: int = 1 << 20
+    ) -> None:
+        self._parts = _parts(features)
+        first = self._parts[0]
+        self.device = torch.device(device) if device is not None else _device(first)
+        self.n_features = int(first.shape[1])
+        self.n_rows = sum(int(part.shape[0]) for part in self._parts)
+        doubles = all(str(part.dtype).endswith("float64") for part in self._parts)
+        #: precision of the matrix products: float64 where the features are, float32 otherwise
+        self.dtype = torch.float64 if doubles else torch.float32
+        self.chunk_rows = max(1, chunk_elements // max(1, self.n_features))
+        for part in self._parts:
+            if part.shape[1] != self.n_features:
+                raise UserError(f"features: parts of different width, {self.n_features} and {part.shape[1]}")
+
+    @property
+    def in_memory(self) -> Tensor | None:
+        """The whole matrix where it is one tensor of the products' precision on the device, else None."""
+        part = self._parts[0]
+        alone = len(self._parts) == 1 and isinstance(part, Tensor)
+        if alone and part.dtype == self.dtype and part.device == self.device:
+            return part
+        return None
+
+    def chunks(self, rows: int | None = None) -> Iterator[tuple[int, Tensor]]:
+        """Yields (index of the first row, chunk (r, F) in the products' precision on the device)."""
+        rows = rows or self.chunk_rows
+        start = 0
+        for part in self._parts:
+            for low in range(0, part.shape[0], rows):
+                yield start + low, self._load(part[low : low + rows])
+            start += part.shape[0]
+
+    def columns(self, index: Tensor) -> Tensor:
+        """The raw columns `index` (S,) of all rows: (N, S)."""
+        out = torch.empty(self.n_rows, index.numel(), dtype=self.dtype, device=self.device)
+        for start, chunk in self.chunks():
+            torch.index_select(chunk, 1, index.to(self.device), out=out[start : start + len(chunk)])
+        return out
+
+    def take(self, index: Tensor) -> Rows:
+        """The rows `index` (n,) as new in-memory rows."""
+        whole = self.in_memory
+        if whole is not None:
+            return Rows(whole[index.to(whole.device)], device=self.device)
+        wanted, order = torch.sort(index.cpu())
+        out = torch.empty(len(index), self.n_features, dtype=self.dtype, device=self.device)
+        for start, chunk in self.chunks():
+            low, high = torch.searchsorted(wanted, torch.tensor([start, start + len(chunk)])).tolist()
+            if high > low:
+                out[order[low:high].to(self.device)] = chunk[(wanted[low:high] - start).to(self.device)]
+        return Rows(out)
+
+    def _load(self, part: Part) -> Tensor:
+        if isinstance(part, np.ndarray):
+            # a mapped file is read-only: copy, so that torch owns what it gets
+            part = torch.from_numpy(np.array(part))
+        return part.to(device=self.device, dtype=self.dtype)
+
+
+def _parts(features: Features) -> list[Part]:
+    given = [features] if isinstance(features, Tensor | np.ndarray) else list(features)
+    parts = [_open(part) for part in given]
+    parts = [part for part in parts if not (part.ndim == 2 and part.shape[0] == 0)] or parts[:1]
+    if not parts:
+        raise UserError("features: no rows")
+    for part in parts:
+        if part.ndim != 2:
+            raise UserError(f"features: expected a matrix (rows, features), got shape {tuple(part.shape)}")
+        if "float" not in str(part.dtype):
+            raise UserError(f"features: expected floating point numbers, got {part.dtype}")
+    return parts
+
+
+def _open(part: Tensor | np.ndarray | str | Path) -> Part:
+    if isinstance(part, Tensor):
+        return part.detach()
+    if isinstance(part, np.ndarray):
+        return part
+    try:
+        return np.load(part, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"features: cannot read {part} as a .npy matrix ({error})") from error
+
+
+def _device(part: Part) -> torch.device:
+    return part.device if isinstance(part, Tensor) else torch.device("cpu")
