@@ -1,0 +1,53 @@
+"""diversity@k after every epoch, exact on any number of processes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from handful.metrics import DiversityAtK
+from handful.networks.heads import deciding_maps
+
+
+class Diversity(pl.Callback):
+    """Log `val/diversity@1` … `val/diversity@k` from the validation loop's own forward pass.
+
+    Keeps sums and counts only; every rank sees its own images, the ranks' sums are added. Changes nothing in
+    the model. A module whose validation step returns no maps is passed over.
+
+    Args:
+        k: the largest k.
+    """
+
+    def __init__(self, k: int = 5) -> None:
+        self.k = k
+        self.metric: DiversityAtK | None = None
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start from nothing, on the device the model is on."""
+        self.metric = DiversityAtK(self.k).to(pl_module.device)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add a batch."""
+        if self.metric is None or trainer.sanity_checking or not isinstance(outputs, Mapping):
+            return
+        model: Any = pl_module.model
+        maps, weight = deciding_maps(model.head, outputs["maps"])
+        self.metric.update(maps, outputs["logits"], weight)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log; every rank takes part in adding up."""
+        if self.metric is None or trainer.sanity_checking:
+            return
+        for name, value in self.metric.compute().items():
+            pl_module.log(f"val/{name}", value.float(), sync_dist=False)
+        self.metric = None

@@ -1,0 +1,84 @@
+"""From specs in plain values to objects, as jsonargparse builds them."""
+
+import copy
+from typing import Any
+
+import lightning.pytorch as pl
+from jsonargparse import ArgumentParser, Namespace
+
+from datamodules.base import HandfulDataModule
+from handful.errors import UserError
+from lightning_modules import PhaseModule
+from pipelines.messages import OneSentenceParser
+from pipelines.phases import Spec
+
+
+def _instantiate(base: type, spec: Spec, key: str, **extra: Any) -> Any:
+    """Build `spec`, a sub-class of `base`; `extra` arguments go before those of the spec."""
+    parser: ArgumentParser = OneSentenceParser()
+    required = {name for name, value in extra.items() if value is not None}
+    parser.add_subclass_arguments(base, key, required=True)
+    spec = copy.deepcopy(spec)
+    spec["init_args"] = {**(spec.get("init_args") or {}), **{name: extra[name] for name in required}}
+    return parser.instantiate(parser.parse_object({key: spec}))[key]
+
+
+def build_module(spec: Spec, phase: str, shared: dict[str, Any]) -> PhaseModule:
+    """The phase's module; `shared` values (network, num_classes, …) go to those that take them.
+
+    Raises:
+        UserError: the class or an argument is unknown.
+    """
+    cls = class_of(PhaseModule, spec, f"phases.{phase}.module")
+    accepted = {name: value for name, value in shared.items() if cls.accepts(name)}
+    module: PhaseModule = _instantiate(PhaseModule, spec, "module", **accepted)
+    return module
+
+
+def build_datamodule(spec: Spec, overrides: dict[str, Any] | None = None) -> HandfulDataModule:
+    """The data module, with what a phase wants otherwise."""
+    spec = copy.deepcopy(spec)
+    spec["init_args"] = {**(spec.get("init_args") or {}), **(overrides or {})}
+    datamodule: HandfulDataModule = _instantiate(HandfulDataModule, spec, "data")
+    return datamodule
+
+
+def build_callbacks(specs: list[Spec]) -> list[pl.Callback]:
+    """Fresh callbacks; an instance is never used in two phases."""
+    return [_instantiate(pl.Callback, spec, "callback") for spec in specs]
+
+
+def class_of(base: type, spec: Spec, key: str) -> Any:
+    """The class that a spec names.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    name = spec["class_path"]
+    for cls in _subclasses(base):
+        if name in (cls.__name__, f"{cls.__module__}.{cls.__name__}"):
+            return cls
+    from jsonargparse.typing import import_object  # type: ignore[attr-defined]
+
+    try:
+        return import_object(name)
+    except Exception as error:
+        raise UserError(f"{key}: there is no class {name!r}") from error
+
+
+def _subclasses(base: type[Any]) -> list[type[Any]]:
+    found: list[type[Any]] = []
+    for cls in base.__subclasses__():
+        found += [cls, *_subclasses(cls)]
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Namespaces, tuples and the like as plain dictionaries and lists."""
+    if isinstance(value, Namespace):
+        return {key: plain(item) for key, item in vars(value).items()}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

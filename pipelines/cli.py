@@ -1,0 +1,165 @@
+"""The command line: `python train.py pipeline|fit|validate|test|predict|…`."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+import datamodules  # noqa: F401  registers the data modules by class name
+from datamodules.base import HandfulDataModule
+from handful.errors import UserError
+from lightning_modules import PhaseModule
+from pipelines.messages import OneSentenceParser, run_command
+from pipelines.parse import parse_pipeline
+
+USAGE = """usage: python train.py COMMAND [--help] [options]
+
+  pipeline   run all phases of a config, each resumable: the same command again goes on where it stopped
+{extra}  fit | validate | test | predict
+             one phase at a time (LightningCLI); test --run_dir RUN [--phase PHASE] tests a finished run
+
+  python train.py pipeline --config configs/quickstart.yaml
+  python train.py pipeline --config configs/quickstart.yaml --print_config
+"""
+
+
+class HandfulCLI(LightningCLI):
+    """LightningCLI for one phase at a time, over Handful's modules and data modules.
+
+    Differs in three things: the number of classes comes from the data; weights to start from are the module's own
+    affair (`init_from`) and are read before `fit`; `--ckpt_path` never replaces what the config says.
+    """
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose complaints are one sentence."""
+        parser: LightningArgumentParser = _LightningParser(**kwargs)
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The module learns the number of classes from the data."""
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config as it is: LightningCLI would put the checkpoint's class and arguments in its place."""
+
+    def before_fit(self) -> None:
+        """Start from `init_from` where it is given, unless a checkpoint is resumed."""
+        assert isinstance(self.model, PhaseModule)
+        if not self.config.fit.ckpt_path:
+            self.model.hand_over({})
+
+
+class _LightningParser(OneSentenceParser, LightningArgumentParser):
+    """LightningCLI's parser, brief."""
+
+
+def _lightning(arguments: list[str]) -> None:
+    HandfulCLI(
+        LightningModule,
+        HandfulDataModule,
+        trainer_class=Trainer,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False},
+        save_config_kwargs={"overwrite": True},
+        args=_expand_run_dir(arguments),
+    )
+
+
+def _expand_run_dir(arguments: list[str]) -> list[str]:
+    """`--run_dir RUN [--phase PHASE]` of `validate`, `test` and `predict` as the config and checkpoint it means."""
+    rest = list(arguments)
+    found = {name: _take(rest, name) for name in ("run_dir", "phase")}
+    if found["run_dir"] is None:
+        return arguments
+    run = Path(found["run_dir"])
+    if not run.is_dir():
+        raise UserError(f"--run_dir: there is no folder {run}")
+    finished = [p.parent.name for p in run.glob("*/done.json") if (p.parent / "best.ckpt").is_file()]
+    phase = found["phase"] or ("finetune" if "finetune" in finished else next(iter(sorted(finished)), ""))
+    if phase not in finished:
+        raise UserError(f"{run}: no finished phase {phase!r} with a checkpoint; there are {', '.join(finished) or 'none'}")
+    folder = run / phase
+    return [rest[0], "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "best.ckpt"), *rest[1:]]
+
+
+def _take(arguments: list[str], name: str) -> str | None:
+    """Remove `--name VALUE` or `--name=VALUE` from the arguments and return the value."""
+    for i, argument in enumerate(arguments):
+        if argument == f"--{name}" and i + 1 < len(arguments):
+            del arguments[i]
+            return arguments.pop(i)
+        if argument.startswith(f"--{name}="):
+            return arguments.pop(i).split("=", 1)[1]
+    return None
+
+
+def _pipeline(arguments: list[str]) -> None:
+    from pipelines.runner import Runner
+
+    pipeline, start_at = parse_pipeline(arguments)
+    Runner(pipeline, start_at).run()
+
+
+#: Commands of our own; everything else is LightningCLI's.
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"pipeline": _pipeline}
+
+_LIGHTNING = ("fit", "validate", "test", "predict")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; bad input ends in one sentence on standard error and exit status 2.
+
+    Args:
+        arguments: command and options; those of the process where None.
+
+    Raises:
+        SystemExit: with status 2 on bad input.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _quieten()
+    if not given or given[0] in ("-h", "--help"):
+        print(USAGE.format(extra=""))
+        return
+    name, rest = given[0], given[1:]
+    if name in COMMANDS:
+        run_command(lambda: COMMANDS[name](rest))
+    elif name in _LIGHTNING:
+        run_command(lambda: _lightning(given))
+    else:
+        run_command(lambda: _unknown(name))
+
+
+def _unknown(name: str) -> None:
+    raise UserError(f"there is no command {name!r}; there are {', '.join((*COMMANDS, *_LIGHTNING))}")
+
+
+def _quieten() -> None:
+    """Silence what a person can do nothing about; everything else is shown."""
+    import logging
+
+    for message in (
+        r".*does not have many workers.*",  # two cores have none to spare; num_workers is documented
+        r".*recommended to use `self.log\(.*sync_dist=True.*",  # our values are summed over ranks already
+        r".*exists and is not empty.*",  # a resumed phase goes on in its folder
+        r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+        r".*The ``compute`` method of metric .* was called before.*",
+        r".*You are using `torch.load`.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_not_a_tip)
+
+
+def _not_a_tip(record: Any) -> bool:
+    text = str(record.getMessage())
+    return not text.startswith(("💡", "GPU available", "TPU available", "HPU available", "`Trainer.fit` stopped"))

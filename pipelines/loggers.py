@@ -1,0 +1,80 @@
+"""The loggers of a phase: CSV always, Weights & Biases where it is wanted."""
+
+import csv
+import os
+import secrets
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from pipelines.phases import WandbConfig
+from pipelines.ranks import global_rank
+
+
+def csv_logger(folder: Path, resumed_step: int | None) -> CSVLogger:
+    """`metrics.csv` in the phase's folder; a resumed phase keeps the rows up to the step it resumes from."""
+    if global_rank() != 0:
+        return CSVLogger(folder.parent, name=folder.name, version="")
+    file = folder / "metrics.csv"
+    rows: list[dict[str, float]] = []
+    if resumed_step is not None and file.is_file():
+        with file.open(newline="") as stream:
+            table = [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(stream)]
+        rows = [row for row in table if row["step"] < resumed_step]
+    file.unlink(missing_ok=True)
+    logger = CSVLogger(folder.parent, name=folder.name, version="")
+    if rows:
+        logger.experiment.metrics.extend(rows)
+    return logger
+
+
+def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Logger | None:
+    """One W&B run for the phase, in the group of the pipeline; a resumed phase continues its run.
+
+    Online where somebody is logged in, otherwise offline, without a question.
+    """
+    mode = _mode(config)
+    if mode == "disabled" or global_rank() != 0:
+        return None
+    import wandb
+
+    identity = folder / "wandb_id"
+    if not identity.is_file():
+        identity.write_text(secrets.token_hex(4))
+    if mode == "offline":
+        rank_zero_info(f"W&B: offline; `wandb sync {folder / 'wandb'}/offline-run-*` uploads the run")
+    return WandbLogger(
+        name=f"{run}-{phase}",
+        project=config.project,
+        entity=config.entity,
+        group=run,
+        job_type=phase,
+        save_dir=folder,
+        id=identity.read_text(),
+        resume="allow",
+        mode=mode,
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+
+
+def _mode(config: WandbConfig) -> str:
+    if config.mode != "auto":
+        return config.mode
+    if os.environ.get("WANDB_MODE"):
+        return {"dryrun": "offline"}.get(os.environ["WANDB_MODE"], os.environ["WANDB_MODE"])
+    import wandb
+
+    try:
+        return "online" if wandb.login(prompt=False) else "offline"
+    except Exception:  # no network, a broken key file: the dashboard is never worth a run
+        return "offline"
+
+
+def finish_wandb() -> None:
+    """Close the W&B run of a phase, so that the next phase gets one of its own."""
+    import sys
+
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()

@@ -1,0 +1,58 @@
+"""Bad input in one sentence: what is wrong, and where."""
+
+import errno
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+
+from handful.errors import UserError
+
+#: Exit status of a command that was given bad input.
+BAD_INPUT = 2
+
+
+class OneSentenceParser(ArgumentParser):
+    """A parser whose complaints are one sentence instead of a page."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"exit_on_error": True, **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the sentence; `run_command` prints it and ends with status 2."""
+        raise UserError(condense(str(message) if message else str(ex)))
+
+
+def condense(message: str) -> str:
+    """The key and the innermost reasons of a jsonargparse complaint, on one line."""
+    key = re.search(r'(?:Parser key|Key) "([^"]+)"', message) or re.search(r"--([\w.]+)", message)
+    reasons = [
+        line.strip(" -")
+        for line in message.splitlines()
+        if re.search(r"not accepted|not a subclass|[Nn]o such|not found|Expected|required|invalid|Given value:", line)
+        and "NoneType" not in line
+        and not line.rstrip().endswith(":")
+    ]
+    telling = [r for r in reasons if re.search(r"not accepted|[Nn]o such|not found|required", r)] or reasons
+    text = "; ".join(dict.fromkeys(telling)) or " ".join(message.split())
+    where = f"{key.group(1)}: " if key and key.group(1) not in text else ""
+    return where + text
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a command; bad input and a full disk end in one sentence on standard error and exit status 2."""
+    try:
+        command()
+    except UserError as error:
+        _end(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        _end(f"{error.filename or 'the run folder'}: {error.strerror}; results written before stay as they are")
+
+
+def _end(sentence: str) -> NoReturn:
+    print(f"handful: {sentence}", file=sys.stderr, flush=True)
+    raise SystemExit(BAD_INPUT)

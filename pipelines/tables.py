@@ -1,0 +1,37 @@
+"""Tables a person can read on a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns padded to their widest cell; numbers to the right; floats with the digits that matter."""
+    cells = [[_cell(column, value) for column, value in zip(columns, row, strict=True)] for row in rows]
+    widths = [max(len(c), *(len(row[i]) for row in cells)) if cells else len(c) for i, c in enumerate(columns)]
+    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = (v.rjust(w) if n else v.ljust(w) for v, w, n in zip(values, widths, numeric, strict=True))
+        return "  " + "   ".join(padded).rstrip()
+
+    return "\n".join([line(list(columns)), "  " + "─" * (sum(widths) + 3 * (len(widths) - 1)), *map(line, cells)])
+
+
+def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> str:
+    """The rows of `results.json`, one a stage."""
+    names = list(dict.fromkeys(key for row in stages.values() for key in row))
+    shown = [name for name in names if not name.startswith("diversity@") or name == "diversity@5"]
+    rows = [[stage, *(row.get(name) for name in shown)] for stage, row in stages.items()]
+    return format_table(["stage", *shown], rows)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.2f}" if column in ("accuracy", "features_per_class") or abs(value) >= 10 else f"{value:.4f}"
+    return str(value)
