@@ -99,7 +99,7 @@ def contributions(
         targets = Targets(target, len(images), None if labels is None else labels.clone())
         if targets.index is None or not targets.single:
             raise UserError("contributions explain one class an image")
-        classifier, weights, bias = class_weights(model)
+        classifier, weights, bias = class_weights(model, "taking a logit apart")
         kept: list[tuple[Tensor, Tensor]] = []
         for batch in images.detach().clone().to(model_dtype(model)).split(chunk):
             maps = classifier.feature_maps(batch)

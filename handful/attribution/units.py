@@ -21,7 +21,8 @@ def superpixels(images: Tensor, n_segments: int = 50, compactness: float = 10.0)
     Args:
         images: each is stretched to [0, 1] by its own minimum and maximum first.
         n_segments: superpixels to aim at; the number found differs by image.
-        compactness: weight of nearness in space against nearness in colour.
+        compactness: weight of nearness in space against nearness in colour; raised tenfold for an image so noisy
+            that fewer than half of the superpixels come out.
 
     Raises:
         UserError: scikit-image is not installed.
@@ -36,8 +37,11 @@ def superpixels(images: Tensor, n_segments: int = 50, compactness: float = 10.0)
     for image in images.detach().float().cpu():
         low, high = image.amin(), image.amax()
         pixels = ((image - low) / (high - low).clamp(min=1e-8)).permute(1, 2, 0).double().numpy()
-        labels = slic(pixels, n_segments=n_segments, compactness=compactness, start_label=0)
-        _, gapless = numpy.unique(labels, return_inverse=True)
+        for stiffer in (1, 10, 100, 1000):
+            labels = slic(pixels, n_segments=n_segments, compactness=compactness * stiffer, start_label=0)
+            _, gapless = numpy.unique(labels, return_inverse=True)
+            if 2 * (int(gapless.max()) + 1) >= n_segments:
+                break
         found.append(torch.from_numpy(gapless.reshape(labels.shape)).long())
     return torch.stack(found)
 

@@ -10,7 +10,7 @@ from handful.errors import UserError
 from handful.networks.classifier import Classifier
 
 
-def class_weights(model: nn.Module) -> tuple[Classifier, Tensor, Tensor]:
+def class_weights(model: nn.Module, what: str = "this method") -> tuple[Classifier, Tensor, Tensor]:
     """The model, its weights `(C, F)` and bias `(C,)` over the pooled feature maps.
 
     Raises:
@@ -19,8 +19,8 @@ def class_weights(model: nn.Module) -> tuple[Classifier, Tensor, Tensor]:
     head = getattr(model, "head", None)
     if not isinstance(model, Classifier) or not hasattr(head, "class_weights"):
         raise UserError(
-            f"cam needs a model that pools its feature maps into one linear layer, and {type(model).__name__} is not "
-            "known to: use gradcam"
+            f"{what} needs a model that pools its feature maps into one linear layer, and {type(model).__name__} is not "
+            "known to"
         )
     weights, bias = head.class_weights()  # type: ignore[union-attr]
     return model, weights, bias
@@ -32,7 +32,7 @@ def cam(job: Job) -> Tensor:
 
     The spatial mean of the map plus the class's bias is the logit; the difference is the completeness error.
     """
-    model, weights, bias = class_weights(job.model)
+    model, weights, bias = class_weights(job.model, "cam (gradcam does without)")
     parts: dict[int, Tensor] = {}
     missed = job.empty()
 

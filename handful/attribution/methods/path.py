@@ -94,7 +94,9 @@ def quadrature(steps: int, rule: str = "gausslegendre") -> tuple[Tensor, Tensor]
         points, weights = numpy.polynomial.legendre.leggauss(steps)
         return torch.from_numpy((points + 1) / 2), torch.from_numpy(weights / 2)
     if rule == "midpoint":
-        return (torch.arange(steps, dtype=torch.float64) + 0.5) / steps, torch.full((steps,), 1 / steps).double()
+        return (torch.arange(steps, dtype=torch.float64) + 0.5) / steps, torch.full(
+            (steps,), 1 / steps, dtype=torch.float64
+        )
     raise UserError(f'quadrature rule "{rule}" is unknown: give gausslegendre or midpoint')
 
 

@@ -16,6 +16,9 @@ OBJECTIVES = ("lower", "switch")
 #: Blur of the mask, as a share of the image's side: 5 px at 224 (the authors' code).
 _MASK_SIGMA = 5 / 224
 
+#: Cells along a side of the authors' masks.
+_PAPER_CELLS = 28
+
 
 @register("meaningful_perturbation", title="meaningful perturbation")
 def meaningful_perturbation(
@@ -45,7 +48,7 @@ def meaningful_perturbation(
         rate: Adam's learning rate.
         area_weight: on the mean of 1 − m, so that it does not depend on the grid (the paper's 1e-4 on the sum of
             28 × 28 cells).
-        smooth_weight: on the sum over cells.
+        smooth_weight: on the sum over cells, times g / 28, which makes it cost a slope the same on any grid.
         smooth_power: β.
         jitter: largest shift in pixels, each way.
         margin: for `"switch"`.
@@ -65,6 +68,7 @@ def meaningful_perturbation(
     before, after = job.empty(), job.empty()
     raw = job.empty(cells, cells)
     sigma = _MASK_SIGMA * min(size)
+    smooth_weight = smooth_weight * cells / _PAPER_CELLS
 
     def blend(masks: Tensor, images: Tensor, blanks: Tensor) -> Tensor:
         wide = functional.interpolate(masks, size=size, mode="bilinear", align_corners=False)
