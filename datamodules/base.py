@@ -1,10 +1,9 @@
-"""What all data modules share: splits, normalisation, augmentation and loaders that are exact on any number of ranks."""
+"""What all data modules share: splits, normalisation, augmentation, and loaders exact on any number of ranks."""
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -53,7 +52,11 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("image_size", image_size), ("batch_size", batch_size), ("eval_batch_size", eval_batch_size or 1)):
+        for name, value in (
+            ("image_size", image_size),
+            ("batch_size", batch_size),
+            ("eval_batch_size", eval_batch_size or 1),
+        ):
             if value < 1:
                 raise UserError(f"data.{name} must be at least 1, not {value}.")
         if num_workers < 0 or seed < 0:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from handful.errors import UserError
@@ -15,13 +15,13 @@ class FileTree(Protocol):
 
     root: Path
 
-    def folders(self) -> list[PurePosixPath]:
+    def folders(self) -> list[str]:
         """Return all folders, sorted."""
 
-    def files(self) -> list[PurePosixPath]:
+    def files(self) -> list[str]:
         """Return all files, sorted."""
 
-    def read(self, path: PurePosixPath) -> bytes:
+    def read(self, path: str) -> bytes:
         """Return the content of a file."""
 
     def fingerprint(self) -> str:
@@ -47,15 +47,16 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._stats: dict[PurePosixPath, os.stat_result] = {}
-        self._folders: list[PurePosixPath] = []
+        self._stats: dict[str, os.stat_result] = {}
+        self._folders: list[str] = []
         for place, folders, files in os.walk(root, followlinks=True):
             folders[:] = sorted(name for name in folders if not _is_hidden(name))
-            here = PurePosixPath(Path(place).relative_to(root).as_posix())
-            self._folders += [here / name for name in folders]
+            here = Path(place).relative_to(root).as_posix() + "/"
+            here = here.removeprefix("./")
+            self._folders += [here + name for name in folders]
             for name in files:
                 if not _is_hidden(name):
-                    self._stats[here / name] = self._stat(Path(place) / name)
+                    self._stats[here + name] = self._stat(Path(place) / name)
 
     @staticmethod
     def _stat(path: Path) -> os.stat_result:
@@ -64,19 +65,23 @@ class Folder:
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}.") from None
 
-    def folders(self) -> list[PurePosixPath]:
+    def folders(self) -> list[str]:
+        """Return all folders, sorted."""
         return sorted(self._folders)
 
-    def files(self) -> list[PurePosixPath]:
+    def files(self) -> list[str]:
+        """Return all files, sorted."""
         return sorted(self._stats)
 
-    def read(self, path: PurePosixPath) -> bytes:
+    def read(self, path: str) -> bytes:
+        """Return the content of a file; a `UserError` names one that cannot be read."""
         try:
             return (self.root / path).read_bytes()
         except OSError as error:
             raise UserError(f"{self.root / path} cannot be read: {error.strerror}.") from None
 
     def fingerprint(self) -> str:
+        """Return a digest of the place, and of name, size and time of writing of every file."""
         lines = [f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in sorted(self._stats.items())]
         return _digest(str(self.root.resolve()), *lines)
 
@@ -91,34 +96,38 @@ class Archive:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._opened: tuple[int, zipfile.ZipFile] | None = None
-        entries = self._zip().infolist()
-        known = [(entry, PurePosixPath(entry.filename)) for entry in entries if not _is_clutter(entry.filename)]
-        tops = {path.parts[0] for _, path in known}
-        inside = len(tops) == 1 and all(len(path.parts) > 1 or entry.is_dir() for entry, path in known)
-        if inside and tops & {"train", "test"}:
-            inside = False
-        short = [(entry, PurePosixPath(*path.parts[inside:])) for entry, path in known]
-        self._entries = {path: entry for entry, path in short if not entry.is_dir()}
-        folders = {parent for path in self._entries for parent in path.parents}
-        folders |= {path for entry, path in short if entry.is_dir()}
-        self._folders = sorted(folders - {PurePosixPath(".")})
+        entries = {name: entry for entry in self._zip().infolist() if (name := _tidy(entry.filename))}
+        top = next(iter(entries), "").split("/")[0]
+        if top not in ("train", "val", "test") and all(name == top or name.startswith(top + "/") for name in entries):
+            entries = {name.removeprefix(top).removeprefix("/"): entry for name, entry in entries.items()}
+        self._entries = {name: entry for name, entry in entries.items() if not entry.is_dir()}
+        folders = {name for name, entry in entries.items() if entry.is_dir()}
+        inner = {name.rpartition("/")[0] for name in self._entries}
+        while inner - folders:
+            folders |= inner
+            inner = {name.rpartition("/")[0] for name in inner}
+        self._folders = sorted(folders - {""})
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_opened": None}
 
-    def folders(self) -> list[PurePosixPath]:
+    def folders(self) -> list[str]:
+        """Return all folders, sorted."""
         return self._folders
 
-    def files(self) -> list[PurePosixPath]:
+    def files(self) -> list[str]:
+        """Return all files, sorted."""
         return sorted(self._entries)
 
-    def read(self, path: PurePosixPath) -> bytes:
+    def read(self, path: str) -> bytes:
+        """Return the content of a file; a `UserError` names one that cannot be read."""
         try:
             return self._zip().read(self._entries[path])
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
             raise UserError(f"{path} in {self.root} cannot be read: {error}.") from None
 
     def fingerprint(self) -> str:
+        """Return a digest of name, size and check sum of every file."""
         lines = [f"{path}\0{entry.file_size}\0{entry.CRC}" for path, entry in sorted(self._entries.items())]
         return _digest(*lines)
 
@@ -136,9 +145,10 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".")
 
 
-def _is_clutter(filename: str) -> bool:
-    parts = PurePosixPath(filename).parts
-    return not parts or parts[0] == "__MACOSX" or any(_is_hidden(part) for part in parts)
+def _tidy(filename: str) -> str:
+    """Return the name without the slash that ends a folder's; empty for hidden files and what macOS adds."""
+    clutter = filename.startswith((".", "__MACOSX/")) or "/." in filename
+    return "" if clutter else filename.rstrip("/")
 
 
 def _digest(*lines: str) -> str:

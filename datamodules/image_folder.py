@@ -4,24 +4,24 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
 from datamodules.file_tree import FileTree, open_tree
 from datamodules.images import Images, Split, decoded, pack, unpack
+from datamodules.progress import progress_bar
 from handful.errors import UserError
 
-IMAGE_SUFFIXES: frozenset[str] = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+IMAGE_SUFFIXES: tuple[str, ...] = (
+    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 
 _SPLITS = ("train", "val", "test")
 # With cache "auto", decoded images up to so many bytes are kept.
@@ -106,7 +106,7 @@ class ImageFolder(HandfulDataModule):
     def _split(self, split: str, images: Images) -> Split:
         files = self.listing.files[split]
         labels = torch.tensor([label for _, label in files], dtype=torch.int64)
-        return Split(images, range(len(files)), labels, [str(path) for path, _ in files])
+        return Split(images, range(len(files)), labels, [path for path, _ in files])
 
     def _keeps_decoded(self) -> bool:
         # photographs are seldom narrower than 3:4
@@ -152,15 +152,17 @@ class Listing:
 
     def __init__(self, tree: FileTree) -> None:
         self.tree = tree
-        found: dict[str, dict[str, list[PurePosixPath]]] = {}
+        found: dict[str, dict[str, list[str]]] = {}
         for folder in tree.folders():
-            if folder.parts[0] in _SPLITS:
-                classes = found.setdefault(folder.parts[0], {})
-                if len(folder.parts) > 1:
-                    classes.setdefault(folder.parts[1], [])
+            split, _, below = folder.partition("/")
+            if split in _SPLITS:
+                classes = found.setdefault(split, {})
+                if below:
+                    classes.setdefault(below.split("/")[0], [])
         for path in tree.files():
-            if path.parts[0] in found and len(path.parts) > 2 and path.suffix.lower() in IMAGE_SUFFIXES:
-                found[path.parts[0]][path.parts[1]].append(path)
+            split, *between, name = path.split("/")
+            if split in found and between and name.lower().endswith(IMAGE_SUFFIXES):
+                found[split][between[0]].append(path)
         self._check(found)
         self.class_names = sorted(found["train"])
         self.files = {
@@ -174,7 +176,7 @@ class Listing:
         """Number of images in all splits."""
         return sum(map(len, self.files.values()))
 
-    def _check(self, found: dict[str, dict[str, list[PurePosixPath]]]) -> None:
+    def _check(self, found: dict[str, dict[str, list[str]]]) -> None:
         root = self.tree.root
         for split in ("train", "test"):
             if split not in found:
@@ -203,8 +205,8 @@ class Reader:
 
     def __init__(self, listing: Listing, size: int | None = None) -> None:
         self._listing, self._size = listing, size
-        self._seen: dict[bytes, tuple[str, PurePosixPath]] = {}
-        self._progress = tqdm(total=listing.count, desc="Reading images", unit="image", delay=1, leave=False)
+        self._seen: dict[bytes, tuple[str, str]] = {}
+        self._progress = progress_bar(listing.count, "Reading images")
 
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield the decoded images of a split, uint8 `(h, w, 3)`."""
@@ -218,7 +220,7 @@ class Reader:
         """Take the progress bar away."""
         self._progress.close()
 
-    def _refuse_repeated(self, split: str, path: PurePosixPath, content: bytes) -> None:
+    def _refuse_repeated(self, split: str, path: str, content: bytes) -> None:
         first_split, first = self._seen.setdefault(hashlib.blake2b(content, digest_size=16).digest(), (split, path))
         if first_split != split:
             root = self._listing.tree.root

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from handful.errors import UserError
 
+_ORIENTATION = 0x0112  # the Exif field
+
 
 class Images(Protocol):
     """Images by number: uint8 `(3, h, w)`, the shorter side as long as the data module's `image_size`."""
@@ -105,7 +107,9 @@ def decoded(content: bytes, name: str, size: int | None = None) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            image.load()
+            upright = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
+            upright = upright if upright.mode == "RGB" else upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be read as an image: {error}") from None
     if size is not None and min(upright.size) != size:

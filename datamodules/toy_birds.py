@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import __version__ as pillow_version
 from torch import Tensor
-from tqdm import tqdm
 
 import handful.birds
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
 from datamodules.images import PackedImages, Split, pack, unpack
+from datamodules.progress import progress_bar
 from handful.birds import PART_NAMES, Rendering, Scene, ToyBirdsDataset, render
 
 SplitName = Literal["train", "val", "test"]
@@ -84,7 +84,9 @@ class ToyBirds(HandfulDataModule):
     @cached_property
     def _fingerprint(self) -> str:
         # the drawing code is part of what the images depend on
-        code = [inspect.getsource(m) for name, m in sorted(sys.modules.items()) if name.startswith(handful.birds.__name__)]
+        code = [
+            inspect.getsource(m) for name, m in sorted(sys.modules.items()) if name.startswith(handful.birds.__name__)
+        ]
         content = json.dumps([self._options, code, np.__version__, pillow_version])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -109,8 +111,10 @@ class ToyBirds(HandfulDataModule):
 
     @staticmethod
     def _drawn(birds: ToyBirdsDataset) -> Iterator[npt.NDArray[np.uint8]]:
-        for index in tqdm(range(len(birds)), f"Drawing toy birds ({birds.split})", unit="image", delay=1, leave=False):
-            yield birds.rendering(index).image
+        with progress_bar(len(birds), f"Drawing toy birds ({birds.split})") as bar:
+            for index in range(len(birds)):
+                yield birds.rendering(index).image
+                bar.update()
 
     # -- what only drawn data can tell ----------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from handful.birds.anatomy import PART_NAMES, PARTS
+from handful.birds.parts import PART_NAMES, PARTS
 from handful.errors import UserError
 
 
@@ -69,7 +69,9 @@ def class_table(
     """
     unknown = [part for part in deciding_parts if part not in PART_NAMES]
     if unknown or not deciding_parts or len(set(deciding_parts)) < len(deciding_parts):
-        raise UserError(f"deciding_parts takes different names among {', '.join(PART_NAMES)}, not {list(deciding_parts)}.")
+        raise UserError(
+            f"deciding_parts takes different names among {', '.join(PART_NAMES)}, not {list(deciding_parts)}."
+        )
     if n_classes < 2:
         raise UserError(f"n_classes must be at least 2, not {n_classes}.")
     sizes = [len(part.variants) for part in PARTS if part.name in deciding_parts]

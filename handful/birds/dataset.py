@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from handful.birds.anatomy import PART_NAMES, PARTS
 from handful.birds.classes import ClassTable, class_table
 from handful.birds.difficulty import DIFFICULTIES
+from handful.birds.parts import PART_NAMES, PARTS
 from handful.birds.render import Rendering, render
 from handful.birds.scene import Scene, draw_scene
 from handful.errors import UserError
@@ -56,7 +56,9 @@ class ToyBirdsDataset(Dataset[tuple[Tensor, int]]):
         if difficulty not in DIFFICULTIES:
             raise UserError(f"difficulty must be one of {', '.join(DIFFICULTIES)}, not {difficulty!r}.")
         if not 0 <= images_per_class <= 1_000_000_000 // max(n_classes, 1):
-            raise UserError(f"images_per_class must not be negative nor beyond a thousand million images, not {images_per_class}.")
+            raise UserError(
+                f"images_per_class must not be negative nor beyond a thousand million images, not {images_per_class}."
+            )
         if seed < 0:
             raise UserError(f"seed must not be negative, not {seed}.")
         self.split = split
@@ -91,7 +93,7 @@ class ToyBirdsDataset(Dataset[tuple[Tensor, int]]):
         return self.rendering(index).masks
 
     def attributes(self, index: int) -> Tensor:
-        """Return the attribute vector of image `index`: float32, one-hot variants of all parts, as `attribute_names`."""
+        """Return the attribute vector of image `index`: float32, one-hot variants, as `attribute_names`."""
         return attribute_vector(self.scene(index))
 
     @property

@@ -11,9 +11,9 @@ import numpy.typing as npt
 Points = npt.NDArray[np.float64]
 
 
-def points(*pairs: tuple[float, float]) -> Points:
-    """Return the (x, y) pairs as an array `(n, 2)`."""
-    return np.array(pairs, dtype=np.float64)
+def points(text: str) -> Points:
+    """Return the points of a text like "0.5,-0.3 0.4,0.1" (as in SVG) as an array `(n, 2)`."""
+    return np.array([pair.split(",") for pair in text.split()], dtype=np.float64)
 
 
 def smooth(outline: Points, steps: int = 5) -> Points:
@@ -49,9 +49,7 @@ def stroke(line: Points, width: float) -> Points:
     return np.concatenate([line + across, (line - across)[::-1]])
 
 
-def place(
-    shape: Points, x: float, y: float, scale: float, angle: float = 0.0, mirrored: bool = False
-) -> Points:
+def place(shape: Points, x: float, y: float, scale: float, angle: float = 0.0, mirrored: bool = False) -> Points:
     """Mirror `shape` left to right if asked, turn it by `angle` degrees, scale it and move its origin to (x, y)."""
     turned = (shape * np.array([-1.0, 1.0]) if mirrored else shape) @ _rotation(angle).T
     return turned * scale + np.array([x, y])

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from handful.birds.anatomy import BEFORE_BODY, BEHIND_BODY, BODY, PART_NAMES, PARTS, Colour, Shape
-from handful.birds.geometry import Points, place, points
+from handful.birds.anatomy import Colour, Shape
+from handful.birds.geometry import Points, place
+from handful.birds.parts import BEFORE_BODY, BEHIND_BODY, BODY, PART_NAMES, PARTS
 from handful.birds.scene import Scene, Thing
 from handful.birds.things import THINGS
 from handful.errors import UserError
@@ -82,7 +83,9 @@ def _checked(replace: Mapping[str, int]) -> dict[str, int]:
         if name not in _PART_OF:
             raise UserError(f"A toy bird has no part {name!r}; its parts are {', '.join(PART_NAMES)}.")
         if not 0 <= variant < len(_PART_OF[name].variants):
-            raise UserError(f"The part {name!r} has the variants 0 to {len(_PART_OF[name].variants) - 1}, not {variant}.")
+            raise UserError(
+                f"The part {name!r} has the variants 0 to {len(_PART_OF[name].variants) - 1}, not {variant}."
+            )
     return dict(replace)
 
 
@@ -128,7 +131,7 @@ class _Canvas:
         colours = colours * (1 + bird * self._relief())[..., None] * np.asarray(scene.light.gain, dtype=np.float32)
         rng = np.random.default_rng([scene.noise, 2])
         colours += scene.light.grain * rng.standard_normal((size, size, 1), dtype=np.float32)
-        anchors = points(*(part.anchor for part in PARTS))
+        anchors = np.array([part.anchor for part in PARTS])
         pose = scene.pose
         positions = place(anchors, pose.x, pose.y, pose.scale, pose.angle, pose.facing_left) * size
         return Rendering(np.clip(np.rint(colours), 0, 255).astype(np.uint8), coverage, bird, positions)
@@ -144,16 +147,14 @@ class _Canvas:
 
 
 def _backdrop(scene: Scene, side: int) -> Image.Image:
-    """The gradient with soft blots, laid out on a grid of 24 × 24 whatever the size and enlarged."""
+    """The gradient with soft blots of light, laid out on small grids whatever the size and enlarged."""
     backdrop, grid = scene.backdrop, 24
     down = np.linspace(0, 1, grid, dtype=np.float32)[:, None, None]
-    colours = (1 - down) * np.asarray(backdrop.top, dtype=np.float32) + down * np.asarray(backdrop.bottom, np.float32)
-    rng = np.random.default_rng([scene.noise, 1])
-    blots = rng.standard_normal((grid // 3, grid // 3), dtype=np.float32).repeat(3, axis=0).repeat(3, axis=1)
-    blots = blots + 0.5 * rng.standard_normal((grid, grid), dtype=np.float32)
-    colours = colours + backdrop.mottle * blots[..., None]
-    small = Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8))
-    return small.resize((side, side), Image.Resampling.BILINEAR)
+    colours = (1 - down) * np.asarray(backdrop.top, np.float32) + down * np.asarray(backdrop.bottom, np.float32)
+    blots = np.random.default_rng([scene.noise, 1]).standard_normal((7, 7), dtype=np.float32)
+    soft = np.asarray(Image.fromarray(blots).resize((grid, grid), Image.Resampling.BICUBIC))
+    small = np.clip(colours + backdrop.mottle * soft[..., None], 0, 255).astype(np.uint8)
+    return Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC)
 
 
 def _shaded(colour: Colour, shade: float) -> Colour:

@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from handful.birds.anatomy import PARTS, Colour
+from handful.birds.anatomy import Colour
 from handful.birds.classes import BirdClass
 from handful.birds.difficulty import Difficulty
 from handful.birds.geometry import place, points
+from handful.birds.parts import PARTS
 
 _T = TypeVar("_T")
 
@@ -19,7 +20,7 @@ BACKDROPS: tuple[str, ...] = ("sky", "branches", "foliage", "meadow")
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the bird is: body centre (x, y) and body length `scale` as shares of the picture's side, lean in degrees."""
+    """Where the bird is: body centre (x, y) and body length as shares of the picture's side, lean in degrees."""
 
     x: float
     y: float
@@ -81,8 +82,9 @@ _GAY: tuple[Colour, ...] = (
     (220, 52, 32), (250, 214, 40), (44, 88, 190), (240, 134, 40), (236, 84, 132), (62, 186, 168), (244, 244, 240),
 )  # fmt: skip
 # The corners of the box that all birds stay in, whatever their variants (bird coordinates).
-_EXTENT = points((-1.0, -0.62), (0.9, -0.62), (0.9, 0.62), (-1.0, 0.62))
-_PERCH = (0.04, 0.60)
+_EXTENT = points("-1.0,-0.62 0.9,-0.62 0.9,0.62 -1.0,0.62")
+_PERCH = points("0.04,0.60")
+_ANCHORS = np.array([part.anchor for part in PARTS])
 
 
 class _Dice:
@@ -157,7 +159,14 @@ def _backdrop(dice: _Dice, pose: Pose) -> Backdrop:
     if kind == "sky":
         top, bottom, mottle = dice.near((126, 178, 228), 24), dice.near((206, 226, 240), 16), 5.0
         things += [
-            Thing("cloud", dice.uniform(0, 1), dice.uniform(0, 0.6), dice.uniform(0.15, 0.4), 0.0, dice.near((240, 244, 248), 8))
+            Thing(
+                "cloud",
+                dice.uniform(0, 1),
+                dice.uniform(0, 0.6),
+                dice.uniform(0.15, 0.4),
+                0.0,
+                dice.near((240, 244, 248), 8),
+            )
             for _ in range(dice.integer(1, 3))
         ]
     elif kind == "branches":
@@ -173,14 +182,28 @@ def _backdrop(dice: _Dice, pose: Pose) -> Backdrop:
     else:
         top, bottom, mottle = dice.near((178, 208, 226), 20), dice.near((134, 158, 86), 20), 10.0
         things += [
-            Thing("hill", dice.uniform(0, 1), dice.uniform(0.75, 0.95), dice.uniform(0.5, 0.9), 0.0, dice.near((110, 146, 76), 18))
+            Thing(
+                "hill",
+                dice.uniform(0, 1),
+                dice.uniform(0.75, 0.95),
+                dice.uniform(0.5, 0.9),
+                0.0,
+                dice.near((110, 146, 76), 18),
+            )
             for _ in range(2)
         ]
         things += [
-            Thing("grass", dice.uniform(0, 1), dice.uniform(0.85, 1.05), dice.uniform(0.15, 0.35), dice.uniform(-18, 18), dice.near(dice.choice(_GREENS), 16))
+            Thing(
+                "grass",
+                dice.uniform(0, 1),
+                dice.uniform(0.85, 1.05),
+                dice.uniform(0.15, 0.35),
+                dice.uniform(-18, 18),
+                dice.near(dice.choice(_GREENS), 16),
+            )
             for _ in range(dice.integer(10, 18))
         ]
-    x, y = place(points(_PERCH), pose.x, pose.y, pose.scale, pose.angle, pose.facing_left)[0]
+    x, y = place(_PERCH, pose.x, pose.y, pose.scale, pose.angle, pose.facing_left)[0]
     perch = Thing("branch", float(x), float(y), 1.6, dice.uniform(-10, 10), dice.near(dice.choice(_BARKS), 16))
     return Backdrop(kind, top, bottom, mottle, (*things, perch))
 
@@ -197,7 +220,7 @@ def _distractor(dice: _Dice) -> Thing:
 
 def _occluder(dice: _Dice, pose: Pose) -> Thing:
     """A leaf or a twig near the bird, away from the anchors of its parts so that none is hidden entirely."""
-    anchors = place(points(*(part.anchor for part in PARTS)), pose.x, pose.y, pose.scale, pose.angle, pose.facing_left)
+    anchors = place(_ANCHORS, pose.x, pose.y, pose.scale, pose.angle, pose.facing_left)
     size = dice.uniform(0.10, 0.16)
     spots = []
     for _ in range(12):

@@ -1,0 +1,8 @@
+"""The progress bar of whatever takes longer than a second."""
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+
+def progress_bar(total: int, description: str, unit: str = "image") -> tqdm:
+    """Return a bar that shows itself on standard error after a second and goes when closed."""
+    return tqdm(total=total, desc=description, unit=unit, delay=1, leave=False)
