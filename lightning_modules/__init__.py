@@ -2,6 +2,7 @@
 
 from lightning_modules.base import ClassifierModule, PhaseModule
 from lightning_modules.checkpoints import load_module, save_module
+from lightning_modules.class_filters import Decompose, FindFilters, Retrain
 from lightning_modules.dense import Dense
 from lightning_modules.evaluate import Evaluate
 from lightning_modules.finetune import Finetune
@@ -9,10 +10,13 @@ from lightning_modules.sparsify import Sparsify
 
 __all__ = [
     "ClassifierModule",
+    "Decompose",
     "Dense",
     "Evaluate",
+    "FindFilters",
     "Finetune",
     "PhaseModule",
+    "Retrain",
     "Sparsify",
     "load_module",
     "save_module",

@@ -20,7 +20,7 @@ class AccuracyGrid(Metric):
         weight: `(C, F)` of the dense layer.
         bias: `(C,)`.
         statistics: of the images that choose the filters, with every `k1` that is wanted.
-        k2s: the values of k2; those above F are left out.
+        k2s: the values of k2.
         rule: how the filters are chosen. Only `frequency` looks at k1.
     """
 
@@ -38,7 +38,7 @@ class AccuracyGrid(Metric):
     ) -> None:
         super().__init__()
         self.k1s = statistics.k1s
-        self.k2s = tuple(k2 for k2 in k2s if k2 <= statistics.num_features)
+        self.k2s = tuple(k2s)
         self.heads = nn.ModuleList(
             DecomposedHead.from_dense(weight, bias, select_filters(rule, k2, statistics, weight, k1))
             for k1 in self.k1s

@@ -59,6 +59,11 @@ class FeatureStatistics:
         """Mean pooled feature `(C, F)` float64 over the images of the class."""
         return self.sums / self.images.clamp(min=1).unsqueeze(1)
 
+    def only(self, k1s: Sequence[float]) -> "FeatureStatistics":
+        """The same with fewer `k1s`; values that were not counted are left out."""
+        kept = [i for i, k1 in enumerate(self.k1s) if k1 in k1s]
+        return FeatureStatistics([self.k1s[i] for i in kept], self.counts[kept], self.sums, self.images)
+
     def state(self) -> dict[str, Any]:
         """Tensors and plain values, for a file; `from_state` takes them back."""
         return {"k1s": list(self.k1s), "counts": self.counts, "sums": self.sums, "images": self.images}
