@@ -87,7 +87,7 @@ def _expand_run_dir(arguments: list[str]) -> list[str]:
     finished = [p.parent.name for p in run.glob("*/done.json") if (p.parent / "best.ckpt").is_file()]
     phase = found["phase"] or ("finetune" if "finetune" in finished else next(iter(sorted(finished)), ""))
     if phase not in finished:
-        raise UserError(f"{run}: no finished phase {phase!r} with a checkpoint; there are {', '.join(finished) or 'none'}")
+        raise UserError(f"{run}: no finished phase {phase!r}; there are {', '.join(finished) or 'none'}")
     folder = run / phase
     return [rest[0], "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "best.ckpt"), *rest[1:]]
 

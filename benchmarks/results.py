@@ -1,0 +1,49 @@
+"""Writing measured sections into benchmarks/RESULTS.md."""
+
+import datetime
+import os
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+_HEAD = "# What was measured\n\nEach section is written by the command it names; nothing here is typed by hand.\n"
+
+
+def machine() -> str:
+    """Processor, cores, threads and versions in one line."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())
+        model = found.group(1) if found else model
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return (
+        f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s){gpu}; "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def write_section(title: str, lines: Sequence[str], path: Path = RESULTS) -> None:
+    """Replace the section of that title, or add it; date, machine and versions are put beneath the title.
+
+    Args:
+        title: of the section, without the `##`.
+        lines: Markdown.
+        path: the file.
+    """
+    text = path.read_text() if path.is_file() else _HEAD
+    today = datetime.date.today().isoformat()
+    section = "\n".join([f"## {title}", "", f"*{today}; {machine()}*", "", *lines]).rstrip() + "\n"
+    parts = re.split(r"(?m)^(?=## )", text)
+    places = [i for i, part in enumerate(parts) if part.startswith(f"## {title}\n")]
+    if places:
+        parts[places[0]] = section + "\n"
+    else:
+        parts.append(section)
+    joined = "\n".join(part.rstrip() + "\n" for part in parts)
+    path.write_text(joined)

@@ -1,0 +1,82 @@
+"""A finished run, read back from its folder."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datamodules.base import HandfulDataModule
+from handful.errors import UserError
+from handful.networks import input_statistics
+from lightning_modules import PhaseModule, load_module
+from lightning_modules.evaluate import SLDD_STAGES
+from pipelines.build import build_datamodule
+
+
+class Run:
+    """The folder of a run: its configuration, its modules, its data.
+
+    Args:
+        folder: as given to `--run_dir`.
+
+    Raises:
+        UserError: the folder is not that of a run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "config.yaml").is_file():
+            raise UserError(f"{self.folder}: not the folder of a run; it has no config.yaml")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration, everything resolved."""
+        config: dict[str, Any] = yaml.safe_load((self.folder / "config.yaml").read_text())
+        return config
+
+    @property
+    def phases(self) -> list[str]:
+        """The finished phases, in order."""
+        return [name for name in self.config["phases"] if (self.folder / name / "done.json").is_file()]
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The content of `results.json`; empty while the run is not finished."""
+        path = self.folder / "results.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def phase_of(self, stage: str | None = None) -> str:
+        """The phase that holds a stage's classifier: a phase's name is taken as it is.
+
+        Without a stage: the last finished phase that holds a checkpoint.
+
+        Raises:
+            UserError: no finished phase holds that stage.
+        """
+        holding = [name for name in self.phases if (self.folder / name / "best.ckpt").is_file()]
+        if not holding:
+            raise UserError(f"{self.folder}: no phase of this run is finished yet")
+        phase = holding[-1] if stage is None else self._stages().get(stage, stage)
+        if phase not in holding:
+            raise UserError(f"{self.folder}: no finished stage {stage!r}; there are {', '.join(holding)}")
+        return phase
+
+    def load(self, stage: str | None = None) -> PhaseModule:
+        """The module of a stage or phase, in evaluation mode on the CPU."""
+        return load_module(self.folder / self.phase_of(stage) / "best.ckpt")
+
+    def datamodule(self, **overrides: Any) -> HandfulDataModule:
+        """The run's data module, normalised as in the run."""
+        datamodule = build_datamodule(self.config["data"], overrides)
+        if datamodule.normalisation == "backbone":
+            datamodule.set_normalisation(*input_statistics(self.config["network"]))
+        return datamodule
+
+    def _stages(self) -> dict[str, str]:
+        for phase in self.config["phases"].values():
+            stages = (phase["module"].get("init_args") or {}).get("stages")
+            if stages:
+                return dict(stages)
+        return dict(SLDD_STAGES)

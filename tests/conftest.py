@@ -1,0 +1,46 @@
+"""What every test starts from: one thread, no network, nothing left behind by the test before."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ.setdefault("WANDB_SILENT", "true")
+torch.set_num_threads(1)
+
+# A launcher marks its process by these; the next Trainer would believe it had been launched.
+_LAUNCHER = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@pytest.fixture(autouse=True)
+def untouched_process():
+    """Restore environment, process group, rank and caches around every test."""
+    before = dict(os.environ)
+    rank = getattr(rank_zero_only, "rank", 0)
+    yield
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    for name in _LAUNCHER:
+        os.environ.pop(name, None)
+    os.environ.update(before)
+    rank_zero_only.rank = rank
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Caches of the tests lie in a folder of their own."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real images and the public checkpoint, where there is one."""
+    folder = os.environ.get("HANDFUL_DATA")
+    if not folder:
+        pytest.skip("HANDFUL_DATA, the folder with cub100.zip, cifar10.zip and resnet20_cifar10.pth, is not set")
+    return Path(folder)
