@@ -1,6 +1,7 @@
 """What every test starts from: one thread, no network, nothing left behind by the test before."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,11 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("HANDFUL_DATA, the folder with cub100.zip, cifar10.zip and resnet20_cifar10.pth, is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port nobody listens on, for a process group."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
