@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -214,7 +214,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     def _loader(
         self, dataset: ImageDataset, batch_size: int, sampler: EvaluationSampler | TrainingSampler
     ) -> DataLoader[tuple[Tensor, int]]:
-        return DataLoader(
+        return LateLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -230,6 +230,17 @@ class HandfulDataModule(L.LightningDataModule, ABC):
 
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0
+
+
+class LateLoader(DataLoader[tuple[Tensor, int]]):
+    """A loader that begins when the first batch is asked for, not when the iterator is made.
+
+    Lightning makes the iterator of a resumed run before it has settled which epoch comes next, and loader processes
+    would ask the sampler for their first batches at once.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
 
 
 def channel_statistics(split: Split, size: int) -> tuple[Triple, Triple]:
