@@ -34,6 +34,7 @@ class Sparsify(PhaseModule):
         selection: `greedy` or `saga` (the published procedure).
         cut: `average` keeps the C · `features_per_class` largest weights overall (the paper's), `per_class`
             bounds every class, `refit` solves the kept weights anew.
+        search: how the point is found: `path` solves every λ down to it, `bisect` and `coarse_to_fine` few.
         choose: the path point by `density` (the reference's rule) or by `validation` accuracy.
         alpha: elastic-net mixing of the path, in [0, 1]; 1 is the lasso.
         n_lambdas: length of the λ grid.
@@ -53,6 +54,7 @@ class Sparsify(PhaseModule):
         solver: Literal["exact", "saga", "glm_saga"] = "exact",
         selection: Literal["greedy", "saga"] = "greedy",
         cut: Literal["average", "per_class", "refit"] = "average",
+        search: Literal["path", "bisect", "coarse_to_fine"] = "path",
         choose: Literal["density", "validation"] = "density",
         alpha: float = 0.99,
         n_lambdas: int = 100,
@@ -131,6 +133,7 @@ class Sparsify(PhaseModule):
             solver=h["solver"],
             selection=h["selection"],
             cut=h["cut"],
+            search=h["search"],
             choose=h["choose"],
             alpha=h["alpha"],
             n_lambdas=h["n_lambdas"],

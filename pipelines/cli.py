@@ -150,6 +150,7 @@ def _quieten() -> None:
     for message in (
         r".*does not have many workers.*",  # two cores have none to spare; num_workers is documented
         r".*recommended to use `self.log\(.*sync_dist=True.*",  # our values are summed over ranks already
+        r"The number of training batches .* is smaller than the logging interval.*",
         r".*exists and is not empty.*",  # a resumed phase goes on in its folder
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
         r".*The ``compute`` method of metric .* was called before.*",

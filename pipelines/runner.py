@@ -84,7 +84,7 @@ class Runner:
         finally:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
-        return self._results()
+        return self._results(datamodule.summary())
 
     def _data(self, overrides: Mapping[str, Any]) -> HandfulDataModule:
         datamodule = build_datamodule(self.pipeline.data, dict(overrides))
@@ -136,6 +136,7 @@ class Runner:
             "network": pipeline.network.plain(),
             "module": phase.module,
             "max_epochs": phase.max_epochs,
+            "init_from": self.pipeline.init_from,
             "data": {k: v for k, v in _flat(pipeline.data | {"phase": phase.data}).items() if "num_workers" not in k},
         }
         return json.loads(json.dumps(plain(record), default=str))
@@ -171,10 +172,14 @@ class Runner:
                 module.execute(trainer, datamodule, resume)
             if trainer.interrupted:
                 raise KeyboardInterrupt
+            if trainer.is_global_zero and (folder / "last.ckpt").is_file() and not (folder / "best.ckpt").is_file():
+                shutil.copyfile(folder / "last.ckpt", folder / "best.ckpt")  # no validation images to choose by
             trainer.strategy.barrier(f"{name} finished")
             if trainer.is_global_zero:
                 self._done(folder, name, phase, time.perf_counter() - started, resumed=resume is not None)
             trainer.strategy.barrier(f"{name} recorded")
+        except UserError as error:
+            raise UserError(f"phase {name}: {error}") from error
         finally:
             finish_wandb()
 
@@ -237,7 +242,7 @@ class Runner:
             extra.unlink()
         write_atomically(folder / "done.json", json.dumps(record, indent=2))
 
-    def _results(self) -> dict[str, Any]:
+    def _results(self, summary: dict[str, Any]) -> dict[str, Any]:
         """Gather the rows and records of all phases into `results.json`."""
         stages: dict[str, Any] = {}
         seconds: dict[str, float] = {}
@@ -248,12 +253,12 @@ class Runner:
             seconds[name], memory[name] = record["seconds"], record["peak_memory_mib"]
             if (folder / "stages.json").is_file():
                 stages |= json.loads((folder / "stages.json").read_text())
-        results = {
+        results: dict[str, Any] = {
             "stages": {stage: {k: _rounded(v) for k, v in row.items()} for stage, row in stages.items()},
             "seconds": seconds,
             "peak_memory_mib": memory,
             "versions": versions(),
-            "data": plain(self.pipeline.data),
+            "data": summary,
         }
         if global_rank() == 0:
             write_atomically(self.folder / "results.json", json.dumps(results, indent=2))
@@ -278,7 +283,7 @@ def _take_as_it_is(
 
 
 def _checkpoints(folder: Path, phase: Phase, validates: bool) -> list[pl.Callback]:
-    """`last.ckpt` after every epoch, and `best.ckpt` by the validation measure."""
+    """`last.ckpt` after every epoch, and `best.ckpt` by the validation measure where there is one."""
     last = ModelCheckpoint(
         dirpath=folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
@@ -286,12 +291,11 @@ def _checkpoints(folder: Path, phase: Phase, validates: bool) -> list[pl.Callbac
         dirpath=folder,
         filename="best",
         save_top_k=1,
-        monitor=phase.monitor if validates else None,
+        monitor=phase.monitor,
         mode="min" if phase.monitor.endswith("loss") else "max",
         enable_version_counter=False,
-        save_on_train_epoch_end=None if validates else True,
     )
-    return [best, last]
+    return [best, last] if validates else [last]
 
 
 def _check_trainer(key: str, arguments: Mapping[str, Any]) -> None:

@@ -1,0 +1,67 @@
+"""A pipeline that takes seconds: small toy birds, a narrow ResNet-20."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def tiny_config(**changes) -> dict:
+    """All four phases, a few images; `changes` replace top-level keys."""
+    optimizer = {"class_path": "AdamW", "init_args": {"lr": 0.01}}
+    kill = {"class_path": "tests.helpers.interrupt.KillAt"}
+    config = {
+        "name": "tiny",
+        "network": {"backbone": "cifar_resnet20", "options": {"width": 4}, "dropout": 0.2},
+        "data": {
+            "class_path": "ToyBirds",
+            "init_args": {
+                "n_classes": 3,
+                "images_per_class": 9,
+                "val_images_per_class": 3,
+                "test_images_per_class": 5,
+                "image_size": 24,
+                "batch_size": 8,
+            },
+        },
+        "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False},
+        "wandb": {"mode": "disabled"},
+        "phases": {
+            "dense": {
+                "module": {"class_path": "Dense", "init_args": {"optimizer": optimizer}},
+                "max_epochs": 3,
+                "callbacks": [{"class_path": "callbacks.Diversity"}, kill],
+            },
+            "sparsify": {"module": {"class_path": "Sparsify", "init_args": {"n_features": 5, "features_per_class": 2}}},
+            "finetune": {
+                "module": {"class_path": "Finetune", "init_args": {"optimizer": optimizer}},
+                "max_epochs": 3,
+                "callbacks": [{"class_path": "callbacks.Diversity"}, kill],
+            },
+            "evaluate": {"module": {"class_path": "Evaluate"}},
+        },
+    }
+    return config | changes
+
+
+def write_config(folder: Path, **changes) -> Path:
+    """The tiny pipeline as a config file."""
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_config(**changes), sort_keys=False))
+    return path
+
+
+def run_train(*arguments: str, timeout: int = 300, **environment: str) -> subprocess.CompletedProcess:
+    """`python train.py …` in a process of its own, as a person would start it."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

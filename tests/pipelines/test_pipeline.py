@@ -1,0 +1,159 @@
+"""The whole pipeline in one process: what it writes, what it skips, what it refuses."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from handful.errors import UserError
+from lightning_modules import Finetune, load_module
+from pipelines.parse import parse_pipeline
+from pipelines.runner import Runner
+from pipelines.runs import Run
+from tests.helpers.pipeline import write_config
+
+
+def run(*arguments):
+    pipeline, start_at = parse_pipeline([str(a) for a in arguments])
+    return Runner(pipeline, start_at).run()
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    results = run("--config", write_config(folder), "--run_dir", folder / "run")
+    return folder / "run", results
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_results_rows(finished):
+    folder, results = finished
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert list(results["stages"]) == ["dense", "sparse", "finetuned"]
+    for row in results["stages"].values():
+        assert {"accuracy", "n_features", "features_per_class", "diversity@5", "dependence"} <= set(row)
+        assert 0 <= row["accuracy"] <= 100
+    assert results["stages"]["dense"]["n_features"] == 16
+    assert results["stages"]["finetuned"]["n_features"] <= 5
+    assert results["stages"]["sparse"]["features_per_class"] <= 2
+    assert set(results["seconds"]) == set(results["peak_memory_mib"]) == {"dense", "sparsify", "finetune", "evaluate"}
+    assert results["versions"]["torch"] == torch.__version__
+
+
+def test_accuracy_is_that_of_the_checkpoint(finished):
+    """Against a plain loop over the test images."""
+    folder, results = finished
+    data = Run(folder).datamodule()
+    for stage, phase in (("dense", "dense"), ("finetuned", "finetune")):
+        model = load_module(folder / phase / "best.ckpt").model
+        with torch.no_grad():
+            right = sum(int(model(image[None]).argmax()) == label for image, label in data.test_dataset)
+        assert results["stages"][stage]["accuracy"] == pytest.approx(100 * right / len(data.test_dataset), abs=1e-4)
+
+
+def test_every_checkpoint_holds_plain_values(finished):
+    paths = list(finished[0].rglob("*.ckpt"))
+    assert len(paths) == 5
+    for path in paths:
+        torch.load(path, weights_only=True)
+
+
+def test_sparse_layer_stays_and_backbone_moves(finished):
+    folder, _ = finished
+    before, after = (load_module(folder / p / "best.ckpt") for p in ("sparsify", "finetune"))
+    assert isinstance(after, Finetune)
+    for name in ("selection", "weight", "bias"):
+        assert torch.equal(getattr(before.model.head, name), getattr(after.model.head, name))
+    pairs = zip(before.model.backbone.parameters(), after.model.backbone.parameters(), strict=True)
+    assert not any(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(before.model.head.mean, after.model.head.mean)
+
+
+def test_selected_features_are_bit_equal_to_the_dense_ones(finished):
+    folder, _ = finished
+    dense, sparse = (load_module(folder / p / "best.ckpt").model for p in ("dense", "sparsify"))
+    images = torch.randn(3, 3, 24, 24)
+    assert torch.equal(dense.features(images), sparse.features(images))
+
+
+def test_records_of_the_sparse_phase(finished):
+    folder = finished[0] / "sparsify"
+    path = list(csv.DictReader((folder / "path.csv").open()))
+    assert path
+    assert json.loads((folder / "selection.json").read_text())
+    layer = json.loads((folder / "layer.json").read_text())
+    assert sum(layer["counts_per_class"]) == int((load_module(folder / "best.ckpt").model.head.weight != 0).sum())
+
+
+def test_metrics_of_every_epoch(finished):
+    rows = list(csv.DictReader((finished[0] / "dense" / "metrics.csv").open()))
+    epochs = [int(r["epoch"]) for r in rows if r["val/accuracy"]]
+    assert epochs == [0, 1, 2]
+    diversity = [float(r["val/diversity@1"]) for r in rows if r["val/diversity@1"]]
+    assert diversity == pytest.approx([1, 1, 1])
+
+
+def test_same_command_again_skips_everything(copy, capsys):
+    stamps = {p: p.stat().st_mtime_ns for p in copy.rglob("*.ckpt")}
+    run("--config", copy / "config.yaml")
+    assert {p: p.stat().st_mtime_ns for p in copy.rglob("*.ckpt")} == stamps
+
+
+def test_start_at_redoes_from_there(copy):
+    stamp = (copy / "dense" / "last.ckpt").stat().st_mtime_ns
+    run("--config", copy / "config.yaml", "--run_dir", copy, "--start_at", "finetune",
+        "--phases.finetune.max_epochs", "1")  # fmt: skip
+    assert (copy / "dense" / "last.ckpt").stat().st_mtime_ns == stamp
+    assert torch.load(copy / "finetune" / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_another_configuration_is_not_taken_for_the_finished_one(copy):
+    with pytest.raises(UserError, match=r"dense: finished with another max_epochs \(3, now 2\); give --start_at dense"):
+        run("--config", copy / "config.yaml", "--run_dir", copy, "--phases.dense.max_epochs", "2")
+
+
+def test_the_written_config_runs_again(finished, tmp_path):
+    results = run("--config", finished[0] / "config.yaml", "--run_dir", tmp_path / "again")
+    assert results["stages"] == finished[1]["stages"]
+    first, second = weights(finished[0] / "finetune/last.ckpt"), weights(tmp_path / "again/finetune/last.ckpt")
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_no_epochs_takes_the_weights_as_they_are(finished, tmp_path):
+    folder, results = finished
+    config = write_config(tmp_path)
+    again = run("--config", config, "--run_dir", tmp_path / "run", "--init_from", folder / "dense" / "best.ckpt",
+                "--phases.dense.max_epochs", "0", "--phases.finetune.max_epochs", "1")  # fmt: skip
+    assert again["stages"]["dense"] == results["stages"]["dense"]
+    assert again["stages"]["sparse"] == results["stages"]["sparse"]
+
+
+def test_without_validation_images_the_last_epoch_is_the_best(tmp_path):
+    run("--config", write_config(tmp_path), "--run_dir", tmp_path / "run", "--data.val_images_per_class", "0",
+        "--phases.dense.max_epochs", "1", "--phases.finetune.max_epochs", "1")  # fmt: skip
+    best, last = weights(tmp_path / "run/dense/best.ckpt"), weights(tmp_path / "run/dense/last.ckpt")
+    assert all(torch.equal(best[k], last[k]) for k in last)
+
+
+def test_print_config_prints_a_config_that_parses(tmp_path, capsys):
+    config = write_config(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        parse_pipeline(["--config", str(config), "--phases.dense.max_epochs", "7", "--print_config"])
+    assert end.value.code in (0, None)
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(capsys.readouterr().out)
+    pipeline, _ = parse_pipeline(["--config", str(printed)])
+    assert pipeline.phases["dense"].max_epochs == 7
+    assert yaml.safe_load(printed.read_text())["data"]["init_args"]["n_classes"] == 3
