@@ -19,8 +19,8 @@ def class_weights(model: nn.Module, what: str = "this method") -> tuple[Classifi
     head = getattr(model, "head", None)
     if not isinstance(model, Classifier) or not hasattr(head, "class_weights"):
         raise UserError(
-            f"{what} needs a model that pools its feature maps into one linear layer, and {type(model).__name__} is not "
-            "known to"
+            f"{what} needs a model that pools its feature maps into one linear layer, and "
+            f"{type(model).__name__} is not known to"
         )
     weights, bias = head.class_weights()  # type: ignore[union-attr]
     return model, weights, bias

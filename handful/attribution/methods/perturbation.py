@@ -30,20 +30,21 @@ def meaningful_perturbation(
     smooth_weight: float = 0.01,
     smooth_power: float = 3.0,
     jitter: int = 2,
-    margin: float = 0.05,
+    margin: float = 0.5,
     grid: int | None = None,
 ) -> Tensor:
     """1 − m, the part that was removed, in [0, 1]: `(N, T, g, g)`; all images and targets are optimised side by side.
 
     Minimises over masks m (1 keeps, 0 removes) the sum over images of
     `area_weight · mean(1 − m) + smooth_weight · Σ |∇m|^smooth_power + E[goal(m·x + (1 − m)·blur(x))]`
-    with m upsampled and blurred, and the image shifted at random. `notes["before"]` and `notes["after"] (N, T)` are
-    the target's probability on the whole and on the perturbed image.
+    with m upsampled and blurred, and the image shifted at random. Starts from m = 0, everything removed: at m = 1 the
+    probability of a certain class has no slope, and the mask would stay there. `notes["before"]` and
+    `notes["after"] (N, T)` are the target's probability on the whole and on the perturbed image.
 
     Args:
         job: the images and targets; what is removed is replaced by a blur unless a baseline is asked for.
         objective: `"lower"`: the goal is p_c, the target's probability (the paper's). `"switch"`: the goal is
-            max(0, p_c − max of the others + margin), which rests as soon as another class wins.
+            max(0, s_c − max of the others + margin), in logits, which rests as soon as another class wins.
         iterations: steps of Adam; 100 give a rough map.
         rate: Adam's learning rate.
         area_weight: on the mean of 1 − m, so that it does not depend on the grid (the paper's 1e-4 on the sum of
@@ -51,7 +52,7 @@ def meaningful_perturbation(
         smooth_weight: on the sum over cells, times g / 28, which makes it cost a slope the same on any grid.
         smooth_power: β.
         jitter: largest shift in pixels, each way.
-        margin: for `"switch"`.
+        margin: for `"switch"`, in logits.
         grid: cells along a side; None takes an eighth of the image's side, at least 7.
 
     Source: Fong & Vedaldi 2017 (arXiv 1704.03296), equation 6.
@@ -79,13 +80,12 @@ def meaningful_perturbation(
         images = job.images[rows]
         blanks = removed.expand(len(rows), -1, -1, -1) if len(removed) == 1 else removed[rows]
         classes = job.targets.of(rows, images.device).gather(1, which.to(images.device)[:, None])
-        masks = torch.ones(len(rows), 1, cells, cells, dtype=images.dtype, device=images.device, requires_grad=True)
+        masks = torch.zeros(len(rows), 1, cells, cells, dtype=images.dtype, device=images.device, requires_grad=True)
         adam = torch.optim.Adam([masks], lr=rate)
         shifts = _shifts(job, rows, which, iterations, jitter)
         for step in range(iterations):
             seen = _roll(blend(masks, images, blanks), shifts[step])
-            probabilities = job.model(seen).softmax(dim=1)
-            loss = _goal(probabilities, classes, objective, margin).sum()
+            loss = _goal(job.model(seen), classes, objective, margin).sum()
             loss = loss + area_weight * (1 - masks).mean(dim=(1, 2, 3)).sum()
             loss = loss + smooth_weight * total_variation(masks, smooth_power).sum()
             (masks.grad,) = torch.autograd.grad(loss, masks)
@@ -106,13 +106,12 @@ def meaningful_perturbation(
     return raw
 
 
-def _goal(probabilities: Tensor, classes: Tensor, objective: str, margin: float) -> Tensor:
-    """What is to become small, `(B,)`, of probabilities `(B, C)` for classes `(B, 1)`."""
-    own = probabilities.gather(1, classes)[:, 0]
+def _goal(logits: Tensor, classes: Tensor, objective: str, margin: float) -> Tensor:
+    """What is to become small, `(B,)`, of logits `(B, C)` for classes `(B, 1)`."""
     if objective == "lower":
-        return own
-    others = probabilities.scatter(1, classes, -1.0).amax(dim=1)
-    return (own - others + margin).relu()
+        return logits.softmax(dim=1).gather(1, classes)[:, 0]
+    others = logits.scatter(1, classes, -torch.inf).amax(dim=1)
+    return (logits.gather(1, classes)[:, 0] - others + margin).relu()
 
 
 def total_variation(masks: Tensor, power: float) -> Tensor:

@@ -1,0 +1,142 @@
+"""Pictures of attribution maps: an image in grey with the map laid over it in colour, captions, sheets."""
+
+import base64
+import io
+import textwrap
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from handful.attribution.display import FLAT, resize
+
+#: Colours of a map without sign, from nothing to most: dark violet over orange to pale yellow.
+_HEAT = ((0.23, 0.06, 0.39), (0.55, 0.13, 0.41), (0.85, 0.28, 0.29), (0.98, 0.56, 0.15), (0.99, 0.96, 0.60))
+
+#: For (positive) and against (negative).
+_FOR, _AGAINST = (0.84, 0.10, 0.11), (0.10, 0.35, 0.78)
+
+#: A map is drawn at full strength from this quantile on, so that one pixel does not darken the rest.
+_FULL = 0.995
+
+_INK, _PAPER = (32, 32, 36), (255, 255, 255)
+
+
+def denormalise(images: Tensor, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> Tensor:
+    """Images `(…, 3, H, W)` as the eye wants them, in [0, 1].
+
+    Args:
+        images: normalised with `mean` and `std`; where these are not known, each is stretched by its own range.
+        mean: by channel.
+        std: by channel.
+    """
+    images = images.detach().float().cpu()
+    if mean is None or std is None:
+        low = images.amin(dim=(-3, -2, -1), keepdim=True)
+        span = images.amax(dim=(-3, -2, -1), keepdim=True) - low
+        return (images - low) / span.clamp(min=FLAT)
+    scale, shift = (torch.tensor(list(part)).reshape(3, 1, 1) for part in (std, mean))
+    return (images * scale + shift).clamp(0, 1)
+
+
+def picture(image: Tensor, side: int = 160) -> Image.Image:
+    """An image `(3, H, W)` in [0, 1] with its longer side at `side` pixels."""
+    pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    return Image.fromarray(pixels).resize(
+        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS
+    )
+
+
+def overlay(image: Tensor, values: Tensor, signed: bool = False, side: int = 160) -> Image.Image:
+    """The image in grey, the map over it in colour; where the map is 0, or constant, grey alone.
+
+    Args:
+        image: `(3, H, W)` in [0, 1].
+        values: `(h, w)`, any scale; resized to the picture before it is scaled.
+        signed: red speaks for the target and blue against it; else the map's negative part is not drawn.
+        side: longer side of the picture in pixels.
+    """
+    base = picture(image, side)
+    grey = 0.25 + 0.6 * np.asarray(base.convert("L"), dtype=np.float32)[..., None] / 255
+    strength = _strength(resize(values.detach().float().cpu(), (base.height, base.width)), signed)
+    if signed:
+        colour = np.where(strength[..., None] >= 0, np.array(_FOR, np.float32), np.array(_AGAINST, np.float32))
+    else:
+        stops = np.linspace(0, 1, len(_HEAT))
+        colour = np.stack([np.interp(strength, stops, [c[k] for c in _HEAT]) for k in range(3)], axis=-1)
+    alpha = 0.85 * np.abs(strength[..., None]) ** 0.7
+    return Image.fromarray(np.rint(255 * (grey * (1 - alpha) + colour * alpha)).astype(np.uint8))
+
+
+def _strength(values: Tensor, signed: bool) -> npt.NDArray[np.float32]:
+    """A map scaled to [0, 1], or [−1, 1] where signed; a constant map is zero."""
+    values = torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    if float(values.amax() - values.amin()) < FLAT:
+        return np.zeros(values.shape, dtype=np.float32)
+    values = values if signed else values.clamp(min=0)
+    magnitude = values.abs()
+    full = magnitude.flatten().quantile(_FULL)
+    if full < FLAT:
+        full = magnitude.amax().clamp(min=torch.finfo(torch.float32).tiny)
+    return (values / full).clamp(-1, 1).numpy()
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which has arrows and Greek letters; matplotlib carries it."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def captioned(image: Image.Image, lines: Sequence[str], size: int = 12) -> Image.Image:
+    """The picture with lines of text beneath it, wrapped to its width."""
+    font = _font(size)
+    letters = max(8, int(image.width / (0.52 * size)))
+    wrapped = [part for line in lines for part in textwrap.wrap(line, letters) or [""]]
+    step = round(1.3 * size)
+    result = Image.new("RGB", (image.width, image.height + step * len(wrapped) + size // 2), _PAPER)
+    result.paste(image, (0, 0))
+    draw = ImageDraw.Draw(result)
+    for number, line in enumerate(wrapped):
+        draw.text((1, image.height + size // 4 + number * step), line, _INK, font=font)
+    return result
+
+
+def sheet(tiles: Sequence[Image.Image], columns: int, title: str = "", gap: int = 8, size: int = 14) -> Image.Image:
+    """Tiles side by side, row by row, on white, with a title above.
+
+    Raises:
+        ValueError: there are no tiles.
+    """
+    if not tiles:
+        raise ValueError("a sheet needs at least one tile")
+    columns = min(columns, len(tiles))
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    widths = [max(row[c].width for row in rows if c < len(row)) for c in range(columns)]
+    heights = [max(tile.height for tile in row) for row in rows]
+    head = round(1.6 * size) if title else 0
+    result = Image.new("RGB", (sum(widths) + gap * (columns + 1), head + sum(heights) + gap * (len(rows) + 1)), _PAPER)
+    if title:
+        ImageDraw.Draw(result).text((gap, gap // 2), title, _INK, font=_font(size))
+    top = head + gap
+    for row, height in zip(rows, heights, strict=True):
+        left = gap
+        for tile, width in zip(row, widths, strict=False):
+            result.paste(tile, (left, top))
+            left += width + gap
+        top += height + gap
+    return result
+
+
+def data_uri(image: Image.Image) -> str:
+    """The picture as text that an HTML page holds within itself (PNG)."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
