@@ -160,9 +160,9 @@ class Listing:
                 if below:
                     classes.setdefault(below.split("/")[0], [])
         for path in tree.files():
-            split, *between, name = path.split("/")
-            if split in found and between and name.lower().endswith(IMAGE_SUFFIXES):
-                found[split][between[0]].append(path)
+            split, *inside = path.split("/")
+            if split in found and len(inside) > 1 and path.lower().endswith(IMAGE_SUFFIXES):
+                found[split][inside[0]].append(path)
         self._check(found)
         self.class_names = sorted(found["train"])
         self.files = {

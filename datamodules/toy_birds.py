@@ -19,6 +19,7 @@ from datamodules.base import HandfulDataModule
 from datamodules.images import PackedImages, Split, pack, unpack
 from datamodules.progress import progress_bar
 from handful.birds import PART_NAMES, Rendering, Scene, ToyBirdsDataset, render
+from handful.errors import UserError
 
 SplitName = Literal["train", "val", "test"]
 
@@ -65,6 +66,13 @@ class ToyBirds(HandfulDataModule):
         super().__init__(
             image_size, batch_size, eval_batch_size, num_workers, normalisation, augmentation, seed, cache_dir
         )
+        for name, value, least in (
+            ("images_per_class", images_per_class, 1),
+            ("val_images_per_class", val_images_per_class, 0),
+            ("test_images_per_class", test_images_per_class, 1),
+        ):
+            if value < least:
+                raise UserError(f"data.{name} must be at least {least}, not {value}.")
         images = {"train": images_per_class, "val": val_images_per_class, "test": test_images_per_class}
         self.birds: dict[str, ToyBirdsDataset] = {
             split: ToyBirdsDataset(

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from handful.birds.classes import ClassTable, class_table
 from handful.birds.difficulty import DIFFICULTIES
 from handful.birds.parts import PART_NAMES, PARTS
-from handful.birds.render import Rendering, render
+from handful.birds.render import MIN_SIZE, Rendering, render
 from handful.birds.scene import Scene, draw_scene
 from handful.errors import UserError
 
@@ -59,6 +59,8 @@ class ToyBirdsDataset(Dataset[tuple[Tensor, int]]):
             raise UserError(
                 f"images_per_class must not be negative nor beyond a thousand million images, not {images_per_class}."
             )
+        if size < MIN_SIZE:
+            raise UserError(f"size must be at least {MIN_SIZE} pixels, not {size}.")
         if seed < 0:
             raise UserError(f"seed must not be negative, not {seed}.")
         self.split = split

@@ -17,6 +17,8 @@ from handful.errors import UserError
 BODY_NAME = "body"
 BIRD_NAME = "bird"  # in `remove`: the body and all parts, so that the background alone is left
 
+MIN_SIZE = 16  # pixels; below, parts are too small to tell apart
+
 _BODY_ID = len(PARTS) + 1
 _PART_OF = {part.name: part for part in PARTS}
 
@@ -58,8 +60,8 @@ def render(
     Raises:
         UserError: an unknown part or variant, or a picture too small.
     """
-    if size < 16:
-        raise UserError(f"size must be at least 16 pixels, not {size}.")
+    if size < MIN_SIZE:
+        raise UserError(f"size must be at least {MIN_SIZE} pixels, not {size}.")
     variants = dict(scene.variants) | _checked(replace or {})
     hidden = _removed(remove)
     oversampling = 4 if size <= 64 else 3 if size <= 128 else 2

@@ -1,0 +1,289 @@
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from datamodules import image_folder
+from datamodules.image_folder import ImageFolder
+from datamodules.images import decoded
+from handful.errors import UserError
+from tests.datamodules.fakes import write_images, zipped
+
+COUNTS = {"train": {"owl": 10, "tit": 21}, "test": {"owl": 3, "tit": 4}}
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_images(tmp_path / "data", COUNTS)
+
+
+def folder(root, **options):
+    return ImageFolder(str(root), **{"image_size": 8, "batch_size": 4, "augmentation": "none", **options})
+
+
+def contents(data):
+    """All images of all splits, as bytes, with labels and names."""
+    data.prepare_data()
+    data.setup()
+    sets = {"train": data.plain_train_dataset, "val": data.val_dataset, "test": data.test_dataset}
+    return {
+        split: [(image.numpy().tobytes(), label, name) for (image, label), name in zip(items, items.names, strict=True)]
+        for split, items in sets.items()
+        if items is not None
+    }
+
+
+def test_splits_labels_and_names(root):
+    data = folder(root)
+    assert data.class_names == ["owl", "tit"]
+    assert data.num_classes == 2
+    found = contents(data)
+    assert {split: len(items) for split, items in found.items()} == {"train": 28, "val": 3, "test": 7}
+    for split, items in found.items():
+        for _, label, name in items:
+            assert name.split("/")[0] == ("test" if split == "test" else "train")
+            assert name.split("/")[1] == ["owl", "tit"][label]
+    assert [name for _, _, name in found["test"]] == sorted(name for _, _, name in found["test"])
+    assert [label for _, label, _ in found["val"]] == [0, 1, 1]  # a tenth of 10 and of 21, rounded
+
+
+def test_the_validation_split_is_a_share_of_each_class_that_depends_on_the_seed(root):
+    def names(seed, fraction=0.3):
+        found = contents(folder(root, val_fraction=fraction, seed=seed))
+        train, val = ([name for _, _, name in found[split]] for split in ("train", "val"))
+        assert sorted(train + val) == sorted(set(train + val))
+        assert len(train + val) == 31
+        assert train == sorted(train)
+        return val
+
+    val = names(0)
+    assert [name.split("/")[1] for name in val] == ["owl"] * 3 + ["tit"] * 6
+    assert names(0) == val
+    assert names(1) != val
+    assert "val" not in contents(folder(root, val_fraction=0))
+    assert folder(root, val_fraction=0).val_dataloader() == []
+
+
+def test_a_val_folder_is_used_as_it_is(tmp_path):
+    root = write_images(tmp_path / "data", COUNTS | {"val": {"owl": 2, "tit": 2}})
+    found = contents(folder(root))
+    assert {split: len(items) for split, items in found.items()} == {"train": 31, "val": 4, "test": 7}
+    assert all(name.startswith("val/") for _, _, name in found["val"])
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("top", ["", "birds", "birds/of/prey"])
+def test_an_archive_equals_its_folder(root, tmp_path, keep, top):
+    if top.count("/"):
+        with pytest.raises(UserError, match="has no folder train/"):
+            contents(folder(zipped(root, tmp_path / "deep.zip", top)))
+        return
+    expected = contents(folder(root, cache=keep))
+    assert contents(folder(zipped(root, tmp_path / "data.zip", top), cache=keep)) == expected
+
+
+def test_kept_and_read_images_are_the_same_whatever_their_shape(tmp_path):
+    root = write_images(tmp_path / "data", COUNTS, size=(23, 17), suffix=".jpg")
+    assert contents(folder(root, cache=True)) == contents(folder(root, cache=False))
+
+
+def test_images_are_those_of_torchvisions_resize_and_crop(tmp_path):
+    root = write_images(tmp_path / "data", COUNTS, size=(23, 17), suffix=".jpg")
+    data = folder(root, normalisation={"mean": [0.0] * 3, "std": [1.0] * 3})
+    transform = v2.Compose([v2.Resize(8), v2.CenterCrop(8), v2.PILToTensor()])
+    for (image, _), name in zip(data.test_dataset, data.test_dataset.names, strict=True):
+        expected = transform(Image.open(root / name))
+        assert torch.equal((image * 255).round().to(torch.uint8), expected)
+
+
+def test_loader_processes_read_an_archive(root, tmp_path):
+    archive = zipped(root, tmp_path / "data.zip")
+    alone, helped = (folder(archive, cache=False, num_workers=workers).test_dataloader() for workers in (0, 2))
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(alone, helped, strict=True))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_images_are_checked_once_and_again_when_they_change(root, monkeypatch, keep):
+    contents(folder(root, cache=keep))
+    reader = image_folder.Reader
+    monkeypatch.setattr(image_folder, "Reader", None)  # would fail if it were called
+    contents(folder(root, cache=keep))
+    monkeypatch.setattr(image_folder, "Reader", reader)
+    (root / "test/owl/000.png").write_bytes(b"not an image")
+    with pytest.raises(UserError, match="000.png"):
+        contents(folder(root, cache=keep))
+
+
+def test_a_failed_check_leaves_no_cache(root, tmp_path):
+    (root / "test/owl/000.png").write_bytes(b"not an image")
+    with pytest.raises(UserError):
+        contents(folder(root, cache_dir=str(tmp_path / "cache")))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_cache_that_cannot_be_written_is_named(root, tmp_path, keep):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"The image cache .*cache cannot be written .*data.cache_dir"):
+        contents(folder(root, cache_dir=str(tmp_path / "cache"), cache=keep))
+
+
+def test_grey_palette_and_transparent_images_become_rgb(root):
+    image = Image.open(root / "train/owl/000.png")
+    image.convert("L").save(root / "train/owl/grey.png")
+    image.convert("P").save(root / "train/owl/palette.gif")
+    image.convert("RGBA").save(root / "train/owl/transparent.webp", lossless=True)
+    Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 160).save(root / "train/owl/deep.png")
+    assert len(contents(folder(root, val_fraction=0))["train"]) == 35
+
+
+def test_a_photograph_taken_upright_is_turned_upright():
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sideways = Image.new("RGB", (20, 10))
+    sideways.paste((255, 0, 0), (0, 0, 10, 10))
+    sideways.save(buffer, "png", exif=exif)
+    upright = decoded(buffer.getvalue(), "photo.png")
+    assert upright.shape == (20, 10, 3)
+    assert upright[0, 0].tolist() == [255, 0, 0]
+    assert upright[19, 0].tolist() == [0, 0, 0]
+
+
+def test_files_that_are_no_images_by_name_are_left_out(root):
+    (root / "train/owl/notes.txt").write_text("hello")
+    (root / "train/owl/.DS_Store").write_bytes(b"x")
+    (root / "train/.hidden").mkdir()
+    (root / "readme.md").write_text("hello")
+    (root / "train/owl/more").mkdir()
+    (root / "train/owl/000.png").rename(root / "train/owl/more/zzz.PNG")
+    data = folder(root, val_fraction=0)
+    assert len(contents(data)["train"]) == 31
+    assert "train/owl/more/zzz.PNG" in data.plain_train_dataset.names
+
+
+# -- refusals, each by a real broken data set -------------------------------------------------------------------------
+
+
+def truncated(root):
+    path = root / "test/tit/002.png"
+    path.write_bytes(path.read_bytes()[:-80])
+
+
+def truncated_jpeg(root):
+    path = root / "test/tit/002.jpg"
+    Image.open(root / "test/tit/002.png").resize((64, 64)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def unreadable(root):
+    (root / "train/owl/003.png").write_text("I am not an image")
+
+
+def empty_file(root):
+    (root / "train/owl/003.png").write_bytes(b"")
+
+
+def empty_class(root):
+    for path in (root / "train/owl").iterdir():
+        path.unlink()
+
+
+def class_only_in_test(root):
+    write_images(root, {"test": {"wren": 2}})
+
+
+def class_only_in_train(root):
+    write_images(root, {"train": {"wren": 2}})
+
+
+def class_only_in_val(root):
+    write_images(root, {"val": {"owl": 1, "tit": 1, "wren": 2}})
+
+
+def class_missing_in_val(root):
+    write_images(root, {"val": {"owl": 1}})
+
+
+def repeated(root):
+    (root / "test/tit/copy.png").write_bytes((root / "train/owl/005.png").read_bytes())
+
+
+def no_test(root):
+    (root / "test").rename(root / "holdout")
+
+
+def one_class(root):
+    for split in ("train", "test"):
+        for path in (root / split / "tit").iterdir():
+            path.unlink()
+        (root / split / "tit").rmdir()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncated, "test/tit/002.png cannot be read as an image"),
+        (truncated_jpeg, "test/tit/002.jpg cannot be read as an image"),
+        (unreadable, "train/owl/003.png cannot be read as an image"),
+        (empty_file, "train/owl/003.png cannot be read as an image"),
+        (empty_class, "The class folder .*train/owl has no image in it"),
+        (class_only_in_test, "The class 'wren' is in .*test, but not in .*train"),
+        (class_only_in_train, "The class 'wren' is in .*train, but not in .*test"),
+        (class_only_in_val, "The class 'wren' is in .*val, but not in .*train"),
+        (class_missing_in_val, "The class 'tit' is in .*train, but not in .*val"),
+        (repeated, "The same image is in two splits: .*train/owl/005.png and .*test/tit/copy.png"),
+        (no_test, "has no folder test/ with a folder of images for each class"),
+        (one_class, "train has 1 class folders; at least two are needed"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_bad_data_is_refused_with_a_sentence_that_names_the_file(root, tmp_path, damage, message, keep, packed):
+    damage(root)
+    place = zipped(root, tmp_path / "data.zip") if packed else root
+    with pytest.raises(UserError, match=message) as refusal:
+        folder(place, cache=keep).prepare_data()
+    assert "\n" not in str(refusal.value)
+    assert str(place) in str(refusal.value)
+
+
+def test_a_missing_root_and_a_broken_archive_are_refused(tmp_path, root):
+    with pytest.raises(UserError, match=r"data.root .*nowhere does not exist"):
+        _ = folder(tmp_path / "nowhere").num_classes
+    (tmp_path / "text.zip").write_text("not an archive")
+    with pytest.raises(UserError, match=r"text.zip is neither a folder nor a readable zip archive"):
+        _ = folder(tmp_path / "text.zip").num_classes
+    archive = zipped(root, tmp_path / "data.zip")
+    content = bytearray(archive.read_bytes())
+    with zipfile.ZipFile(archive) as file:
+        start = file.getinfo("test/tit/001.png").header_offset
+    content[start + 100] ^= 255
+    archive.write_bytes(bytes(content))
+    with pytest.raises(UserError, match=r"test/tit/001.png in .*data.zip cannot be read"):
+        folder(archive, cache_dir=str(tmp_path / "cache")).prepare_data()
+
+
+def test_an_archive_is_never_unpacked(tmp_path, root):
+    archive = zipped(root, tmp_path / "data.zip")
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("../outside.png", (root / "train/owl/000.png").read_bytes())
+        file.writestr("train/../../escaped.png", b"x")
+    folder(archive, cache_dir=str(tmp_path / "cache")).prepare_data()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "data", "data.zip"]
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_an_impossible_fraction_is_refused(root, fraction):
+    with pytest.raises(UserError, match="data.val_fraction must be at least 0 and below 1"):
+        folder(root, val_fraction=fraction)
+
+
+def test_a_fraction_that_leaves_nothing_to_validate_on_is_refused(root):
+    with pytest.raises(UserError, match="data.val_fraction 0.01 leaves no validation image"):
+        folder(root, val_fraction=0.01).prepare_data()
