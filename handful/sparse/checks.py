@@ -11,13 +11,13 @@ from handful.sparse.ranks import total
 from handful.sparse.rows import Rows
 
 
-def check_labels(labels: Tensor, n_rows: int, n_classes: int | None, group: ProcessGroup | None = None) -> int:
+def check_labels(labels: Tensor, n_rows: int, num_classes: int | None, group: ProcessGroup | None = None) -> int:
     """The number of classes C, once the labels are known to be sound.
 
     Args:
         labels: integers (N,) in [0, C).
         n_rows: N of this process.
-        n_classes: C; the largest label plus one where None.
+        num_classes: C; the largest label plus one where None.
         group: the processes that share the rows, None for one process.
 
     Raises:
@@ -34,18 +34,18 @@ def check_labels(labels: Tensor, n_rows: int, n_classes: int | None, group: Proc
         bounds = torch.tensor([low, -high], dtype=torch.float64)
         torch.distributed.all_reduce(bounds, op=torch.distributed.ReduceOp.MIN, group=group)
         low, high = int(bounds[0]), int(-bounds[1])
-    n_classes = high + 1 if n_classes is None else n_classes
-    if low < 0 or high >= n_classes:
+    num_classes = high + 1 if num_classes is None else num_classes
+    if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
-        raise UserError(f"labels: {wrong} lies outside the {n_classes} classes 0..{n_classes - 1}")
-    counts = total(torch.bincount(labels, minlength=n_classes).double(), group)
+        raise UserError(f"labels: {wrong} lies outside the {num_classes} classes 0..{num_classes - 1}")
+    counts = total(torch.bincount(labels, minlength=num_classes).double(), group)
     empty = (counts == 0).nonzero()[:, 0].tolist()
     if empty:
         named = ", ".join(map(str, empty[:5])) + (", …" if len(empty) > 5 else "")
         raise UserError(f"labels: no sample of class {named}; every class needs at least one")
-    if n_classes < 2:
+    if num_classes < 2:
         raise UserError("labels: at least two classes are needed")
-    return n_classes
+    return num_classes
 
 
 def check_finite(rows: Rows, name: str = "features") -> None:

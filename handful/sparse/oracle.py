@@ -45,7 +45,7 @@ class Oracle(ABC):
     Attributes:
         n_rows: N, over all processes.
         n_features: F.
-        n_classes: C.
+        num_classes: C.
         class_shares: (C,) float64, the share of each class among the rows.
         passes: how often the rows were gone over.
         noise: relative rounding error that the loss may carry.
@@ -53,7 +53,7 @@ class Oracle(ABC):
 
     n_rows: int
     n_features: int
-    n_classes: int
+    num_classes: int
     class_shares: Tensor
     passes: int
     noise: float
@@ -72,7 +72,7 @@ class Oracle(ABC):
 
     def bias_only(self) -> Tensor:
         """The solution without any feature: zero weights, centred log class shares as bias; (C, F+1) float64."""
-        weight = torch.zeros(self.n_classes, self.n_features + 1, dtype=torch.float64, device=self.device)
+        weight = torch.zeros(self.num_classes, self.n_features + 1, dtype=torch.float64, device=self.device)
         bias = self.class_shares.log()
         weight[:, -1] = bias - bias.mean()
         return weight
@@ -87,27 +87,32 @@ class MemoryOracle(Oracle):
     Args:
         design: (N, F+1) standardised features with a last column of ones (`design_matrix`).
         labels: (N,) int64 in [0, C).
-        n_classes: C.
+        num_classes: C.
         chunk_rows: rows handled at a time.
     """
 
-    def __init__(self, design: Tensor, labels: Tensor, n_classes: int, *, chunk_rows: int | None = None) -> None:
+    def __init__(self, design: Tensor, labels: Tensor, num_classes: int, *, chunk_rows: int | None = None) -> None:
         self.design, self.labels = design, labels.to(design.device)
-        self.n_rows, self.n_features, self.n_classes = len(design), design.shape[1] - 1, n_classes
+        self.n_rows, self.n_features, self.num_classes = len(design), design.shape[1] - 1, num_classes
         self.device = design.device
         self.passes = 0
         self.noise = noise_of(design.dtype)
-        counts = torch.bincount(self.labels, minlength=n_classes).double()
+        counts = torch.bincount(self.labels, minlength=num_classes).double()
         self.class_shares = counts / max(1, self.n_rows)
-        self._kernel = Kernel(n_classes, self.n_features + 1, design.dtype, self.device, chunk_rows, self.n_rows)
+        self._kernel = Kernel(num_classes, self.n_features + 1, design.dtype, self.device, chunk_rows, self.n_rows)
 
     def sums(self, weight: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: D102
         self._kernel.begin(weight, curvature)
         with full_precision():
-            for low in range(0, self.n_rows, self._kernel.rows):
-                high = low + self._kernel.rows
-                self._kernel.add(self.design[low:high], self.labels[low:high])
+            for design, labels in self.blocks():
+                self._kernel.add(design, labels)
         return self._kernel.end()
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Standardised rows with ones (r, F+1) and their labels (r,), chunk by chunk."""
+        for low in range(0, self.n_rows, self._kernel.rows):
+            high = low + self._kernel.rows
+            yield self.design[low:high], self.labels[low:high]
 
 
 class StreamedOracle(Oracle):
@@ -119,7 +124,7 @@ class StreamedOracle(Oracle):
         rows: raw features.
         statistics: of their columns.
         labels: (N,) int64 in [0, C).
-        n_classes: C.
+        num_classes: C.
         columns: (S,) the columns to use, all where None.
     """
 
@@ -128,7 +133,7 @@ class StreamedOracle(Oracle):
         rows: Rows,
         statistics: ColumnStatistics,
         labels: Tensor,
-        n_classes: int,
+        num_classes: int,
         *,
         columns: Tensor | None = None,
     ) -> None:
@@ -138,27 +143,32 @@ class StreamedOracle(Oracle):
         if self._columns is not None:
             mean, scale = mean[self._columns], scale[self._columns]
         self._mean, self._scale = mean.to(rows.dtype), scale.to(rows.dtype)
-        self.n_rows, self.n_features, self.n_classes = rows.n_rows, len(mean), n_classes
+        self.n_rows, self.n_features, self.num_classes = rows.n_rows, len(mean), num_classes
         self.passes = 0
         self.noise = noise_of(rows.dtype)
-        self.class_shares = torch.bincount(self.labels, minlength=n_classes).double() / max(1, self.n_rows)
-        self._kernel = Kernel(n_classes, self.n_features + 1, rows.dtype, self.device, None, self.n_rows)
+        self.class_shares = torch.bincount(self.labels, minlength=num_classes).double() / max(1, self.n_rows)
+        self._kernel = Kernel(num_classes, self.n_features + 1, rows.dtype, self.device, None, self.n_rows)
         self._block = torch.ones(self._kernel.rows, self.n_features + 1, dtype=rows.dtype, device=self.device)
 
     def sums(self, weight: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: D102
         self._kernel.begin(weight, curvature)
-        step = self._kernel.rows
         with full_precision():
-            for start, chunk in self.rows.chunks():
-                if self._columns is not None:
-                    chunk = chunk.index_select(1, self._columns)
-                for low in range(0, len(chunk), step):
-                    part = chunk[low : low + step]
-                    block = self._block[: len(part)]
-                    torch.sub(part, self._mean, out=block[:, :-1])
-                    block[:, :-1] /= self._scale
-                    self._kernel.add(block, self.labels[start + low : start + low + len(part)])
+            for design, labels in self.blocks():
+                self._kernel.add(design, labels)
         return self._kernel.end()
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `MemoryOracle.blocks`; a block is overwritten by the next."""
+        step = self._kernel.rows
+        for start, chunk in self.rows.chunks():
+            if self._columns is not None:
+                chunk = chunk.index_select(1, self._columns)
+            for low in range(0, len(chunk), step):
+                part = chunk[low : low + step]
+                block = self._block[: len(part)]
+                torch.sub(part, self._mean, out=block[:, :-1])
+                block[:, :-1] /= self._scale
+                yield block, self.labels[start + low : start + low + len(part)]
 
 
 class DistributedOracle(Oracle):
@@ -174,7 +184,7 @@ class DistributedOracle(Oracle):
 
     def __init__(self, local: Oracle, group: ProcessGroup) -> None:
         self.local, self.group = local, group
-        self.n_features, self.n_classes, self.device = local.n_features, local.n_classes, local.device
+        self.n_features, self.num_classes, self.device = local.n_features, local.num_classes, local.device
         self.noise = local.noise
         self.passes = 0
         counts = total(local.class_shares * local.n_rows, group)
@@ -197,7 +207,7 @@ class Kernel:
 
     def __init__(
         self,
-        n_classes: int,
+        num_classes: int,
         width: int,
         dtype: torch.dtype,
         device: torch.device,
@@ -206,11 +216,11 @@ class Kernel:
     ) -> None:
         if rows is None:
             # two chunk × C buffers within a CPU's second-level cache; on a GPU as much as keeps it busy
-            rows = max(128, 200_000 // n_classes) if device.type == "cpu" else max(1024, (1 << 27) // n_classes)
+            rows = max(128, 200_000 // num_classes) if device.type == "cpu" else max(1024, (1 << 27) // num_classes)
         self.rows = max(1, min(rows, n_rows))
-        self._logits = torch.empty(self.rows, n_classes, dtype=dtype, device=device)
+        self._logits = torch.empty(self.rows, num_classes, dtype=dtype, device=device)
         self._shares = torch.empty_like(self._logits)
-        self._part = torch.empty(n_classes, width, dtype=dtype, device=device)
+        self._part = torch.empty(num_classes, width, dtype=dtype, device=device)
         self._minus = torch.full((self.rows, 1), -1.0, dtype=dtype, device=device)
         self._tiny = 1e-30 if dtype == torch.float32 else 1e-290
 

@@ -168,6 +168,11 @@ class ExactPath:
         self.warmth = Warmth(Memory(memory))
         self._gap = DualityGap(oracle) if gap else None
         self.solved: dict[int, Solution] = {}
+        self._first: Tensor | None = None
+
+    def start(self, weight: Tensor) -> None:
+        """Has the first solve begin at `weight` (C, S+1) instead of at the bias alone."""
+        self._first = weight
 
     def solve(self, index: int, weight: Tensor | None = None) -> PathPoint:
         """Solves λ number `index` from `weight` (C, S+1), or from the nearest stronger penalty solved so far."""
@@ -224,7 +229,7 @@ class ExactPath:
     def _start(self, index: int, penalty: ElasticNet) -> tuple[Tensor, Evaluation | None]:
         known = [k for k in self.solved if k <= index]
         if not known:
-            return self.oracle.bias_only(), None
+            return (self.oracle.bias_only() if self._first is None else self._first), None
         last = self.solved[max(known)]
         before = self.solved.get(max(known) - 1)
         if before is None or max(known) != index - 1 or last.passes <= 2:

@@ -73,9 +73,9 @@ def coarse_to_fine(
         The points solved on all rows, in order of falling λ; the last with density ≤ `wanted` is the answer.
     """
     n = oracle.n_rows
-    coarse_rows = min(n, coarse_rows or max(60 * oracle.n_classes, n // 16))
+    coarse_rows = min(n, coarse_rows or max(60 * oracle.num_classes, n // 16))
     sample = stratified_sample(oracle.labels, coarse_rows)
-    small = MemoryOracle(oracle.design[sample], oracle.labels[sample], oracle.n_classes)
+    small = MemoryOracle(oracle.design[sample], oracle.labels[sample], oracle.num_classes)
     coarse = ExactPath(small, path.grid, path.alpha, tolerance=path.tolerance, floor=path.floor)
     coarse.warmth.refresh = 5
     found, weights = 0, {}

@@ -45,7 +45,7 @@ class Selection:
 def select_greedy(
     rows: Rows,
     labels: Tensor,
-    n_classes: int,
+    num_classes: int,
     n_features: int,
     statistics: ColumnStatistics,
     *,
@@ -73,7 +73,7 @@ def select_greedy(
     Args:
         rows: raw features (N, F) of this process.
         labels: (N,) int64.
-        n_classes: C.
+        num_classes: C.
         n_features: how many to choose.
         statistics: of all columns over all rows.
         alpha: elastic-net mixing.
@@ -90,9 +90,9 @@ def select_greedy(
     labels = labels.to(device)
     closed = torch.zeros(rows.n_features, dtype=torch.bool, device=device)
     closed[statistics.dead.to(device)] = True
-    gradients = _Gradients(rows, labels, n_classes, statistics, group)
+    gradients = _Gradients(rows, labels, num_classes, statistics, group)
     design = design_matrix(rows, statistics, torch.empty(0, dtype=torch.long))
-    oracle = _oracle(design, labels, n_classes, group)
+    oracle = _oracle(design, labels, num_classes, group)
     weight = oracle.bias_only()
     norms = gradients(design, weight, oracle.n_rows)
     steepest = norms.max().item() / max(alpha, 1e-3)
@@ -124,7 +124,7 @@ def select_greedy(
         design = torch.cat([design[:, :-1], column, design[:, -1:]], 1)
         weight = torch.cat([weight[:, :-1], torch.zeros_like(weight[:, :1]), weight[:, -1:]], 1)
         memory.widen()
-        oracle = _oracle(design, labels, n_classes, group)
+        oracle = _oracle(design, labels, num_classes, group)
         solution = minimise(
             oracle,
             GroupElasticNet(lam, alpha),
@@ -137,8 +137,8 @@ def select_greedy(
         norms = gradients(design, weight, oracle.n_rows)
 
 
-def _oracle(design: Tensor, labels: Tensor, n_classes: int, group: ProcessGroup | None) -> Oracle:
-    local = MemoryOracle(design, labels, n_classes)
+def _oracle(design: Tensor, labels: Tensor, num_classes: int, group: ProcessGroup | None) -> Oracle:
+    local = MemoryOracle(design, labels, num_classes)
     return local if group is None else DistributedOracle(local, group)
 
 
@@ -155,17 +155,17 @@ class _Gradients:
         self,
         rows: Rows,
         labels: Tensor,
-        n_classes: int,
+        num_classes: int,
         statistics: ColumnStatistics,
         group: ProcessGroup | None,
     ) -> None:
-        self.rows, self.labels, self.n_classes, self.group = rows, labels, n_classes, group
+        self.rows, self.labels, self.num_classes, self.group = rows, labels, num_classes, group
         self.mean = statistics.mean.to(rows.device, rows.dtype)
         self.scale = statistics.scale.to(rows.device)
 
     def __call__(self, design: Tensor, weight: Tensor, n_rows: int) -> Tensor:
         """(F,) float64 at `weight` (C, S+1) on `design` (n, S+1), one pass over all columns."""
-        shape = (self.n_classes, self.rows.n_features)
+        shape = (self.num_classes, self.rows.n_features)
         gradient = torch.zeros(shape, dtype=torch.float64, device=self.rows.device)
         part = torch.empty(shape, dtype=self.rows.dtype, device=self.rows.device)
         kernel: Kernel | None = None
@@ -173,7 +173,7 @@ class _Gradients:
             for start, chunk in self.rows.chunks():
                 if kernel is None:
                     kernel = Kernel(
-                        self.n_classes, design.shape[1], design.dtype, design.device, len(chunk), len(chunk)
+                        self.num_classes, design.shape[1], design.dtype, design.device, len(chunk), len(chunk)
                     )
                     kernel.begin(weight, curvature=False)
                 stop = start + len(chunk)

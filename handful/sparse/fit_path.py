@@ -1,0 +1,205 @@
+"""`elastic_net_path`: the door to the three solvers of the regularisation path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from handful.errors import UserError
+from handful.sparse.checks import check_alpha, check_finite, check_labels
+from handful.sparse.glm_saga_package import glm_saga_path
+from handful.sparse.minimise import lambda_grid, lambda_max
+from handful.sparse.oracle import DistributedOracle, MemoryOracle, Oracle, StreamedOracle, full_precision
+from handful.sparse.path import ExactPath, PathPoint, RegularisationPath
+from handful.sparse.progress import progress_bar
+from handful.sparse.ranks import total
+from handful.sparse.rows import Features, Rows
+from handful.sparse.saga import saga_path
+from handful.sparse.search import bisect, coarse_to_fine
+from handful.sparse.standardise import ColumnStatistics, column_statistics, design_matrix
+
+SOLVERS = ("exact", "saga", "glm_saga")
+SEARCHES = ("path", "bisect", "coarse_to_fine")
+
+
+def elastic_net_path(
+    features: Features,
+    labels: Tensor,
+    *,
+    solver: str = "exact",
+    alpha: float = 0.99,
+    n_lambdas: int = 100,
+    epsilon: float = 1e-3,
+    lambdas: Sequence[float] | None = None,
+    stop_density: float | None = None,
+    search: str = "path",
+    tolerance: float = 1e-2,
+    floor: float = 0.0,
+    max_passes: int = 2000,
+    gap: bool = False,
+    columns: Tensor | None = None,
+    index: Tensor | None = None,
+    statistics: ColumnStatistics | None = None,
+    num_classes: int | None = None,
+    val: tuple[Features, Tensor] | None = None,
+    train_accuracy: bool = False,
+    warm_start: PathPoint | None = None,
+    include_zero: bool = False,
+    seed: int = 0,
+    stream: bool = False,
+    group: ProcessGroup | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> RegularisationPath:
+    """Multinomial logistic regression with elastic-net penalty over a grid of λ.
+
+    Minimises  (1/N) Σ CE(W z + b, y) + λ (α ‖W‖₁ + (1 − α)/2 ‖W‖²)  on standardised features z, b free (Wong et al.
+    2021, eq. 1). Memory beside the features: (S+1) N b bytes for the design matrix (none with `stream`), 8 C (S+1)
+    (2 · 10 + 12) bytes for the exact solver, 4 N C for "saga".
+
+    Args:
+        features: raw (N, F), in memory or on disk (`Rows`); under `group` the rows of this process.
+        labels: (N,) integers in [0, C).
+        solver: "exact" (`ExactPath`), "saga" (the reference's iterates) or "glm_saga" (the package as installed).
+        alpha: elastic-net mixing in [0, 1].
+        n_lambdas: length of the grid, from the smallest λ without any weight down to `epsilon` times that.
+        epsilon: see above.
+        lambdas: a grid of one's own, falling; "exact" only.
+        stop_density: ends the path at the second point in a row with more non-zero weights a class.
+        search: "path" along the grid; "bisect" and "coarse_to_fine" solve only what brackets `stop_density`.
+            "exact" only.
+        tolerance: KKT residual to reach relative to α max(λ, floor · λ_max).
+        floor: see above.
+        max_passes: a λ is left after so many passes over the rows; its record shows the residual reached.
+        gap: whether to bound the distance to the optimum at every point (`DualityGap`).
+        columns: (S,) the features to use, all where None.
+        index: (n,) ascending, the rows to fit, all where None. Statistics are those of all rows.
+        statistics: of all F columns, computed where None.
+        num_classes: C; the largest label plus one where None.
+        val: held-out (features (M, F), labels (M,)) for the accuracy of every point.
+        train_accuracy: whether to compute that of the fitted rows.
+        warm_start: a point to start from; "exact" only.
+        include_zero: whether to add λ = 0 at the end, as published; not for "exact", as separable rows have no
+            solution there.
+        seed: of the order of rows, stochastic solvers only.
+        stream: standardise chunk by chunk instead of keeping the design matrix.
+        group: the processes that share the rows; "exact" only.
+        device: where to compute; the features' own by default.
+        progress: whether to show a progress bar.
+
+    Raises:
+        UserError: for features that are not finite, labels out of range, a class without a sample, α outside
+            [0, 1], an unknown solver or search, or options that the solver does not have.
+    """
+    rows = Rows(features, device=device)
+    check_alpha(alpha)
+    num_classes = check_labels(labels, rows.n_rows, num_classes, group)
+    _check_options(solver, search, lambdas, group, include_zero, stop_density, stream)
+    check_finite(rows)
+    statistics = statistics or column_statistics(rows, group=group)
+    labels = labels.to(rows.device)
+    fitted = labels if index is None else labels[index.to(rows.device)]
+    if index is not None:
+        check_labels(fitted, len(fitted), num_classes, group)
+    local: Oracle
+    if stream:
+        if index is not None:
+            raise UserError("stream: goes over all rows; hand over the rows to fit instead of an index")
+        local = StreamedOracle(rows, statistics, fitted, num_classes, columns=columns)
+    else:
+        design = design_matrix(rows, statistics, columns, index)
+        local = MemoryOracle(design, fitted, num_classes)
+    oracle = local if group is None else DistributedOracle(local, group)
+    with progress_bar(n_lambdas, "regularisation path", progress) as bar:
+
+        def tick(point: PathPoint) -> None:
+            bar.set_postfix(density=f"{point.density:.1f}", refresh=False)
+            bar.update()
+
+        if solver == "exact":
+            largest = lambda_max(oracle(oracle.bias_only()).gradient, alpha)
+            grid = list(lambdas) if lambdas is not None else lambda_grid(largest, n_lambdas, epsilon)
+            path = ExactPath(
+                oracle, grid, alpha, tolerance=tolerance, floor=floor, max_passes=max_passes, gap=gap
+            )
+            if warm_start is not None:
+                path.start(torch.cat([warm_start.weight, warm_start.bias[:, None]], 1).to(rows.device))
+            if search == "bisect" and stop_density is not None:
+                points = bisect(path, stop_density, tick=tick)
+            elif search == "coarse_to_fine" and stop_density is not None:
+                assert isinstance(oracle, MemoryOracle)
+                points = coarse_to_fine(oracle, path, stop_density, tick=tick)
+            else:
+                points = path.run(stop_density, tick=tick)
+        else:
+            assert isinstance(local, MemoryOracle)
+            largest = lambda_max(local(local.bias_only()).gradient, alpha)
+            run = saga_path if solver == "saga" else glm_saga_path
+            points = run(
+                local.design,
+                fitted,
+                num_classes,
+                alpha=alpha,
+                n_lambdas=n_lambdas,
+                epsilon=epsilon,
+                seed=seed,
+                include_zero=include_zero,
+                stop_density=stop_density,
+                tick=tick,
+            )
+    if train_accuracy:
+        for point, share in zip(points, _accuracies(points, local, group), strict=True):
+            point.train_accuracy = share
+    if val is not None:
+        held_out = Rows(val[0], device=device)
+        check_finite(held_out, "validation features")
+        validation = StreamedOracle(held_out, statistics, val[1], num_classes, columns=columns)
+        for point, share in zip(points, _accuracies(points, validation, group), strict=True):
+            point.val_accuracy = share
+    used = slice(None) if columns is None else columns.to(statistics.mean.device)
+    return RegularisationPath(points, alpha, largest, solver, statistics.mean[used], statistics.scale[used])
+
+
+def _check_options(
+    solver: str,
+    search: str,
+    lambdas: Sequence[float] | None,
+    group: ProcessGroup | None,
+    include_zero: bool,
+    stop_density: float | None,
+    stream: bool,
+) -> None:
+    if solver not in SOLVERS:
+        raise UserError(f"solver: {solver!r} is none of {', '.join(SOLVERS)}")
+    if search not in SEARCHES:
+        raise UserError(f"search: {search!r} is none of {', '.join(SEARCHES)}")
+    if search != "path" and stop_density is None:
+        raise UserError(f"search: {search} needs stop_density, the density to find")
+    if solver != "exact" and (lambdas is not None or group is not None or search != "path" or stream):
+        raise UserError(f"solver: {solver} goes its own grid in one process in memory; take exact for the rest")
+    if search == "coarse_to_fine" and (group is not None or stream):
+        raise UserError("search: coarse_to_fine samples rows in the memory of one process; take path or bisect")
+    if solver == "exact" and include_zero:
+        raise UserError("include_zero: λ = 0 has no solution on separable rows; only saga and glm_saga stop there")
+    if lambdas is not None and (not lambdas or any(b >= a for a, b in pairwise(lambdas))):
+        raise UserError("lambdas: expected a falling sequence")
+    if lambdas is not None and lambdas[-1] <= 0:
+        raise UserError("lambdas: expected positive values")
+
+
+def _accuracies(points: Sequence[PathPoint], oracle: Oracle, group: ProcessGroup | None) -> list[float]:
+    """Share of right predictions of every point on the oracle's rows."""
+    right = torch.zeros(len(points) + 1, dtype=torch.float64, device=oracle.device)
+    assert isinstance(oracle, MemoryOracle | StreamedOracle)
+    for design, labels in oracle.blocks():
+        right[-1] += len(labels)
+        for place, point in enumerate(points):
+            weight = torch.cat([point.weight, point.bias[:, None]], 1).to(design.dtype)
+            with full_precision():
+                right[place] += (design @ weight.t()).argmax(1).eq(labels).sum()
+    right = total(right, group)
+    return (right[:-1] / right[-1]).tolist()
