@@ -39,7 +39,7 @@ def inject(
         rectify: cut negative results off; for layers that end in a ReLU.
     """
     target = statistics.restore(noise) if kind == "matched" else noise
-    mixed = torch.lerp(features, target, torch.sigmoid(share_logit).expand_as(features))
+    mixed = torch.lerp(features, target.to(features), torch.sigmoid(share_logit).to(features).expand_as(features))
     return mixed.clamp_min(0.0) if rectify else mixed
 
 

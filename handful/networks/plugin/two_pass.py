@@ -123,7 +123,11 @@ def _stand_in(results: dict[nn.Module, deque[Any]]) -> Iterator[None]:
         compute = module.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            return queue.popleft() if queue else compute(*args, **kwargs)
+            if not queue:
+                return compute(*args, **kwargs)
+            result = queue.popleft()
+            # the next layer may work in place, and what is stored is needed again
+            return result.clone() if isinstance(result, Tensor) else result
 
         return forward
 
