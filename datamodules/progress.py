@@ -1,6 +1,6 @@
 """The progress bar of whatever takes longer than a second."""
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 
 def progress_bar(total: int, description: str, unit: str = "image") -> tqdm:

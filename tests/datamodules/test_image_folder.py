@@ -114,7 +114,7 @@ def test_images_are_checked_once_and_again_when_they_change(root, monkeypatch, k
     contents(folder(root, cache=keep))
     monkeypatch.setattr(image_folder, "Reader", reader)
     (root / "test/owl/000.png").write_bytes(b"not an image")
-    with pytest.raises(UserError, match="000.png"):
+    with pytest.raises(UserError, match=r"000\.png"):
         contents(folder(root, cache=keep))
 
 
@@ -280,10 +280,10 @@ def test_an_archive_is_never_unpacked(tmp_path, root):
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
 def test_an_impossible_fraction_is_refused(root, fraction):
-    with pytest.raises(UserError, match="data.val_fraction must be at least 0 and below 1"):
+    with pytest.raises(UserError, match=r"data\.val_fraction must be at least 0 and below 1"):
         folder(root, val_fraction=fraction)
 
 
 def test_a_fraction_that_leaves_nothing_to_validate_on_is_refused(root):
-    with pytest.raises(UserError, match="data.val_fraction 0.01 leaves no validation image"):
+    with pytest.raises(UserError, match=r"data\.val_fraction 0\.01 leaves no validation image"):
         folder(root, val_fraction=0.01).prepare_data()

@@ -58,7 +58,7 @@ BREAST = Part(
     (
         variant("bib", (_bib(), (220, 52, 32))),
         variant("spotted", (_band(0, 0.97), (252, 238, 204)), *_SPOTS),
-        variant("barred", (_band(0, 0.97), (240, 240, 244)), *_BARS),
+        variant("barred", (_band(0.16, 1.0, -0.15), (240, 240, 244)), *_BARS),
         variant("belted", (_band(0.40, 1.0), (250, 214, 40)), (_band(0.26, 0.46), INK)),
         variant("striped", (_band(0, 0.97, 0.25), (62, 186, 168)), (_band(0, 0.9, 0.5, 0.76), (14, 52, 72))),
     ),
