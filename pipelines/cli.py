@@ -40,6 +40,7 @@ class HandfulCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser whose complaints are one sentence."""
         parser: LightningArgumentParser = _LightningParser(**kwargs)
+        parser.add_argument("-c", "--config", action="config", help="config file in YAML")
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -151,6 +152,7 @@ def _quieten() -> None:
         r".*does not have many workers.*",  # two cores have none to spare; num_workers is documented
         r".*recommended to use `self.log\(.*sync_dist=True.*",  # our values are summed over ranks already
         r"The number of training batches .* is smaller than the logging interval.*",
+        r"LightningCLI's args parameter is intended.*",  # a run folder stands for a config and a checkpoint
         r".*exists and is not empty.*",  # a resumed phase goes on in its folder
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
         r".*The ``compute`` method of metric .* was called before.*",

@@ -20,13 +20,18 @@ def csv_logger(folder: Path, resumed_step: int | None) -> CSVLogger:
     rows: list[dict[str, float]] = []
     if resumed_step is not None and file.is_file():
         with file.open(newline="") as stream:
-            table = [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(stream)]
+            table = [{k: _number(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
         rows = [row for row in table if row["step"] < resumed_step]
     file.unlink(missing_ok=True)
     logger = CSVLogger(folder.parent, name=folder.name, version="")
     if rows:
         logger.experiment.metrics.extend(rows)
     return logger
+
+
+def _number(text: str) -> float:
+    """A number as it was written: counts stay whole."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Logger | None:
