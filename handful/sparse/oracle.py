@@ -81,7 +81,7 @@ class Oracle(ABC):
 class MemoryOracle(Oracle):
     """Rows in memory.
 
-    Memory: the design matrix N (F+1) b bytes that is handed in (b = 4 in float32), two buffers of
+    Memory: the design matrix N (F+1) b bytes that is handed in (b = 4 in float32), a buffer of
     chunk × C × b bytes (sized for the second-level cache on a CPU), and 16 C (F+1) bytes of sums.
 
     Args:
@@ -203,7 +203,10 @@ class DistributedOracle(Oracle):
 
 
 class Kernel:
-    """Adds up loss, gradient and curvature over chunks of rows, in buffers that are allocated once."""
+    """Adds up loss, gradient and curvature over chunks of rows, in buffers that are allocated once.
+
+    Chunks lie class by row: the softmax then runs along memory however few classes there are.
+    """
 
     def __init__(
         self,
@@ -215,43 +218,38 @@ class Kernel:
         n_rows: int,
     ) -> None:
         if rows is None:
-            # two chunk × C buffers within a CPU's second-level cache; on a GPU as much as keeps it busy
+            # the class × chunk buffer within a CPU's second-level cache; on a GPU as much as keeps it busy
             rows = max(128, 200_000 // num_classes) if device.type == "cpu" else max(1024, (1 << 27) // num_classes)
         self.rows = max(1, min(rows, n_rows))
-        self._logits = torch.empty(self.rows, num_classes, dtype=dtype, device=device)
-        self._shares = torch.empty_like(self._logits)
+        self._buffer = torch.empty(num_classes * self.rows, dtype=dtype, device=device)
+        self._num_classes = num_classes
         self._part = torch.empty(num_classes, width, dtype=dtype, device=device)
-        self._minus = torch.full((self.rows, 1), -1.0, dtype=dtype, device=device)
-        self._tiny = 1e-30 if dtype == torch.float32 else 1e-290
+        self._minus = torch.full((1, self.rows), -1.0, dtype=dtype, device=device)
 
     def begin(self, weight: Tensor, curvature: bool) -> None:
         """Starts the sums at `weight` (C, width) float64."""
-        self._weight = weight.to(self._part.dtype).t()
+        self._weight = weight.to(self._part.dtype)
         self._loss = torch.zeros((), dtype=torch.float64, device=weight.device)
         self._gradient = torch.zeros(weight.shape, dtype=torch.float64, device=weight.device)
         self._diagonal = torch.zeros_like(self._gradient) if curvature else None
 
     def residuals(self, design: Tensor, labels: Tensor) -> Tensor:
-        """Softmax minus one-hot labels (r, C) of a chunk, in a buffer that the next call overwrites."""
-        logits, shares = self._logits[: len(design)], self._shares[: len(design)]
-        label = labels[:, None]
-        torch.mm(design, self._weight, out=logits)
-        torch.softmax(logits, 1, out=shares)
-        own = shares.gather(1, label)
-        if float(own.min()) > self._tiny:
-            own = own.log()
-        else:
-            own = logits.gather(1, label) - logits.logsumexp(1, keepdim=True)
-        self._loss -= own.sum(dtype=torch.float64)
+        """Softmax minus one-hot labels (C, r) of a chunk, in a buffer that the next call overwrites."""
+        shares = self._buffer[: self._num_classes * len(design)].view(self._num_classes, len(design))
+        label = labels[None]
+        torch.mm(self._weight, design.t(), out=shares)
+        shares -= shares.amax(0)
+        own = shares.gather(0, label)
+        size = shares.exp_().sum(0)
+        self._loss += (size.log() - own).sum(dtype=torch.float64)
+        shares /= size
         if self._diagonal is not None:
-            torch.mul(shares, shares, out=logits)
-            torch.sub(shares, logits, out=logits)
-            self._diagonal += logits.t() @ design.square()
-        return shares.scatter_add_(1, label, self._minus[: len(design)])
+            self._diagonal += (shares - shares.square()) @ design.square()
+        return shares.scatter_add_(0, label, self._minus[:, : len(design)])
 
     def add(self, design: Tensor, labels: Tensor) -> None:
         """Adds a chunk: standardised rows with ones (r, width), labels (r,)."""
-        self._gradient += torch.mm(self.residuals(design, labels).t(), design, out=self._part)
+        self._gradient += torch.mm(self.residuals(design, labels), design, out=self._part)
 
     def end(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """The sums."""

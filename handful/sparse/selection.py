@@ -178,6 +178,6 @@ class _Gradients:
                     kernel.begin(weight, curvature=False)
                 stop = start + len(chunk)
                 residuals = kernel.residuals(design[start:stop], self.labels[start:stop])
-                gradient += torch.mm(residuals.t(), chunk - self.mean, out=part)
+                gradient += torch.mm(residuals, chunk - self.mean, out=part)
         gradient = total(gradient, self.group) / n_rows
         return (gradient / self.scale).norm(dim=0)
