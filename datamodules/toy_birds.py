@@ -1,11 +1,10 @@
 """The embedded data set: toy birds drawn by code. No download, no licence."""
 
 import hashlib
-import inspect
 import json
-import sys
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -92,9 +91,8 @@ class ToyBirds(HandfulDataModule):
     @cached_property
     def _fingerprint(self) -> str:
         # the drawing code is part of what the images depend on
-        code = [
-            inspect.getsource(m) for name, m in sorted(sys.modules.items()) if name.startswith(handful.birds.__name__)
-        ]
+        files = sorted(Path(handful.birds.__file__).parent.rglob("*.py"))
+        code = [file.read_text(encoding="utf-8") for file in files]
         content = json.dumps([self._options, code, np.__version__, pillow_version])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 

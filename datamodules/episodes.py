@@ -1,0 +1,192 @@
+"""Few-shot data: episodes of classes, and classes that training never sees."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from datamodules.augmentation import AugmentationName
+from datamodules.base import HandfulDataModule
+from datamodules.file_tree import FileTree, open_tree
+from datamodules.image_folder import IMAGE_SUFFIXES
+from datamodules.images import Split, decoded, pack, unpack
+from datamodules.progress import progress_bar
+from datamodules.samplers import EpochAndIndex
+from handful.errors import UserError
+from handful.networks.episodes import EpisodeSampler, split_classes
+
+_LAYOUT = ("train", "val", "test")
+
+
+class Episodes(HandfulDataModule):
+    """Episodes of images by class: `root/<class>/…`, or `root/train|val|test/<class>/…`, whose images are pooled.
+
+    The *classes* are split: base classes train, val classes choose, novel classes test. All 200 classes of CUB follow
+    the field's rule, any other data a seeded split; see `handful.networks.episodes.split_classes`.
+
+    The training loader gives one episode a batch, class by class, support images first. Validation and test give
+    plain images, each once over all ranks: every image is embedded once, and hundreds of episodes are made of the
+    embeddings.
+
+    Args:
+        root: the folder, or a `.zip` archive of it, which is read where it lies.
+        way: classes of a training episode.
+        shot: support images a class.
+        query: query images a class.
+        episodes: training episodes an epoch, over all ranks.
+        fractions: shares of base, val and novel classes.
+        margin: images are kept with a shorter side of `margin · image_size`, for crops.
+        image_size: side of the images in pixels.
+        eval_batch_size: images in a batch of evaluation.
+        num_workers: see `HandfulDataModule`, as all below.
+        normalisation: see there.
+        augmentation: see there.
+        seed: also chooses classes and episodes.
+        cache_dir: see there.
+
+    Raises:
+        UserError: when the images are first asked for: no such folder, fewer than three classes, a class too small.
+
+    Source: Snell et al. 2017; splits and sizes Chen et al. 2019 (arXiv 1904.04232).
+    """
+
+    def __init__(
+        self,
+        root: str,
+        way: int = 5,
+        shot: int = 1,
+        query: int = 16,
+        episodes: int = 100,
+        fractions: tuple[float, float, float] = (0.64, 0.16, 0.2),
+        margin: float = 1.15,
+        image_size: int = 84,
+        eval_batch_size: int = 64,
+        num_workers: int = 0,
+        normalisation: Literal["compute", "imagenet", "backbone"] | dict[str, list[float]] = "imagenet",
+        augmentation: AugmentationName = "crop_flip",
+        seed: int = 0,
+        cache_dir: str | None = None,
+    ) -> None:
+        for name, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1), ("episodes", episodes, 1)):
+            if value < least:
+                raise UserError(f"data.{name} must be at least {least}, not {value}.")
+        if margin < 1:
+            raise UserError(f"data.margin must be at least 1, not {margin}.")
+        batch_size = way * (shot + query)
+        super().__init__(
+            image_size, batch_size, eval_batch_size, num_workers, normalisation, augmentation, seed, cache_dir
+        )
+        self.root = Path(root).expanduser()
+        self.way, self.shot, self.query, self.episodes = way, shot, query, episodes
+        self.fractions = fractions
+        self.margin = margin
+
+    @cached_property
+    def _tree(self) -> FileTree:
+        return open_tree(self.root)
+
+    @cached_property
+    def files(self) -> dict[str, list[str]]:
+        """All images by class name, sorted."""
+        tree = self._tree
+        folders = {folder.split("/")[0] for folder in tree.folders()}
+        depth = 1 if {"train", "test"} <= folders and folders <= set(_LAYOUT) else 0
+        found: dict[str, list[str]] = {}
+        for path in tree.files():
+            parts = path.split("/")
+            if len(parts) > depth + 1 and path.lower().endswith(IMAGE_SUFFIXES):
+                found.setdefault(parts[depth], []).append(path)
+        return {name: sorted(found[name]) for name in sorted(found)}
+
+    @cached_property
+    def class_splits(self) -> dict[str, list[str]]:
+        """Names of the base, val and novel classes."""
+        names = list(self.files)
+        chosen = split_classes(names, self.seed, self.fractions)
+        return {split: [names[i] for i in numbers] for split, numbers in chosen.items()}
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the base classes; val and novel classes are in `class_splits`."""
+        return self.class_splits["base"]
+
+    def fingerprint(self) -> str:
+        """Return a short text that changes with the files and the classes trained on."""
+        return f"{self._tree.fingerprint()}-{self.fractions}-{self.seed}"
+
+    def load_splits(self) -> dict[str, Split]:
+        """Return the base, val and novel classes' images as "train", "val" and "test"; labels count in each split."""
+        paths = [path for members in self.files.values() for path in members]
+        size = round(self.margin * self.image_size)
+        key = f"pool-{self._tree.fingerprint()}-{size}"
+        entry = self.cache.find(key)
+        if entry is None:
+            with self.cache.building(key) as draft:
+                bar = progress_bar(len(paths), "Reading images")
+                pack((self._decoded(path, size, bar.update) for path in paths), draft, "images")
+                bar.close()
+            entry = self.cache.folder / key
+        images = unpack(entry, "images")
+        place = {path: i for i, path in enumerate(paths)}
+        splits = {}
+        for name, split in (("train", "base"), ("val", "val"), ("test", "novel")):
+            chosen = [(p, label) for label, c in enumerate(self.class_splits[split]) for p in self.files[c]]
+            labels = torch.tensor([label for _, label in chosen], dtype=torch.int64)
+            splits[name] = Split(images, [place[p] for p, _ in chosen], labels, [p for p, _ in chosen])
+        return splits
+
+    def _decoded(self, path: str, size: int, done: Callable[[], object]):  # type: ignore[no-untyped-def]
+        image = decoded(self._tree.read(path), str(self.root / path), size)
+        done()
+        return image
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """One episode of base classes a batch; the same episodes for any number of ranks."""
+        rank, world_size = self._ranks()
+        dataset = self.train_dataset
+        sampler = EpisodeSampler(
+            dataset.labels,
+            way=self.way,
+            shot=self.shot,
+            query=self.query,
+            episodes=self.episodes,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        return DataLoader(
+            dataset,
+            batch_sampler=EpisodeBatches(sampler, self._epoch),  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+
+class EpisodeBatches(Sampler[list[EpochAndIndex]]):
+    """Batches of keys for an augmented data set; an image looks different in every episode.
+
+    Args:
+        sampler: of the episodes.
+        epoch: returns the current epoch, asked when an iteration begins.
+    """
+
+    def __init__(self, sampler: EpisodeSampler, epoch: Callable[[], int]) -> None:
+        self.sampler = sampler
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[EpochAndIndex]]:
+        epoch = self._epoch()
+        self.sampler.set_epoch(epoch)
+        for turn in range(len(self)):
+            number = turn * self.sampler.world_size + self.sampler.rank
+            key = epoch * self.sampler.episodes + number
+            yield [(key, index) for index in self.sampler.draw(number)]
