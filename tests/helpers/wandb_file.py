@@ -1,0 +1,44 @@
+"""Reading an offline W&B run: a log of records, each a protocol buffer, in blocks of 32 KiB as LevelDB has them."""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from wandb.proto import wandb_internal_pb2
+
+BLOCK, FILE_HEADER, RECORD_HEADER = 32768, 7, 7
+
+
+def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
+    """All records of a `.wandb` file."""
+    data = path.read_bytes()
+    place, whole = FILE_HEADER, b""
+    while place + RECORD_HEADER <= len(data):
+        if BLOCK - place % BLOCK < RECORD_HEADER:  # the rest of a block is padding
+            place += BLOCK - place % BLOCK
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + RECORD_HEADER])
+        place += RECORD_HEADER
+        whole += data[place : place + length]
+        place += length
+        if kind in (1, 4):  # full, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record
+
+
+def run_of(path: Path) -> tuple[wandb_internal_pb2.RunRecord, dict, list[dict]]:
+    """The run's own record, its configuration, and its history: a dictionary a step."""
+    run, config, history = None, {}, []
+    for record in records(path):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            run = record.run
+        elif kind == "config":
+            config |= {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.config.update}
+        elif kind == "history":
+            items = record.history.item
+            history.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items})
+    return run, config, history
