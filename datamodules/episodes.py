@@ -5,6 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
@@ -139,7 +141,7 @@ class Episodes(HandfulDataModule):
             splits[name] = Split(images, [place[p] for p, _ in chosen], labels, [p for p, _ in chosen])
         return splits
 
-    def _decoded(self, path: str, size: int, done: Callable[[], object]):  # type: ignore[no-untyped-def]
+    def _decoded(self, path: str, size: int, done: Callable[[], object]) -> npt.NDArray[np.uint8]:
         image = decoded(self._tree.read(path), str(self.root / path), size)
         done()
         return image
@@ -160,7 +162,7 @@ class Episodes(HandfulDataModule):
         )
         return DataLoader(
             dataset,
-            batch_sampler=EpisodeBatches(sampler, self._epoch),  # type: ignore[arg-type]
+            batch_sampler=EpisodeBatches(sampler, self._epoch),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -10,6 +10,7 @@ from torch import nn
 from handful.errors import UserError
 from handful.networks.cifar_resnet import DEPTHS, CifarResNet
 from handful.networks.classifier import Classifier
+from handful.networks.conv4 import Conv4
 from handful.networks.heads import DenseHead
 from handful.networks.timm_backbone import TimmBackbone
 
@@ -73,6 +74,10 @@ def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
         if network.reduced_strides:
             raise UserError("network.reduced_strides: only timm's ResNets offer it")
         return CifarResNet(int(depth), **network.options)
+    if network.backbone == "conv4":
+        if network.reduced_strides:
+            raise UserError("network.reduced_strides: only timm's ResNets offer it")
+        return Conv4(**network.options)
     return TimmBackbone(network.backbone, network.reduced_strides, network.image_size, **network.options)
 
 

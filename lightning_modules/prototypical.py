@@ -1,0 +1,233 @@
+"""Prototypical networks: classes told from one or five images each."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import functional
+
+from handful.errors import UserError
+from handful.metrics.episodes import EpisodeAccuracy
+from handful.networks import Classifier, NetworkConfig, build_classifier, load_weights
+from handful.networks.build import build_backbone
+from handful.networks.episodes import EpisodeSampler
+from handful.networks.prototypes import Embedding, episode_scores
+from handful.networks.timm_backbone import pretrained_state
+from lightning_modules.base import PhaseModule
+from lightning_modules.checkpoints import load_module
+
+#: Test episodes are of another seed than training ones, and the same for every run.
+_EVALUATION_SEED = 7_000_000
+
+
+def adam(params: Any) -> torch.optim.Optimizer:
+    """Adam with a learning rate of 0.001, as in few-shot learning throughout."""
+    return torch.optim.Adam(params, lr=1e-3)
+
+
+class EpisodeTester:
+    """Embeds every image once and tells the accuracy over many episodes, exactly over ranks.
+
+    Args:
+        way: classes an episode.
+        query: query images a class.
+        episodes: number of episodes.
+        seed: of the episodes.
+    """
+
+    def __init__(self, way: int, query: int, episodes: int, seed: int = _EVALUATION_SEED) -> None:
+        self.way, self.query, self.episodes, self.seed = way, query, episodes, seed
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Keep a batch of this rank's embeddings `(B, D)` and labels `(B,)`."""
+        self._kept.append((embeddings.detach().float().cpu(), labels.cpu()))
+
+    def accuracy(self, shots: Sequence[int], device: torch.device) -> dict[int, tuple[float, float]]:
+        """Accuracy and half its 95 % interval in per cent, by number of support images; all ranks must ask.
+
+        Classes with too few images for an episode are left out; with too few such classes, so is the shot.
+        """
+        embeddings, labels = _in_order(self._kept)
+        self._kept = []
+        rank, world = (
+            (torch.distributed.get_rank(), torch.distributed.get_world_size())
+            if torch.distributed.is_available() and torch.distributed.is_initialized()
+            else (0, 1)
+        )
+        results = {}
+        for shot in shots:
+            sampler = EpisodeSampler(
+                labels, way=self.way, shot=shot, query=self.query, episodes=self.episodes, seed=self.seed
+            )
+            metric = EpisodeAccuracy().to(device)
+            for episode in range(rank, self.episodes, world):
+                chosen = embeddings[sampler.draw(episode)].view(self.way, shot + self.query, -1)
+                metric.update(*(value.to(device) for value in episode_scores(chosen, shot)))
+            found = metric.compute()
+            results[shot] = (float(found["accuracy"]), float(found["interval"]))
+        return results
+
+
+def _in_order(kept: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """All ranks' embeddings and labels, in the order of the data set."""
+    own = (torch.cat([e for e, _ in kept]), torch.cat([y for _, y in kept])) if kept else None
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if own is None:
+            raise UserError("there are no images to make episodes of")
+        return own
+    world = torch.distributed.get_world_size()
+    parts: list[Any] = [None] * world
+    torch.distributed.all_gather_object(parts, own)
+    present = [part for part in parts if part is not None]
+    total = sum(len(labels) for _, labels in present)
+    embeddings = torch.empty(total, present[0][0].shape[1])
+    everywhere = torch.empty(total, dtype=torch.int64)
+    for rank, part in enumerate(parts):
+        if part is not None:
+            embeddings[rank::world], everywhere[rank::world] = part
+    return embeddings, everywhere
+
+
+class Prototypical(PhaseModule):
+    """A prototypical network on any backbone, trained on episodes; needs the data module `Episodes`.
+
+    Args:
+        network: the network in plain values.
+        pooling: `flatten` keeps the places of the last maps (usual for Conv-4), `mean` averages over them.
+        way: classes of an episode; the data's.
+        shot: support images a class; the data's.
+        query: query images a class in evaluation.
+        val_episodes: validation episodes after each epoch.
+        test_episodes: test episodes.
+        test_shots: support images a class in the test.
+        init_from: a file of weights to start from.
+        optimizer: factory of the optimizer.
+        lr_scheduler: factory of the schedule, stepped once an epoch.
+
+    Source: Snell et al. 2017 (arXiv 1703.05175), with squared Euclidean distances.
+    """
+
+    def __init__(
+        self,
+        network: dict[str, Any] | NetworkConfig,
+        pooling: Literal["mean", "flatten"] = "flatten",
+        way: int = 5,
+        shot: int = 1,
+        query: int = 15,
+        val_episodes: int = 200,
+        test_episodes: int = 600,
+        test_shots: Sequence[int] = (1, 5),
+        init_from: str | None = None,
+        optimizer: OptimizerCallable = adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = NetworkConfig.of(network)
+        self.save_hyperparameters(
+            {
+                "network": self.network.plain(),
+                "pooling": pooling,
+                "way": way,
+                "shot": shot,
+                "query": query,
+                "val_episodes": val_episodes,
+                "test_episodes": test_episodes,
+                "test_shots": list(test_shots),
+            },
+            logger=False,
+        )
+        self.way, self.shot, self.test_shots = way, shot, list(test_shots)
+        self.init_from = init_from
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = lr_scheduler
+        self.model = Embedding(build_backbone(self.network), pooling)
+        self.val_episodes = EpisodeTester(way, query, val_episodes, _EVALUATION_SEED + 1)
+        self.test_episodes = EpisodeTester(way, query, test_episodes)
+        self.results: dict[str, float] = {}
+
+    def check(self, classifier: Classifier) -> None:
+        """Anything with a spatial map will do."""
+
+    def hand_over(self, earlier: Mapping[str, Path]) -> None:
+        """Start from `init_from`, else from pretrained weights, else fresh."""
+        pretrained = self.init_from or self.network.pretrained
+        if isinstance(pretrained, str):
+            holder = build_classifier(self.network, 2)
+            load_weights(holder, pretrained, head=False)
+            self.model.backbone.load_state_dict(holder.backbone.state_dict())
+        elif pretrained:
+            backbone: Any = self.model.backbone
+            backbone.net.load_state_dict(pretrained_state(self.network.backbone))
+
+    def execute(self, trainer: pl.Trainer, datamodule: Any, resume_from: Path | None) -> None:
+        """Train, then test the best epoch's network on novel classes."""
+        super().execute(trainer, datamodule, resume_from)
+        if trainer.interrupted:
+            return
+        best = load_best(self, trainer)
+        trainer.test(best, dataloaders=datamodule.test_dataloader(), verbose=False)
+        self.report({Path(trainer.default_root_dir).name: best.results})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` → embeddings `(B, D)`."""
+        return self.model(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy of an episode's queries."""
+        scores, labels = self.episode(self.model(batch[0]))
+        loss = functional.cross_entropy(scores, labels)
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        self.log("train/accuracy", 100 * (scores.argmax(1) == labels).float().mean(), prog_bar=True, batch_size=1)
+        return loss
+
+    def episode(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and labels of the queries of an episode batch."""
+        if len(embeddings) % self.way:
+            raise UserError(f"a batch of {len(embeddings)} images is no episode of {self.way} classes; use Episodes")
+        return episode_scores(embeddings.view(self.way, len(embeddings) // self.way, -1), self.shot)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Embed images of validation classes."""
+        self.val_episodes.add(self.model(batch[0]), batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        """Accuracy over the validation episodes."""
+        accuracy, interval = self.val_episodes.accuracy([self.shot], self.device)[self.shot]
+        self.log("val/accuracy", accuracy, prog_bar=True)
+        self.log("val/interval", interval)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Embed images of novel classes."""
+        self.test_episodes.add(self.model(batch[0]), batch[1])
+
+    def on_test_epoch_end(self) -> None:
+        """Accuracy over the test episodes for every number of support images."""
+        self.results = {}
+        for shot, (accuracy, interval) in self.test_episodes.accuracy(self.test_shots, self.device).items():
+            self.results |= {f"accuracy_{shot}_shot": accuracy, f"interval_{shot}_shot": interval}
+        for name, value in self.results.items():
+            self.log(f"test/{name}", value)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """All parameters."""
+        optimizer = self.optimizer_factory(self.model.parameters())
+        if self.scheduler_factory is None:
+            return optimizer
+        scheduler: Any = self.scheduler_factory(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+
+def load_best(module: PhaseModule, trainer: pl.Trainer) -> Any:
+    """What the phase has written as `best.ckpt`, else `last.ckpt`; the module itself where nothing was written."""
+    trainer.strategy.barrier("checkpoints written")
+    for name in ("best.ckpt", "last.ckpt"):
+        path = Path(trainer.default_root_dir) / name
+        if path.is_file():
+            return load_module(path)
+    return module
