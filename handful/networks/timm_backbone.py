@@ -2,8 +2,6 @@
 
 import difflib
 import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -117,22 +115,17 @@ def reduce_strides(net: nn.Module, name: str) -> None:
                     module.stride = (1, 1)
 
 
-def pretrained_state(name: str, source: bool | str) -> dict[str, Tensor]:
-    """Weights of timm's model `name` from a file, or from timm's hub where `source` is True.
+def pretrained_state(name: str) -> dict[str, Tensor]:
+    """The published weights of timm's model `name`, from timm's hub or its cache.
 
     Raises:
         UserError: the hub cannot be reached, or the model has no published weights.
     """
-    if isinstance(source, str):
-        from handful.networks.weights import read_state
-
-        return read_state(Path(source))
-    load: Callable[..., nn.Module] = timm.create_model
     try:
-        return load(name, pretrained=True, num_classes=0).state_dict()
+        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
     except Exception as error:  # the hub's client raises many kinds
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise UserError(
-            f"pretrained: no weights of {name} could be had from timm's hub{offline}; "
-            f"give a file with network.pretrained PATH instead ({type(error).__name__})"
+            f"network.pretrained: no weights of {name} could be had from timm's hub{offline}; "
+            f"give a file instead: --network.pretrained PATH ({type(error).__name__})"
         ) from error
