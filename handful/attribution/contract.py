@@ -1,8 +1,8 @@
 """The one door: `attribute(model, images, target, method=…)`."""
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -64,6 +64,28 @@ class Attribution:
             size: `(H, W)`; None takes the images' own.
         """
         return resize(reduce_channels(self.raw, self.reduction), size or self.size)
+
+    def cpu(self) -> "Attribution":
+        """The same on the CPU."""
+        return self._with(lambda values: values[0].cpu(), [self])
+
+    @staticmethod
+    def concat(parts: "Sequence[Attribution]") -> "Attribution":
+        """One attribution of all parts' images, in order; the parts come from the same request."""
+        return parts[0]._with(torch.cat, parts)
+
+    def _with(self, change: Callable[[list[Tensor]], Tensor], parts: "Sequence[Attribution]") -> "Attribution":
+        """This one with every tensor, also among the notes, replaced by what becomes of the parts' tensors."""
+        changed: dict[str, Any] = {
+            f.name: change([getattr(part, f.name) for part in parts])
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor)
+        }
+        changed["notes"] = {
+            name: change([part.notes[name] for part in parts]) if isinstance(value, Tensor) else value
+            for name, value in self.notes.items()
+        }
+        return replace(self, **changed)
 
 
 def attribute(

@@ -1,6 +1,7 @@
 """The explanation this project exists for: the handful of features a class score is made of."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,15 @@ class Contributions:
         needed = self.features - self.margin[:, None] / difference
         impossible = (difference == 0) | ((needed < 0) & bool((self.maps >= 0).all()))
         return torch.where(impossible, torch.full_like(needed, torch.nan), needed)
+
+    def cpu(self) -> "Contributions":
+        """The same on the CPU."""
+        return Contributions(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
+
+    @staticmethod
+    def concat(parts: "Sequence[Contributions]") -> "Contributions":
+        """One of all parts' images, in order."""
+        return Contributions(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Contributions)})
 
     def strongest(self, image: int, limit: int | None = None) -> Tensor:
         """Features the explained class weighs, for one image: largest |w·f| first, at most `limit`."""

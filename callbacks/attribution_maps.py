@@ -1,0 +1,360 @@
+"""Attribution maps of the same images after every epoch, on any number of processes, without a trace in training."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import torch.distributed
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.seed import isolate_rng
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor, nn
+from torch.nn import functional
+
+from callbacks.records import log_image, run_folder
+from handful.attribution import Attribution, Contributions, attribute, contributions, get
+from handful.errors import UserError
+from handful.networks import Classifier
+from handful.networks.heads import LinearHead
+from handful.report.attribution_sheets import features_sheet, method_sheet
+from handful.report.overlays import denormalise
+
+#: Images that are explained together. Fixed, so that an image's neighbours, and with them the last bits of its maps,
+#: do not depend on the number of processes.
+GROUP = 4
+
+#: Name under which the features of the predicted class are drawn.
+FEATURES = "features"
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What one group of images gave: an attribution or the error, by method."""
+
+    maps: Mapping[str, Attribution | str]
+    features: Contributions | str | None
+
+
+class AttributionMaps(pl.Callback):
+    """Draw what the model looks at, for the same images after every epoch.
+
+    Writes `attribution/epoch_NNN.npz` with the raw maps (`<method>/raw`, float32, and `targets`, `scores`,
+    `probabilities`, `completeness`) and one picture a method, `attribution/<method>/epoch_NNN.png`, which also goes
+    to every logger that takes pictures. With `"cam"` and a head that weighs few features, the features of the
+    predicted class are drawn as well, each with its contribution to the logit. Logs `attribution/seconds`.
+
+    Runs at the end of validation and test loops on the loop's own data set. Training is not touched: parameters,
+    buffers, `.grad`, `training` flags, hooks and random states stay as they are, and the weights of a run are
+    bit by bit those of a run without the callback. Each process explains its share of the images; the arrays do not
+    depend on how many there are.
+
+    Args:
+        methods: names of `handful.attribution.names()`.
+        images: how many, or which places in the data set.
+        choose: where a number is given: `"classes"` takes the first images of every class in turn, `"worst"` those
+            with the highest loss in the first validation epoch.
+        target: `"pred"`, `"label"` or a class number; see `handful.attribution.attribute`.
+        every_n_epochs: epochs between two drawings in training.
+        options: by method, further arguments of `attribute`: `{"gradcam": {"layer": "backbone.layer2"}}`.
+        features: how many features of the predicted class are drawn at most.
+        strict: whether a failing map ends training; else it is told and training goes on.
+        seed: of the methods that draw random numbers.
+
+    Raises:
+        UserError: an unknown method, a wrong number, an image that is not there.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[str] = ("gradient", "gradcam"),
+        images: int | list[int] = 16,
+        choose: Literal["classes", "worst"] = "classes",
+        target: str | int = "pred",
+        every_n_epochs: int = 1,
+        options: dict[str, dict[str, Any]] | None = None,
+        features: int = 5,
+        strict: bool = False,
+        seed: int = 0,
+    ) -> None:
+        for name in (*methods, *(options or {})):
+            get(name)
+        if not methods:
+            raise UserError("AttributionMaps.methods: name at least one method")
+        if every_n_epochs < 1 or features < 1 or images == [] or (isinstance(images, int) and images < 1):
+            raise UserError("AttributionMaps: images, features and every_n_epochs must be at least 1")
+        if choose not in ("classes", "worst"):
+            raise UserError(f"AttributionMaps.choose: give classes or worst, not {choose!r}")
+        self.methods = list(methods)
+        self.images = images
+        self.choose = choose
+        self.target = target
+        self.every_n_epochs = every_n_epochs
+        self.options = options or {}
+        self.features = features
+        self.strict = strict
+        self.seed = seed
+        self.places: dict[str, list[int]] = {}
+        self._losses: list[tuple[float, int]] = []
+        self._seen = 0
+        self._kept: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The images that were chosen, so that a resumed run goes on with them."""
+        return {"places": self.places}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them back."""
+        self.places = dict(state_dict["places"])
+
+    # Which images
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the losses of the loop before."""
+        self._losses, self._seen = [], 0
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the losses of the loop before."""
+        self._losses, self._seen = [], 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Note the losses, where the worst images are wanted and not known."""
+        if "attribution" not in self.places:
+            self._note(trainer, outputs)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Note the losses, where the worst images are wanted and not known."""
+        if "attribution_test" not in self.places:
+            self._note(trainer, outputs)
+
+    def _note(self, trainer: pl.Trainer, outputs: STEP_OUTPUT) -> None:
+        if self.choose != "worst" or not isinstance(self.images, int):
+            return
+        if isinstance(outputs, Mapping) and "logits" in outputs and "labels" in outputs:
+            losses = functional.cross_entropy(outputs["logits"].float(), outputs["labels"], reduction="none").tolist()
+            # loaders of evaluation give rank r the images r, r + world, …
+            places = [(self._seen + i) * trainer.world_size + trainer.global_rank for i in range(len(losses))]
+            self._losses = sorted([*self._losses, *zip(losses, places, strict=True)], key=_worst)[: self.images]
+            self._seen += len(losses)
+
+    def _choose(self, trainer: pl.Trainer, dataset: Any) -> list[int]:
+        size = len(dataset)
+        if isinstance(self.images, list):
+            missing = [place for place in self.images if not 0 <= place < size]
+            if missing:
+                raise UserError(f"AttributionMaps.images: there is no image {missing[0]}, they are 0 to {size - 1}")
+            return list(self.images)
+        if self.choose == "worst" and (every := sorted(set().union(*_gather(trainer, self._losses)), key=_worst)):
+            return [place for _, place in every[: self.images]]
+        labels = getattr(dataset, "labels", None)
+        if labels is None:
+            return [place * size // min(self.images, size) for place in range(min(self.images, size))]
+        return _by_class(torch.as_tensor(labels), self.images)
+
+    # When
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, in training every n-th epoch."""
+        skipped = trainer.state.fn == "fit" and (trainer.current_epoch + 1) % self.every_n_epochs != 0
+        if not trainer.sanity_checking and not skipped:
+            self._draw(trainer, pl_module, "attribution", _first(trainer.val_dataloaders))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw."""
+        self._draw(trainer, pl_module, "attribution_test", _first(trainer.test_dataloaders))
+
+    # What
+
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: str, loader: Any) -> None:
+        started = time.perf_counter()
+        dataset = getattr(loader, "dataset", None)
+        if dataset is None or not hasattr(dataset, "__getitem__"):
+            rank_zero_warn("AttributionMaps: the loader has no data set to take images from, so nothing is drawn")
+            return
+        with isolate_rng():
+            if folder not in self.places:
+                self.places[folder] = self._choose(trainer, dataset)
+            try:
+                mine = self._explain(trainer, pl_module, self.places[folder], *self._items(folder, dataset))
+            except Exception as error:
+                mine = {-1 - trainer.global_rank: _Group(dict.fromkeys(self.methods, _sentence(error)), None)}
+            groups: dict[int, _Group] = {}
+            for share in _gather(trainer, mine):
+                groups |= share
+            self._tell(groups)
+            if trainer.is_global_zero and min(groups) == 0:
+                self._write(
+                    trainer, folder, [groups[number] for number in sorted(groups)], *self._items(folder, dataset)
+                )
+        pl_module.log("attribution/seconds", time.perf_counter() - started, sync_dist=False)
+
+    def _items(self, folder: str, dataset: Any) -> tuple[Tensor, Tensor]:
+        """The images and labels, fetched once."""
+        if folder not in self._kept:
+            items = [dataset[place] for place in self.places[folder]]
+            images, labels = torch.stack([item[0] for item in items]), [int(item[1]) for item in items]
+            self._kept[folder] = images, torch.tensor(labels)
+        return self._kept[folder]
+
+    def _explain(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, places: list[int], images: Tensor, labels: Tensor
+    ) -> dict[int, _Group]:
+        """This process's share of the groups."""
+        inner = getattr(pl_module, "model", None)
+        model = inner if isinstance(inner, nn.Module) else pl_module
+        normalisation = _normalisation(trainer)
+        result = {}
+        for number in range(trainer.global_rank, -(-len(images) // GROUP), trainer.world_size):
+            part = slice(number * GROUP, (number + 1) * GROUP)
+            batch, truth = images[part].to(pl_module.device), labels[part].to(pl_module.device)
+            maps: dict[str, Attribution | str] = {}
+            for method in self.methods:
+                request = {"normalisation": normalisation, **self.options.get(method, {})}
+                try:
+                    maps[method] = attribute(
+                        model, batch, self.target, method=method, labels=truth, seed=self.seed,
+                        image_ids=places[part], **request,
+                    ).cpu()  # fmt: skip
+                except Exception as error:
+                    maps[method] = _sentence(error)
+            features: Contributions | str | None = None
+            if "cam" in self.methods and _is_sparse(model):
+                try:
+                    features = contributions(model, batch).cpu()
+                except Exception as error:
+                    features = _sentence(error)
+            result[number] = _Group(maps, features)
+        return result
+
+    def _tell(self, groups: Mapping[int, _Group]) -> None:
+        """Say which maps failed; every process knows, so that all stop or none does."""
+        failed = {
+            name: found
+            for group in groups.values()
+            for name, found in (*group.maps.items(), (FEATURES, group.features))
+            if isinstance(found, str)
+        }
+        if failed and self.strict:
+            raise RuntimeError("; ".join(f"attribution by {name} failed: {why}" for name, why in failed.items()))
+        for name, why in failed.items():
+            rank_zero_warn(f"AttributionMaps: {name} failed and is left out of this epoch: {why}")
+
+    def _write(
+        self, trainer: pl.Trainer, folder: str, groups: Sequence[_Group], images: Tensor, labels: Tensor
+    ) -> None:
+        """Files and loggers, on rank zero."""
+        try:
+            self._write_files(trainer, folder, groups, images, labels)
+        except Exception as error:
+            if self.strict:
+                raise
+            rank_zero_warn(f"AttributionMaps: this epoch's pictures could not be written: {_sentence(error)}")
+
+    def _write_files(
+        self, trainer: pl.Trainer, folder: str, groups: Sequence[_Group], images: Tensor, labels: Tensor
+    ) -> None:
+        places = self.places[folder]
+        names = _class_names(trainer, int(labels.max()) + 1, groups)
+        mean, std = _normalisation(trainer) or (None, None)
+        seen = denormalise(images, mean, std)
+        titles = [f"{place}: {names[label]}" for place, label in zip(places, labels.tolist(), strict=True)]
+        arrays: dict[str, Any] = {"places": np.array(places), "labels": labels.numpy()}
+        for method in self.methods:
+            parts = [group.maps[method] for group in groups]
+            whole = [part for part in parts if isinstance(part, Attribution)]
+            if len(whole) < len(parts):
+                continue
+            found = Attribution.concat(whole)
+            arrays |= _arrays(method, found)
+            if found.raw.ndim - (found.reduction != "none") == 3:  # several targets an image are kept, not drawn
+                log_image(trainer, f"{folder}/{method}", method_sheet(seen, found, names, titles))
+        features = [group.features for group in groups if isinstance(group.features, Contributions)]
+        if features and len(features) == len(groups):
+            joined = Contributions.concat(features)
+            arrays |= {f"{FEATURES}/classes": joined.classes.numpy(), f"{FEATURES}/values": joined.values.numpy()}
+            log_image(trainer, f"{folder}/{FEATURES}", features_sheet(seen, joined, names, titles, self.features))
+        path = run_folder(trainer) / folder / f"epoch_{trainer.current_epoch:03d}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **arrays)
+
+
+def _arrays(method: str, found: Attribution) -> dict[str, Any]:
+    kept = {
+        "raw": found.raw,
+        "targets": found.targets,
+        "scores": found.scores,
+        "probabilities": found.probabilities,
+        "completeness": found.completeness,
+    }
+    return {f"{method}/{name}": value.numpy() for name, value in kept.items() if value is not None}
+
+
+def _gather(trainer: pl.Trainer, mine: Any) -> list[Any]:
+    """The same kind of thing from every process, in the order of the ranks."""
+    if trainer.world_size == 1 or not torch.distributed.is_initialized():
+        return [mine]
+    every: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(every, mine)
+    return every
+
+
+def _worst(pair: tuple[float, int]) -> tuple[float, int]:
+    return -pair[0], pair[1]
+
+
+def _by_class(labels: Tensor, count: int) -> list[int]:
+    """The first image of every class, then the second of every class, … until there are `count`."""
+    turns: dict[int, int] = {}
+    keyed = []
+    for place, label in enumerate(labels.tolist()):
+        keyed.append((turns.get(label, 0), label, place))
+        turns[label] = turns.get(label, 0) + 1
+    return [place for _, _, place in sorted(keyed)[:count]]
+
+
+def _first(loaders: Any) -> Any:
+    if isinstance(loaders, list | tuple):
+        return loaders[0] if loaders else None
+    return loaders
+
+
+def _normalisation(trainer: pl.Trainer) -> tuple[Sequence[float], Sequence[float]] | None:
+    data: Any = getattr(trainer, "datamodule", None)
+    return (data.mean, data.std) if hasattr(data, "mean") and hasattr(data, "std") else None
+
+
+def _class_names(trainer: pl.Trainer, at_least: int, groups: Sequence[_Group]) -> list[str]:
+    data: Any = getattr(trainer, "datamodule", None)
+    names = getattr(data, "class_names", None)
+    classes = [found.logits.shape[1] for g in groups for found in g.maps.values() if isinstance(found, Attribution)]
+    return list(names) if names else [str(c) for c in range(max([at_least, *classes]))]
+
+
+def _is_sparse(model: nn.Module) -> bool:
+    """Whether the classes weigh only some of the features."""
+    if not isinstance(model, Classifier) or not isinstance(model.head, LinearHead):
+        return False
+    return model.head.features_per_class < model.num_features
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n", 1)[0]
