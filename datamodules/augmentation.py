@@ -82,7 +82,10 @@ class _Standard(_CropFlip):
 
     def __call__(self, image: Tensor, seed: int) -> Tensor:
         image = super().__call__(image, seed)
-        # torchvision draws from the global CPU generator: lend it one of this image's own
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        # torchvision draws from the global CPU generator; `torch.manual_seed` would seed those of the GPUs as well
+        state = torch.get_rng_state()
+        try:
+            torch.default_generator.manual_seed(seed)
             return self.colours(image)
+        finally:
+            torch.set_rng_state(state)

@@ -37,6 +37,14 @@ def test_every_augmentation_keeps_size_and_type_and_depends_on_the_seed_alone(na
     assert torch.equal(pickle.loads(pickle.dumps(augment))(image, 3), first[3])
 
 
+def test_the_generators_of_gpus_are_left_alone(monkeypatch):
+    def refuse(seed):
+        raise AssertionError("the random state of the GPUs was changed")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    build_augmentation("standard", 8)(noise(), 3)
+
+
 def test_crop_flip_takes_every_crop_of_the_padded_image_about_equally_often():
     image = noise(6, 7)
     padded = F.pad(image, [4, 4, 4, 4])
