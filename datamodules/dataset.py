@@ -60,7 +60,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 
     def __getitems__(self, keys: Sequence[int | EpochAndIndex]) -> list[tuple[Tensor, int]]:
         """Return several items at once, as loaders ask for them."""
-        pairs = [(0, key) if isinstance(key, int) else key for key in keys]
+        pairs = [key if isinstance(key, tuple) else (0, int(key)) for key in keys]
         images = self._normalised(torch.stack([self._pixels(epoch, index) for epoch, index in pairs]))
         labels = self.split.labels[[index for _, index in pairs]].tolist()
         return list(zip(images, labels, strict=True))

@@ -148,6 +148,18 @@ def test_two_processes_see_every_sample_and_no_evaluation_sample_twice(tmp_path)
     assert set(train) == set(range(23))
 
 
+def test_a_fit_without_validation_images_runs(tmp_path):
+    class Unvalidated(Numbered):
+        def load_splits(self):
+            return {name: split for name, split in super().load_splits().items() if name != "val"}
+
+    data = Unvalidated(augmentation="none")
+    assert data.val_dataset is None
+    assert data.val_dataloader() == []
+    trainer(tmp_path, max_epochs=1, enable_checkpointing=False).fit(Recorder(tmp_path), data)
+    assert [path.name for path in tmp_path.iterdir()] == ["train-0"]
+
+
 def test_statistics_are_those_of_numpy_in_float64():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (3, 8, 8 + i % 3), dtype=np.uint8) // (1 + i % 4) for i in range(40)]
@@ -202,6 +214,8 @@ def test_impossible_options_are_refused(options, message):
 
 def test_an_index_beyond_the_end_is_an_index_error():
     data = Numbered()
-    with pytest.raises(IndexError):
-        data.test_dataset[11]
+    for index in (11, -1):
+        with pytest.raises(IndexError):
+            data.test_dataset[index]
+    assert torch.equal(data.test_dataset[np.int64(3)][0], data.test_dataset[3][0])
     assert len(list(data.test_dataset)) == 11

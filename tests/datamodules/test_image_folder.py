@@ -1,3 +1,4 @@
+import errno
 import io
 import zipfile
 
@@ -130,6 +131,17 @@ def test_a_cache_that_cannot_be_written_is_named(root, tmp_path, keep):
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(UserError, match=r"The image cache .*cache cannot be written .*data.cache_dir"):
         contents(folder(root, cache_dir=str(tmp_path / "cache"), cache=keep))
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(root, tmp_path, monkeypatch):
+    def full(images, folder, name):
+        (folder / "half.pixels").write_bytes(b"some of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(image_folder, "pack", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\): .*data\.cache_dir"):
+        folder(root, cache_dir=str(tmp_path / "cache")).prepare_data()
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_grey_palette_and_transparent_images_become_rgb(root):
