@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from handful.errors import UserError
@@ -69,8 +69,8 @@ class PackedImages:
         return pixels.view(3, self._heights[index], self._widths[index])
 
 
-def pack(images: Iterable[np.ndarray], folder: Path, name: str) -> PackedImages:
-    """Write the images, uint8 `(h, w, 3)`, to `folder` one by one and return them mapped into memory."""
+def pack(images: Iterable[np.ndarray], folder: Path, name: str) -> None:
+    """Write the images, uint8 `(h, w, 3)`, to `folder` one by one; `unpack` reads them."""
     heights, widths = [], []
     with (folder / f"{name}.pixels").open("wb") as file:
         for image in images:
@@ -78,7 +78,6 @@ def pack(images: Iterable[np.ndarray], folder: Path, name: str) -> PackedImages:
             widths.append(image.shape[1])
             file.write(np.ascontiguousarray(image.transpose(2, 0, 1)).data)
     (folder / f"{name}.shapes.json").write_text(json.dumps([heights, widths]))
-    return unpack(folder, name)
 
 
 def unpack(folder: Path, name: str) -> PackedImages:
@@ -110,8 +109,10 @@ def decoded(content: bytes, name: str, size: int | None = None) -> np.ndarray:
             image.load()
             upright = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
             upright = upright if upright.mode == "RGB" else upright.convert("RGB")
+    except UnidentifiedImageError:
+        raise UserError(f"{name} cannot be read as an image: its content is in no known format.") from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise UserError(f"{name} cannot be read as an image: {error}") from None
+        raise UserError(f"{name} cannot be read as an image: {error}.") from None
     if size is not None and min(upright.size) != size:
         shorter = min(upright.size)
         target = (max(size, upright.width * size // shorter), max(size, upright.height * size // shorter))

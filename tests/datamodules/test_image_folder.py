@@ -262,6 +262,7 @@ def test_bad_data_is_refused_with_a_sentence_that_names_the_file(root, tmp_path,
     with pytest.raises(UserError, match=message) as refusal:
         folder(place, cache=keep).prepare_data()
     assert "\n" not in str(refusal.value)
+    assert "0x" not in str(refusal.value)
     assert str(place) in str(refusal.value)
 
 
