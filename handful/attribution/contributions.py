@@ -88,6 +88,10 @@ class Contributions:
         """`w·A (h, w)`: where the feature looked, in units of the logit; the spatial mean is its `w·f`."""
         return self.weights[image, feature] * self.maps[image, feature]
 
+    def lead_map_of(self, image: int, feature: int) -> Tensor:
+        """`(w − w')·A (h, w)`: where the feature spoke for the explained class and against the runner-up."""
+        return (self.weights - self.other_weights)[image, feature] * self.maps[image, feature]
+
 
 def contributions(
     model: nn.Module, images: Tensor, target: Target = "pred", labels: Tensor | None = None, chunk: int = 64

@@ -37,6 +37,9 @@ class Method:
 
 _METHODS: dict[str, Method] = {}
 
+#: Short names that mean a method as well.
+_SHORT = {"ig": "integrated_gradients", "mp": "meaningful_perturbation"}
+
 
 def register(
     name: str, *, title: str | None = None, reduction: Reduction = "none", signed: bool = False
@@ -57,11 +60,12 @@ def register(
 
 
 def get(name: str) -> Method:
-    """The method of this name.
+    """The method of this name, or of its short name (`ig`, `mp`).
 
     Raises:
         UserError: there is none; the sentence lists those there are.
     """
+    name = _SHORT.get(name, name)
     if name not in _METHODS:
         raise UserError(f'there is no attribution method "{name}": there are {", ".join(names())}')
     return _METHODS[name]

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -135,8 +136,8 @@ def sheet(tiles: Sequence[Image.Image], columns: int, title: str = "", gap: int 
     return result
 
 
-def data_uri(image: Image.Image) -> str:
-    """The picture as text that an HTML page holds within itself (PNG)."""
+def data_uri(image: Image.Image, kind: Literal["PNG", "JPEG"] = "PNG") -> str:
+    """The picture as text that an HTML page holds within itself; photographs are smaller as JPEG."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, kind, optimize=True, quality=88)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,197 @@
+"""The page of `explain`: why the model decided as it did about a person's own pictures, in one HTML file."""
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from handful.report.overlays import data_uri
+
+
+@dataclass
+class Pictures:
+    """The pictures that belong to one image's record.
+
+    Attributes:
+        image: as the model saw it.
+        features: feature → where it looked, for the explained class.
+        lead: feature → where it spoke for the explained class and against the runner-up.
+        methods: method → its map.
+    """
+
+    image: Image.Image
+    features: dict[int, Image.Image] = field(default_factory=dict)
+    lead: dict[int, Image.Image] = field(default_factory=dict)
+    methods: dict[str, Image.Image] = field(default_factory=dict)
+
+
+def explain_page(
+    title: str, facts: Sequence[str], records: Sequence[Mapping[str, Any]], pictures: Sequence[Pictures]
+) -> str:
+    """The page as HTML text; needs nothing but itself.
+
+    Args:
+        title: of the page.
+        facts: short statements about the model, shown beneath the title.
+        records: one an image, as `explain.json` holds them.
+        pictures: of the same images.
+    """
+    pairs = zip(records, pictures, strict=True)
+    cards = "\n".join(_card(number, record, shown) for number, (record, shown) in enumerate(pairs))
+    stated = " · ".join(html.escape(fact) for fact in facts)
+    links = " ".join(f'<a href="#{number}">{html.escape(record["file"])}</a>' for number, record in enumerate(records))
+    contents = f"<nav>{links}</nav>" if len(records) > 3 else ""
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>{_STYLE}</style></head>
+<body><header><h1>{html.escape(title)}</h1><p>{stated}</p>{_KEY}{contents}</header>
+<main>
+{cards}
+</main></body></html>
+"""
+
+
+_KEY = (
+    '<p class="key"><span class="for"></span> speaks for the class <span class="against"></span> speaks against it '
+    '<span class="heat"></span> mattered, whichever way. A contribution is weight × feature; with the bias, the '
+    "contributions add up to the class's score (its logit).</p>"
+)
+
+_STYLE = """
+:root{--ink:#1f2126;--soft:#6a6f7b;--line:#e3e5ea;--for:#cf3b36;--against:#3566c0;--paper:#fff;--back:#f5f6f8}
+*{box-sizing:border-box}
+body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,"Segoe UI",Roboto,sans-serif}
+header,main{max-width:1080px;margin:0 auto;padding:0 20px}
+header{padding-top:28px} h1{font-size:26px;margin:0 0 4px} header p{margin:4px 0;color:var(--soft)}
+nav{display:flex;flex-wrap:wrap;gap:4px 14px;font-size:13px;margin-top:8px} nav a{color:var(--against)}
+.key span{display:inline-block;width:12px;height:12px;border-radius:3px;margin:0 3px 0 10px;vertical-align:-1px}
+.key span:first-child{margin-left:0}.for{background:var(--for)}.against{background:var(--against)}
+.heat{background:linear-gradient(90deg,#3b0f63,#d94849,#fcf499)}
+article{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:22px;margin:18px 0}
+h2{font-size:20px;margin:0} h3{font-size:15px;margin:22px 0 8px} h2 small{color:var(--soft);font-weight:400}
+.top{display:flex;gap:24px;flex-wrap:wrap}.top>img{width:224px;border-radius:8px}.top>div{flex:1;min-width:280px}
+img{display:block;max-width:100%;height:auto}
+figure{margin:0;width:150px} figure img{width:150px;border-radius:6px}
+figcaption{font-size:12.5px;line-height:1.35;color:var(--soft);margin-top:4px} figcaption b{color:var(--ink)}
+.row{display:flex;gap:14px;flex-wrap:wrap}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}
+td,th{padding:3px 10px 3px 0;text-align:right;white-space:nowrap} th{color:var(--soft);font-weight:400;font-size:12.5px}
+td:first-child,th:first-child{text-align:left} td.bar{width:45%;padding-right:0}
+.bar div{position:relative;height:13px;background:linear-gradient(var(--line),var(--line)) 50%/1px 100% no-repeat}
+.bar i{position:absolute;top:0;height:13px;border-radius:2px}
+.p{display:grid;grid-template-columns:minmax(90px,auto) 1fr 56px;gap:2px 10px;align-items:center;font-size:14px}
+.p div{background:var(--line);border-radius:3px;height:10px}
+.p i{display:block;height:10px;border-radius:3px;background:#5b6270}
+.sum td{border-top:1px solid var(--line);font-weight:600} ul{margin:6px 0;padding-left:20px} .soft{color:var(--soft)}
+.scroll{overflow-x:auto}
+"""
+
+
+def _card(number: int, record: Mapping[str, Any], shown: Pictures) -> str:
+    explained, predicted = record["explained"], record["predicted"]
+    name = html.escape(predicted["class"])
+    head = f"<h2>{name} <small>{100 * predicted['probability']:.1f} %</small></h2>"
+    if explained["class"] != predicted["class"]:
+        head += f"<p>Explained here: <b>{html.escape(explained['class'])}</b>, as asked for.</p>"
+    chances = "".join(
+        f"<span>{html.escape(one['class'])}</span><div><i style='width:{100 * one['probability']:.1f}%'></i></div>"
+        f"<span>{100 * one['probability']:.1f} %</span>"
+        for one in record["top"]
+    )
+    parts = [
+        f'<div class="top"><img alt="{html.escape(record["file"])}" src="{_source(shown.image)}"><div>{head}'
+        f'<p class="soft">{html.escape(record["file"])}</p><div class="p">{chances}</div></div></div>'
+    ]
+    if "contributions" in record:
+        parts += [_decided(record, shown), _runner_up(record, shown)]
+    if shown.methods:
+        parts.append(f"<h3>Where it looked</h3>{_methods(record, shown)}")
+    return f'<article id="{number}">{"".join(parts)}</article>'
+
+
+def _decided(record: Mapping[str, Any], shown: Pictures) -> str:
+    """The table of contributions, and where each feature looked."""
+    explained = record["explained"]
+    listed = [part for part in record["contributions"] if part["feature"] in shown.features]
+    others = record["contributions"][len(listed) :]
+    rest = sum(part["contribution"] for part in others)
+    rows = [
+        (f"feature {part['feature']}", f"{part['value']:.3g}", f"{part['weight']:.3g}", part["contribution"])
+        for part in listed
+    ]
+    if others:
+        noun = "feature" if len(others) == 1 else "features"
+        rows.append((f"{len(others)} other {noun}", "", "", rest))
+    rows.append(("bias", "", "", explained["bias"]))
+    largest = max(abs(row[3]) for row in rows) or 1.0
+    body = "".join(
+        f"<tr><td>{label}</td><td>{value}</td><td>{weight}</td><td>{number:+.2f}</td>{_bar(number / largest)}</tr>"
+        for label, value, weight, number in rows
+    )
+    figures = "".join(
+        f'<figure><img alt="" src="{_source(shown.features[part["feature"]])}">'
+        f"<figcaption><b>feature {part['feature']}</b><br>w·f = {part['contribution']:+.2f}</figcaption></figure>"
+        for part in listed
+    )
+    return (
+        f"<h3>What made it {html.escape(explained['class'])}</h3>"
+        f'<div class="scroll"><table><tr><th></th><th>feature f</th><th>weight w</th><th>w·f</th><th></th></tr>{body}'
+        f'<tr class="sum"><td>score (logit)</td><td></td><td></td><td>{explained["logit"]:+.2f}</td><td></td></tr>'
+        f'</table></div><h3>Where these features looked</h3><div class="row">{figures}</div>'
+    )
+
+
+def _runner_up(record: Mapping[str, Any], shown: Pictures) -> str:
+    """The strongest other class, what parts the two, and what would have to differ."""
+    other, explained = record["runner_up"], record["explained"]
+    first, second = html.escape(explained["class"]), html.escape(other["class"])
+    ahead = f"{first} {'leads' if other['lead'] >= 0 else 'trails'} by {abs(other['lead']):.2f}"
+    figures = "".join(
+        f'<figure><img alt="" src="{_source(shown.lead[part["feature"]])}"><figcaption><b>feature {part["feature"]}'
+        f"</b><br>{abs(part['lead']):.2f} for {first if part['lead'] >= 0 else second}</figcaption></figure>"
+        for part in other["features"]
+        if part["feature"] in shown.lead
+    )
+    changes = "".join(
+        f"<li>feature {change['feature']} at <b>{change['needed']:.3g}</b> instead of {change['value']:.3g}</li>"
+        for change in other["would_tie"]
+    )
+    differ = (
+        f"<p>The two would be level if <b>one</b> of these differed, all else equal:</p><ul>{changes}</ul>"
+        if changes
+        else "<p>No single feature could make the two level.</p>"
+    )
+    bias = other["bias_lead"]
+    favoured = first if bias >= 0 else second
+    return (
+        f"<h3>Next: {second} <span class='soft'>{100 * other['probability']:.1f} %</span></h3>"
+        f"<p>{ahead}. These features part the two most (the biases give {abs(bias):.2f} to {favoured}):</p>"
+        f'<div class="row">{figures}</div>{differ}'
+    )
+
+
+def _methods(record: Mapping[str, Any], shown: Pictures) -> str:
+    figures = []
+    for name, image in shown.methods.items():
+        found = record["methods"][name]
+        lines = [f"<b>{html.escape(found['title'])}</b>", f"for {html.escape(found['target'])}"]
+        if "completeness" in found:
+            lines.append(f"misses {found['completeness']:+.2g} of {found['score']:.2f}")
+        figures.append(
+            f'<figure><img alt="" src="{_source(image)}"><figcaption>{"<br>".join(lines)}</figcaption></figure>'
+        )
+    return f'<div class="row">{"".join(figures)}</div>'
+
+
+def _bar(share: float) -> str:
+    """A bar from the middle, to the right for positive shares in [−1, 1]."""
+    width = 50 * abs(share)
+    left = 50 if share >= 0 else 50 - width
+    colour = "var(--for)" if share >= 0 else "var(--against)"
+    return f'<td class="bar"><div><i style="left:{left:.1f}%;width:{width:.1f}%;background:{colour}"></i></div></td>'
+
+
+def _source(image: Image.Image) -> str:
+    return data_uri(image, "JPEG")

@@ -1,0 +1,280 @@
+"""`python train.py explain`: why a run's model decides as it does about a person's own pictures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from datamodules.augmentation import centre_crop
+from datamodules.base import HandfulDataModule
+from datamodules.images import decoded
+from handful.attribution import Attribution, Contributions, attribute, contributions, get
+from handful.errors import UserError
+from handful.networks import Classifier
+from handful.networks.heads import MIN_STD, LinearHead, SparseHead
+from handful.report.explain_page import Pictures, explain_page
+from handful.report.overlays import overlay, picture
+from pipelines.files import write_atomically
+from pipelines.runs import Run
+
+#: Side of the pictures on the page: maps are laid over the photograph, not over the few pixels the model saw.
+SIDE = 224
+
+#: Images that are explained together.
+BATCH = 8
+
+#: Single changes that are told of those that would bring a tie.
+CHANGES = 3
+
+
+def explain(
+    run_dir: str,
+    images: str,
+    methods: list[str] | str = "cam,integrated_gradients",
+    target: str = "pred",
+    stage: str | None = None,
+    out: str | None = None,
+    features: int = 5,
+    seed: int = 0,
+) -> Path:
+    """Explain what a run's model says about pictures.
+
+    Writes `index.html`, a page that needs nothing but itself; `explain.json` with all numbers; and `maps.npz` with
+    the raw maps, `<method>` `(N, …)`, in the order of the page.
+
+    Args:
+        run_dir: folder of the run.
+        images: an image file, or a folder that is searched for images.
+        methods: names of attribution methods, as a list or with commas between; "none" leaves them out.
+        target: the class to explain: "pred" for each image's predicted class, or a class by name or number.
+        stage: whose model: a stage or phase of the run; the last finished one if not given.
+        out: folder to write to; RUN_DIR/explain if not given.
+        features: how many features are shown at most.
+        seed: of methods that draw random numbers.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: no such run, stage, image, method or class; an image that cannot be read.
+    """
+    chosen = _methods(methods)
+    if features < 1:
+        raise UserError(f"--features must be at least 1, not {features}")
+    files = find_images(Path(images))
+    run = Run(run_dir)
+    phase = run.phase_of(stage)
+    model = getattr(run.load(stage), "model", None)
+    if not isinstance(model, Classifier):
+        raise UserError(f"--stage: {phase} of {run_dir} holds no classifier that could be explained")
+    data = run.datamodule()
+    names = data.class_names
+    explained = _class(target, names)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    records: list[dict[str, Any]] = []
+    pictures: list[Pictures] = []
+    raw: dict[str, list[Tensor]] = {}
+    steps = range(0, len(files), BATCH)
+    for start in tqdm(steps, "Explaining", unit="batch", delay=1, leave=False):
+        part = files[start : start + BATCH]
+        shown, batch = _read(part, data)
+        batch = batch.to(next(model.parameters()).device)
+        wanted = "pred" if explained is None else torch.full((len(part),), explained)
+        parts = contributions(model, batch, wanted).cpu() if isinstance(model.head, LinearHead) else None
+        found = {
+            name: attribute(
+                model, batch, wanted, method=name, normalisation=(data.mean, data.std), seed=seed,
+                image_ids=[file.name for file in part],
+            ).cpu()
+            for name in chosen
+        }  # fmt: skip
+        for name, one in found.items():
+            raw.setdefault(name, []).append(one.raw)
+        with torch.no_grad():
+            logits = model(batch).cpu().double()
+        for row, file in enumerate(part):
+            record = _outcome(str(file), logits[row], explained, names)
+            drawn = Pictures(picture(shown[row], SIDE))
+            if parts is not None:
+                record |= _numbers(parts, row, names, model)
+                _draw_features(drawn, parts, row, shown[row], features)
+            record["methods"] = {name: _told(one, row, names) for name, one in found.items()}
+            for name, one in found.items():
+                drawn.methods[name] = overlay(shown[row], one.map()[row], get(name).signed, SIDE)
+            records.append(record)
+            pictures.append(drawn)
+    folder = Path(out) if out else Path(run_dir) / "explain"
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {name: torch.cat(many).numpy() for name, many in raw.items()}
+    np.savez(folder / "maps.npz", **arrays)
+    write_atomically(folder / "explain.json", json.dumps({"run": run_dir, "phase": phase, "images": records}, indent=2))
+    page = explain_page(
+        f"Why {run.config.get('name', 'the model')} decides", _facts(run, phase, model), records, pictures
+    )
+    write_atomically(folder / "index.html", page)
+    print("\n".join(_line(record) for record in records) + f"\n\n  written to {folder / 'index.html'}", flush=True)
+    return folder / "index.html"
+
+
+def find_images(where: Path) -> list[Path]:
+    """The image files at a path: itself, or all beneath it, in order.
+
+    Raises:
+        UserError: nothing is there, or a folder without images.
+    """
+    if where.is_file():
+        return [where]
+    if not where.is_dir():
+        raise UserError(f"--images: there is no file or folder {where}")
+    kinds = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found = sorted(
+        path
+        for path in where.rglob("*")
+        if path.is_file() and path.suffix.lower() in kinds and not any(p.startswith(".") for p in path.parts[-2:])
+    )
+    if not found:
+        raise UserError(f"--images: there is no image in {where}")
+    return found
+
+
+def _methods(methods: list[str] | str) -> list[str]:
+    given = methods.split(",") if isinstance(methods, str) else methods
+    named = [name.strip() for name in given if name.strip() not in ("", "none")]
+    return list(dict.fromkeys(get(name).name for name in named))
+
+
+def _class(target: str, names: Sequence[str]) -> int | None:
+    """The class that `--target` means; None for each image's own."""
+    if target == "pred":
+        return None
+    if target in names:
+        return list(names).index(target)
+    if target.isdigit() and int(target) < len(names):
+        return int(target)
+    some = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    raise UserError(f"--target: no class {target!r}; give pred, 0 to {len(names) - 1} or a name: {some}")
+
+
+def _read(files: Sequence[Path], data: HandfulDataModule) -> tuple[Tensor, Tensor]:
+    """The same middle part of every picture, for the eye `(N, 3, S, S)` in [0, 1] and normalised for the model."""
+    shown: list[Tensor] = []
+    seen: list[Tensor] = []
+    for file in files:
+        content = file.read_bytes()
+        for size, kept in ((max(SIDE, data.image_size), shown), (data.image_size, seen)):
+            pixels = torch.from_numpy(decoded(content, str(file), size).copy()).permute(2, 0, 1)
+            kept.append(centre_crop(pixels, size).float() / 255)
+    mean, std = (torch.tensor(part).reshape(3, 1, 1) for part in (data.mean, data.std))
+    return torch.stack(shown), (torch.stack(seen) - mean) / std
+
+
+def _outcome(file: str, logits: Tensor, explained: int | None, names: Sequence[str]) -> dict[str, Any]:
+    """What the model says about one image."""
+    probabilities = logits.softmax(dim=0)
+
+    def tell(label: int) -> dict[str, Any]:
+        return {"class": names[label], "probability": float(probabilities[label]), "logit": float(logits[label])}
+
+    order = logits.argsort(descending=True).tolist()
+    return {
+        "file": file,
+        "predicted": tell(order[0]),
+        "explained": tell(order[0] if explained is None else explained),
+        "top": [tell(label) for label in order[:3]],
+    }
+
+
+def _numbers(parts: Contributions, row: int, names: Sequence[str], model: Classifier) -> dict[str, Any]:
+    """The explained class's logit, and its lead over the strongest other class, by feature."""
+    explained, other = int(parts.classes[row]), int(parts.runner_up[row])
+    probabilities = parts.logits[row].softmax(dim=0)
+    outcome = {
+        label: {
+            "class": names[label],
+            "probability": float(probabilities[label]),
+            "logit": float(parts.logits[row, label]),
+        }
+        for label in (explained, other)
+    }
+    return {
+        "explained": outcome[explained] | {"bias": float(parts.bias[row])},
+        "contributions": [
+            {
+                "feature": feature,
+                "value": float(parts.features[row, feature]),
+                "weight": float(parts.weights[row, feature]),
+                "contribution": float(parts.values[row, feature]),
+            }
+            for feature in parts.strongest(row).tolist()
+        ],
+        "runner_up": outcome[other]
+        | {
+            "lead": float(parts.margin[row]),
+            "bias_lead": float(parts.bias[row] - parts.other_bias[row]),
+            "features": [
+                {"feature": feature, "lead": float(parts.lead[row, feature])}
+                for feature in parts.strongest_lead(row).tolist()
+            ],
+            "would_tie": _changes(parts, row, model),
+        },
+    }
+
+
+def _changes(parts: Contributions, row: int, model: Classifier) -> list[dict[str, float]]:
+    """The smallest changes of one feature, in its own standard deviations where the head knows them, that would tie."""
+    needed, now = parts.tie_values[row], parts.features[row]
+    scale = torch.ones_like(now)
+    if isinstance(model.head, SparseHead):
+        scale[model.head.selection.cpu()] = model.head.std.detach().cpu().clamp(min=MIN_STD).to(scale)
+    size = ((needed - now).abs() / scale).nan_to_num(nan=torch.inf)
+    return [
+        {"feature": feature, "value": float(now[feature]), "needed": float(needed[feature])}
+        for feature in size.argsort(stable=True)[:CHANGES].tolist()
+        if size[feature] < torch.inf
+    ]
+
+
+def _draw_features(drawn: Pictures, parts: Contributions, row: int, image: Tensor, limit: int) -> None:
+    for feature in parts.strongest(row, limit).tolist():
+        drawn.features[feature] = overlay(image, parts.map_of(row, feature), True, SIDE)
+    for feature in parts.strongest_lead(row, limit).tolist():
+        drawn.lead[feature] = overlay(image, parts.lead_map_of(row, feature), True, SIDE)
+
+
+def _told(found: Attribution, row: int, names: Sequence[str]) -> dict[str, Any]:
+    assert found.targets is not None
+    told: dict[str, Any] = {
+        "title": get(found.method).title,
+        "target": names[int(found.targets[row])],
+        "score": float(found.scores[row]),
+    }
+    if found.completeness is not None:
+        told["completeness"] = float(found.completeness[row])
+    for name, value in found.notes.items():
+        told[name] = value[row].item() if isinstance(value, Tensor) else value
+    return told
+
+
+def _facts(run: Run, phase: str, model: Classifier) -> list[str]:
+    facts = [f"phase {phase} of {run.folder}"]
+    if isinstance(model.head, LinearHead):
+        head = model.head
+        facts.append(f"{head.n_features} features, {head.features_per_class:g} of them a class")
+    return facts
+
+
+def _line(record: dict[str, Any]) -> str:
+    """One image in one line, for the terminal."""
+    predicted = record["predicted"]
+    text = f"{record['file']}: {predicted['class']} ({100 * predicted['probability']:.1f} %)"
+    strongest = record.get("contributions", [])[:3]
+    if strongest:
+        text += " because of " + ", ".join(f"feature {p['feature']} ({p['contribution']:+.2f})" for p in strongest)
+        text += f"; next {record['runner_up']['class']}"
+    return text

@@ -1,0 +1,176 @@
+"""`explain`: numbers that add up, a page that needs nothing but itself, bad input in one sentence."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from handful.attribution import attribute
+from handful.errors import UserError
+from lightning_modules import Dense, Finetune, save_module
+from pipelines.explain import explain, find_images
+from pipelines.runs import Run
+
+DATA = {
+    "class_path": "ToyBirds",
+    "init_args": {
+        "n_classes": 3, "images_per_class": 4, "val_images_per_class": 2, "test_images_per_class": 2,
+        "image_size": 16, "normalisation": "imagenet",
+    },
+}  # fmt: skip
+NETWORK = {"backbone": "cifar_resnet20"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two phases, as the runner leaves it."""
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    phases = {"dense": Dense(NETWORK, 3), "finetune": Finetune(NETWORK, 3, n_features=5)}
+    weight = torch.tensor([[0.5, 0, 1, 0, 0], [0, 0.7, 0, 0.4, 0], [0.3, 0, 0, 0, 1]])
+    picked = torch.tensor([3, 10, 20, 40, 63])
+    phases["finetune"].model.head.fill(picked, torch.rand(5), torch.rand(5) + 0.5, weight, torch.rand(3))
+    for name, module in phases.items():
+        (folder / name).mkdir()
+        save_module(module, folder / name / "best.ckpt")
+        (folder / name / "done.json").write_text("{}")
+    config = {
+        "name": "tiny", "data": DATA, "network": NETWORK,
+        "phases": {"dense": {"module": {"class_path": "Dense"}}, "finetune": {"module": {"class_path": "Finetune"}}},
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "deeper").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name, size in (("a.png", (40, 30)), ("b.jpg", (20, 33)), ("deeper/c.webp", (16, 16))):
+        Image.fromarray(generator.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / ".hidden.png").write_text("not for us")
+    return folder
+
+
+def explained(run, photos, out, **more):
+    page = explain(str(run), str(photos), out=str(out), **more)
+    return page, json.loads((out / "explain.json").read_text())["images"]
+
+
+def test_contributions_and_bias_add_up_to_the_logit(run, photos, tmp_path, capsys):
+    page, records = explained(run, photos, tmp_path / "out")
+    model, data = Run(run).load("finetune").model, Run(run).datamodule()
+    assert [record["file"].rsplit("/", 1)[1] for record in records] == ["a.png", "b.jpg", "c.webp"]
+    for record in records:
+        image = Image.open(record["file"]).convert("RGB")
+        total = sum(part["contribution"] for part in record["contributions"]) + record["explained"]["bias"]
+        assert total == pytest.approx(record["explained"]["logit"], abs=1e-4)
+        assert all(p["contribution"] == pytest.approx(p["value"] * p["weight"]) for p in record["contributions"])
+        assert len(record["contributions"]) == 2
+        other = record["runner_up"]
+        lead = sum(part["lead"] for part in other["features"]) + other["bias_lead"]
+        assert lead == pytest.approx(other["lead"], abs=1e-4)
+        assert other["lead"] == pytest.approx(record["explained"]["logit"] - other["logit"], abs=1e-4)
+        if min(image.size) == 16:  # no resizing: what the model saw can be made here
+            pixels = torch.tensor(np.asarray(image)).permute(2, 0, 1) / 255
+            batch = (pixels - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(3, 1, 1)
+            logits = model(batch[None])[0]
+            assert record["predicted"]["class"] == data.class_names[int(logits.argmax())]
+            assert record["predicted"]["logit"] == pytest.approx(float(logits.detach().max()), abs=1e-4)
+            cam = attribute(model, batch[None], method="cam").raw[0]
+            np.testing.assert_allclose(np.load(tmp_path / "out" / "maps.npz")["cam"][2], cam, rtol=1e-4, atol=1e-5)
+    told = capsys.readouterr().out
+    assert "because of feature" in told
+    assert str(page) in told
+
+
+def test_a_change_that_is_told_ties_the_two(run, photos, tmp_path):
+    _, records = explained(run, photos, tmp_path / "out")
+    model = Run(run).load("finetune").model
+    told = 0
+    names = Run(run).datamodule().class_names
+    weights, bias = model.head.class_weights()
+    for record in records:
+        first, second = (names.index(record[key]["class"]) for key in ("explained", "runner_up"))
+        for change in record["runner_up"]["would_tie"]:
+            slope = float((weights[first] - weights[second])[change["feature"]].detach())
+            moved = record["runner_up"]["lead"] + slope * (change["needed"] - change["value"])
+            assert moved == pytest.approx(0, abs=1e-4)
+            told += 1
+    assert told > 0
+    assert bias.shape == (3,)
+
+
+def test_the_page_needs_nothing_but_itself(run, photos, tmp_path):
+    page, records = explained(run, photos, tmp_path / "out", methods="cam,ig,gradcam")
+    text = page.read_text()
+    assert text.count("<article") == 3
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
+    assert "http" not in text.replace("http-equiv", "")
+    assert "nan" not in re.sub(r'data:image/[^"]+', "", text).lower()
+    for record in records:
+        assert set(record["methods"]) == {"cam", "integrated_gradients", "gradcam"}
+        assert record["predicted"]["class"] in text
+
+
+def test_names_of_files_and_classes_cannot_break_the_page(run, tmp_path):
+    name = "<b>&'x.png"
+    Image.new("RGB", (20, 20), (200, 30, 30)).save(tmp_path / name)
+    page, _ = explained(run, tmp_path / name, tmp_path / "out", methods="none")
+    assert "&lt;b&gt;&amp;" in page.read_text()
+    assert "<b>&'x" not in page.read_text()
+
+
+def test_a_class_can_be_asked_for_by_name_or_number(run, photos, tmp_path):
+    names = Run(run).datamodule().class_names
+    for target in (names[2], "2"):
+        _, records = explained(run, photos, tmp_path / "out", target=target, methods=["gradcam"])
+        assert {record["explained"]["class"] for record in records} == {names[2]}
+        assert {record["methods"]["gradcam"]["target"] for record in records} == {names[2]}
+        assert all(record["runner_up"]["class"] != names[2] for record in records)
+
+
+def test_a_dense_stage_shows_the_strongest_and_sums_up_the_rest(run, photos, tmp_path):
+    page, records = explained(run, photos, tmp_path / "out", stage="dense", features=3, methods="none")
+    assert len(records[0]["contributions"]) == 64
+    assert "61 other features" in page.read_text()
+
+
+def test_by_default_it_lies_in_the_run(run, photos):
+    assert explain(str(run), str(photos / "a.png"), methods="none") == run / "explain" / "index.html"
+
+
+def test_bad_input_is_one_sentence_and_earlier_results_stay(run, photos, tmp_path):
+    out = tmp_path / "out"
+    page, _ = explained(run, photos, out, methods="none")
+    before = page.read_text()
+    (photos / "d.png").write_bytes(b"no picture at all")
+    with pytest.raises(UserError, match=r"d\.png cannot be read as an image"):
+        explained(run, photos, out)
+    (photos / "d.png").unlink()
+    with pytest.raises(UserError, match="there is no file or folder"):
+        explained(run, tmp_path / "nowhere", out)
+    with pytest.raises(UserError, match="there is no image in"):
+        explained(run, run / "dense", out)
+    with pytest.raises(UserError, match='no attribution method "camera"'):
+        explained(run, photos, out, methods="camera")
+    with pytest.raises(UserError, match=r"--target: no class 'dodo'; give pred, 0 to 2"):
+        explained(run, photos, out, target="dodo")
+    with pytest.raises(UserError, match="no finished stage 'pruned'"):
+        explained(run, photos, out, stage="pruned")
+    with pytest.raises(UserError, match="not the folder of a run"):
+        explained(tmp_path, photos, out)
+    with pytest.raises(UserError, match="--features"):
+        explained(run, photos, out, features=0)
+    assert page.read_text() == before
+
+
+def test_files_are_found_in_order(photos):
+    assert [path.name for path in find_images(photos)] == ["a.png", "b.jpg", "c.webp"]
+    assert find_images(photos / "b.jpg") == [photos / "b.jpg"]
