@@ -149,7 +149,7 @@ class ClassifierModule(PhaseModule):
         self.test_dependence = Dependence()
         self.test_diversity = DiversityAtK(MAX_DIVERSITY)
 
-    def configure_model(self) -> None:
+    def setup(self, stage: str) -> None:
         """Compile the backbone in place, which keeps the names of its parameters."""
         if self.compile_backbone:
             self.model.backbone.compile()
