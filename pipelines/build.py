@@ -1,6 +1,8 @@
 """From specs in plain values to objects, as jsonargparse builds them."""
 
 import copy
+from types import FunctionType
+from types import FunctionType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -74,11 +76,13 @@ def _subclasses(base: type[Any]) -> list[type[Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Namespaces, tuples and the like as plain dictionaries and lists."""
+    """Namespaces and tuples as plain dictionaries and lists, functions by their names."""
     if isinstance(value, Namespace):
         return {key: plain(item) for key, item in vars(value).items()}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, FunctionType):  # an optimizer's default; a config takes the name back
+        return f"{value.__module__}.{value.__qualname__}"
     return value
