@@ -22,11 +22,13 @@ from pipelines.parse import parse_pipeline
 USAGE = """usage: python train.py COMMAND [--help] [options]
 
   pipeline   run all phases of a config, each resumable: the same command again goes on where it stopped
-{extra}  fit | validate | test | predict
+  explain    why a run's model decides as it does, for your own pictures: a page and its numbers
+  fit | validate | test | predict
              one phase at a time (LightningCLI); test --run_dir RUN [--phase PHASE] tests a finished run
 
   python train.py pipeline --config configs/quickstart.yaml
   python train.py pipeline --config configs/quickstart.yaml --print_config
+  python train.py explain  --run_dir runs/quickstart --images photos/
 """
 
 
@@ -111,8 +113,25 @@ def _pipeline(arguments: list[str]) -> None:
     Runner(pipeline, start_at).run()
 
 
+def _explain(arguments: list[str]) -> None:
+    from pipelines.explain import explain
+
+    page = _call(explain, "explain", arguments)
+    print(f"written to {page}", flush=True)
+
+
+def _call(function: Callable[..., Any], name: str, arguments: list[str]) -> Any:
+    """Call a function with options that are its arguments, their help its docstring's."""
+    parser = OneSentenceParser(prog=f"train.py {name}", description=(function.__doc__ or "").partition("\n")[0])
+    parser.add_argument("--config", action="config", help="options from a file")
+    parser.add_function_arguments(function)
+    values = vars(parser.parse_args(arguments))
+    values.pop("config")
+    return function(**values)
+
+
 #: Commands of our own; everything else is LightningCLI's.
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"pipeline": _pipeline}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"pipeline": _pipeline, "explain": _explain}
 
 _LIGHTNING = ("fit", "validate", "test", "predict")
 
@@ -129,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     _quieten()
     if not given or given[0] in ("-h", "--help"):
-        print(USAGE.format(extra=""))
+        print(USAGE)
         return
     name, rest = given[0], given[1:]
     if name in COMMANDS:

@@ -139,7 +139,7 @@ class Runner:
             "init_from": self.pipeline.init_from,
             "data": {k: v for k, v in _flat(pipeline.data | {"phase": phase.data}).items() if "num_workers" not in k},
         }
-        return json.loads(json.dumps(plain(record), default=str))
+        return json.loads(json.dumps(plain(record)))
 
     def _run_phase(
         self,

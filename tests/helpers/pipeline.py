@@ -38,7 +38,7 @@ def tiny_config(**changes) -> dict:
             },
             "sparsify": {"module": {"class_path": "Sparsify", "init_args": {"n_features": 5, "features_per_class": 2}}},
             "finetune": {
-                "module": {"class_path": "Finetune", "init_args": {"optimizer": optimizer}},
+                "module": {"class_path": "Finetune"},
                 "max_epochs": 3,
                 "callbacks": [{"class_path": "callbacks.Diversity"}, kill],
             },
