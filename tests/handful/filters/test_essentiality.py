@@ -58,7 +58,8 @@ def test_the_features_are_left_alone():
     assert not list(test.parameters()), "the head stays with its model"
 
 
-def test_the_noise_is_put_in_the_place_of_the_filters_of_the_own_class():
+@pytest.mark.parametrize("seed", range(5))
+def test_the_noise_is_put_in_the_place_of_the_filters_of_the_own_class(seed):
     seen = []
 
     class Spy(nn.Module):
@@ -67,7 +68,7 @@ def test_the_noise_is_put_in_the_place_of_the_filters_of_the_own_class():
             return torch.zeros(len(features), CLASSES)
 
     _, filters, features, labels = planted()
-    EssentialityTest(Spy(), filters, WIDTH).update(features, labels, torch.arange(400))
+    EssentialityTest(Spy(), filters, WIDTH, seed).update(features, labels, torch.arange(400))
     changed = [(case != features) for case in seen]
     own = torch.zeros(400, WIDTH, dtype=torch.bool).scatter_(1, filters[labels], True)
     assert not changed[0].any()
