@@ -1,5 +1,6 @@
 import errno
 import io
+import multiprocessing
 import zipfile
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from datamodules import image_folder
+from datamodules.file_tree import Archive
 from datamodules.image_folder import ImageFolder
 from datamodules.images import decoded
 from handful.errors import UserError
@@ -117,6 +119,39 @@ def test_images_are_checked_once_and_again_when_they_change(root, monkeypatch, k
     (root / "test/owl/000.png").write_bytes(b"not an image")
     with pytest.raises(UserError, match=r"000\.png"):
         contents(folder(root, cache=keep))
+
+
+def test_an_archive_whose_content_changed_at_equal_length_is_checked_again(root, tmp_path):
+    contents(folder(zipped(root, tmp_path / "data.zip")))
+    image = root / "test/owl/000.png"
+    image.write_bytes(b"x" * image.stat().st_size)
+    with pytest.raises(UserError, match=r"000\.png"):
+        contents(folder(zipped(root, tmp_path / "data.zip")))
+
+
+def read_often(tree, expected):
+    for _ in range(60):
+        for path, content in expected.items():
+            assert tree.read(path) == content
+
+
+def test_forked_processes_do_not_disturb_one_another_in_an_archive(root, tmp_path):
+    tree = Archive(zipped(root, tmp_path / "data.zip"))
+    expected = {path: tree.read(path) for path in tree.files()}
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=read_often, args=(tree, expected)) for _ in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0, 0]
+
+
+def test_every_class_keeps_a_training_image(tmp_path):
+    counts = {"train": {"owl": 1, "tit": 2, "wren": 9}, "test": {"owl": 1, "tit": 1, "wren": 1}}
+    data = folder(write_images(tmp_path / "data", counts), val_fraction=0.9)
+    assert torch.bincount(data.splits["train"].labels).tolist() == [1, 1, 1]
+    assert torch.bincount(data.splits["val"].labels).tolist() == [0, 1, 8]
 
 
 def test_a_failed_check_leaves_no_cache(root, tmp_path):
