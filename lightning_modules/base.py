@@ -202,6 +202,11 @@ class ClassifierModule(PhaseModule):
         self.test_dependence.update(self.model.pool(maps), out["logits"], weight)
         return out
 
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Class probabilities `(B, C)` of images, or of the images of `(images, labels)`."""
+        images = batch[0] if isinstance(batch, tuple | list) else batch
+        return self(images).softmax(dim=1)
+
     def on_test_epoch_end(self) -> None:
         """Log what was measured; every rank takes part."""
         for name, value in self.test_row().items():

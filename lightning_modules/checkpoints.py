@@ -1,5 +1,6 @@
 """Reading and writing checkpoints that hold tensors and plain values only."""
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,11 @@ def save_module(module: PhaseModule, path: Path) -> None:
         "loops": {},
     }
     module.on_save_checkpoint(checkpoint)
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
     temporary = path.with_suffix(".tmp")
-    torch.save(checkpoint, temporary)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(buffer.getbuffer())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 
 from handful.networks import NetworkConfig, build_classifier, load_weights
 from handful.networks.timm_backbone import pretrained_state
@@ -49,10 +50,10 @@ class Dense(ClassifierModule):
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Start from `init_from`, else from pretrained weights, else fresh."""
-        if self.init_from is not None:
-            load_weights(self.model, self.init_from)
-        elif isinstance(self.network.pretrained, str):
-            load_weights(self.model, self.network.pretrained)
+        file = self.init_from or (self.network.pretrained if isinstance(self.network.pretrained, str) else None)
+        if file is not None:
+            if not load_weights(self.model, file):
+                rank_zero_warn(f"{file}: no last layer for {self.num_classes} classes; this one starts fresh")
         elif self.network.pretrained:
             backbone: Any = self.model.backbone
             state: dict[str, torch.Tensor] = pretrained_state(self.network.backbone)

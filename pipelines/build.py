@@ -2,7 +2,6 @@
 
 import copy
 from types import FunctionType
-from types import FunctionType
 from typing import Any
 
 import lightning.pytorch as pl

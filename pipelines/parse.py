@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from lightning.pytorch import Callback
 
+import callbacks  # noqa: F401  registers the callbacks by class name
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
 from handful.networks import NetworkConfig

@@ -31,7 +31,7 @@ from pipelines.loggers import csv_logger, finish_wandb, wandb_logger
 from pipelines.memory import peak_memory_mib, reset_peak_memory
 from pipelines.phases import Phase, Pipeline
 from pipelines.ranks import global_rank
-from pipelines.tables import stage_table
+from pipelines.tables import format_table, stage_table
 
 #: Digits after the point in `results.json`; float32 sums of other batches differ only beyond them.
 DIGITS = 4
@@ -176,7 +176,9 @@ class Runner:
                 shutil.copyfile(folder / "last.ckpt", folder / "best.ckpt")  # no validation images to choose by
             trainer.strategy.barrier(f"{name} finished")
             if trainer.is_global_zero:
-                self._done(folder, name, phase, time.perf_counter() - started, resumed=resume is not None)
+                seconds = time.perf_counter() - started
+                self._done(folder, name, phase, seconds, resumed=resume is not None)
+                _tell(trainer, name, seconds)
             trainer.strategy.barrier(f"{name} recorded")
         except UserError as error:
             raise UserError(f"phase {name}: {error}") from error
@@ -188,8 +190,7 @@ class Runner:
     ) -> pl.Trainer:
         """A fresh Trainer with fresh callbacks and loggers of its own."""
         arguments = {**self.pipeline.trainer, **phase.trainer}
-        devices = arguments.get("devices", "auto")
-        if arguments.get("strategy", "auto") in ("auto", "ddp") and devices not in (1, "1", "auto", [0]):
+        if arguments.get("strategy", "auto") in ("auto", "ddp") and _several_processes(arguments):
             arguments["strategy"] = DDPStrategy(timeout=PATIENCE)
         step = None
         if resume is not None:
@@ -267,6 +268,14 @@ class Runner:
         return results
 
 
+def _tell(trainer: pl.Trainer, name: str, seconds: float) -> None:
+    """What the phase ended with, as a table of one row."""
+    measures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+    if measures:
+        columns = ["phase", *(k.removeprefix("val/") for k in measures), "seconds"]
+        print(f"\n{format_table(columns, [[name, *measures.values(), seconds]])}\n", flush=True)
+
+
 def _take_as_it_is(
     trainer: pl.Trainer, module: PhaseModule, datamodule: HandfulDataModule, folder: Path
 ) -> None:
@@ -280,6 +289,16 @@ def _take_as_it_is(
     if trainer.is_global_zero:
         for file in ("last.ckpt", "best.ckpt"):
             save_module(module, folder / file)
+
+
+def _several_processes(arguments: Mapping[str, Any]) -> bool:
+    """Whether the Trainer would start more than one process."""
+    devices = arguments.get("devices", "auto")
+    if int(arguments.get("num_nodes", 1)) > 1 or isinstance(devices, list):
+        return int(arguments.get("num_nodes", 1)) > 1 or len(devices) > 1
+    if str(devices) in ("auto", "-1"):
+        return arguments.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.device_count() > 1
+    return str(devices).count(",") > 0 or int(devices) > 1
 
 
 def _checkpoints(folder: Path, phase: Phase, validates: bool) -> list[pl.Callback]:
