@@ -6,6 +6,8 @@ from lightning_modules.class_filters import Decompose, FindFilters, Retrain
 from lightning_modules.dense import Dense
 from lightning_modules.evaluate import Evaluate
 from lightning_modules.finetune import Finetune
+from lightning_modules.infomax_bottleneck import InfoMaxPlugin
+from lightning_modules.prototypical import Prototypical
 from lightning_modules.sparsify import Sparsify
 
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     "Evaluate",
     "FindFilters",
     "Finetune",
+    "InfoMaxPlugin",
     "PhaseModule",
+    "Prototypical",
     "Retrain",
     "Sparsify",
     "load_module",

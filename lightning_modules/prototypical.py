@@ -180,17 +180,11 @@ class Prototypical(PhaseModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy of an episode's queries."""
-        scores, labels = self.episode(self.model(batch[0]))
+        scores, labels = scores_of_episode(self.model(batch[0]), self.way, self.shot)
         loss = functional.cross_entropy(scores, labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         self.log("train/accuracy", 100 * (scores.argmax(1) == labels).float().mean(), prog_bar=True, batch_size=1)
         return loss
-
-    def episode(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and labels of the queries of an episode batch."""
-        if len(embeddings) % self.way:
-            raise UserError(f"a batch of {len(embeddings)} images is no episode of {self.way} classes; use Episodes")
-        return episode_scores(embeddings.view(self.way, len(embeddings) // self.way, -1), self.shot)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Embed images of validation classes."""
@@ -221,6 +215,17 @@ class Prototypical(PhaseModule):
             return optimizer
         scheduler: Any = self.scheduler_factory(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+
+def scores_of_episode(embeddings: Tensor, way: int, shot: int) -> tuple[Tensor, Tensor]:
+    """Scores `(Q, way)` and labels `(Q,)` of the queries of an episode batch, embedded `(way · (shot + query), D)`.
+
+    Raises:
+        UserError: the batch is no episode.
+    """
+    if len(embeddings) % way or len(embeddings) // way <= shot:
+        raise UserError(f"a batch of {len(embeddings)} images is no {way}-way {shot}-shot episode; use data Episodes")
+    return episode_scores(embeddings.view(way, len(embeddings) // way, -1), shot)
 
 
 def load_best(module: PhaseModule, trainer: pl.Trainer) -> Any:

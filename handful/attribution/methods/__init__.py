@@ -5,10 +5,21 @@ from handful.attribution.methods import (
     gradient,
     lime,
     lrp,
+    mutual_information,
     occlusion,
     path,
     perturbation,
     relu_rules,
 )
 
-__all__ = ["class_maps", "gradient", "lime", "lrp", "occlusion", "path", "perturbation", "relu_rules"]
+__all__ = [
+    "class_maps",
+    "gradient",
+    "lime",
+    "lrp",
+    "mutual_information",
+    "occlusion",
+    "path",
+    "perturbation",
+    "relu_rules",
+]

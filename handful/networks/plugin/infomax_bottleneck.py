@@ -98,7 +98,7 @@ class InfoMaxBottleneck(NoiseBottleneck):
         self._gathered: dict[int, tuple[Tensor, Tensor]] = {}
 
     def terms(self, images: Tensor, task: TaskLoss | None = None, *, share: float | None = None) -> Terms:
-        """As `NoiseBottleneck.terms`, with those of InfoMax and the bottleneck head. At least two images."""
+        """As `NoiseBottleneck.terms`, with those of InfoMax and the bottleneck head."""
         reading = self.read(images, share)
         noise = torch.randn_like(reading.recording.local)
         noised = self.noised(reading, noise)
@@ -107,7 +107,10 @@ class InfoMaxBottleneck(NoiseBottleneck):
 
         clean = self._locals(reading.recording.local, places)
         scores = self.critic(clean, reading.representation)
-        terms.infomax = (infonce(scores) if self.estimator == "infonce" else jensen_shannon(scores)).mean()
+        if len(images) == 1:  # the last, odd image of an epoch: nothing to compare it with
+            terms.infomax = 0.0 * scores.mean()
+        else:
+            terms.infomax = (infonce(scores) if self.estimator == "infonce" else jensen_shannon(scores)).mean()
 
         # the bottleneck reads the base but never trains it
         if self.finetune:

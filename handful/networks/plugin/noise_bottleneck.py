@@ -152,6 +152,10 @@ class NoiseBottleneck(nn.Module):
             smoothing=smoothing,
         )
 
+    def forward(self, images: Tensor) -> Tensor:
+        """The network as it is, without noise: images `(B, 3, H, W)` -> output `(B, D)`."""
+        return self.base(images)
+
     def train(self, mode: bool = True) -> Self:
         """Training mode for all parts but the base."""
         super().train(mode)

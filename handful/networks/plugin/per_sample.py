@@ -45,16 +45,16 @@ def per_sample_maps(
         seed: of the noise.
         resize: bilinear to the images' size (a pixel's bits, their sum conserved), else a cell's bits.
     """
-    with torch.inference_mode(False), torch.no_grad():
-        images, targets = images.clone(), targets.clone()
-        reading = bottleneck.read(images)
-        local, statistics = reading.recording.local, bottleneck.local_statistics
-        normalised = statistics.normalise(local)
-        repeated = bottleneck.read(images.repeat_interleave(copies, 0))
-    draws = image_noise(ids or [0] * len(images), seed, (steps, copies, *local.shape[1:]), local.device)
-    share = torch.full_like(local, -5.0).requires_grad_()
-    optimiser = torch.optim.Adam([share], lr=rate)
     with torch.inference_mode(False), torch.enable_grad():
+        images, targets = images.detach().clone(), targets.clone()
+        with torch.no_grad():
+            reading = bottleneck.read(images)
+            repeated = bottleneck.read(images.repeat_interleave(copies, 0))
+            local, statistics = reading.recording.local, bottleneck.local_statistics
+            normalised = statistics.normalise(local)
+        draws = image_noise(ids or [0] * len(images), seed, (steps, copies, *local.shape[1:]), local.device)
+        share = torch.full_like(local, -5.0).requires_grad_()
+        optimiser = torch.optim.Adam([share], lr=rate)
         for step in range(steps):
             logit = blur(share, smoothing) if smoothing else share
             noised = inject(

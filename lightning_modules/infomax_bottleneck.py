@@ -1,0 +1,381 @@
+"""The InfoMax / information-bottleneck plug-in as a phase after any trained network."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional
+
+from handful.errors import UserError
+from handful.metrics import Mean
+from handful.metrics.localisation import area_above_half
+from handful.networks import Classifier
+from handful.networks.plugin import InfoMaxBottleneck, NoiseBottleneck, Terms, Weights
+from handful.networks.plugin.infomax import Estimator
+from handful.networks.plugin.infomax_bottleneck import HeadKind
+from handful.networks.plugin.noise import NoiseKind
+from handful.networks.plugin.noise_bottleneck import BITS
+from lightning_modules.base import PhaseModule
+from lightning_modules.checkpoints import load_module
+from lightning_modules.prototypical import EpisodeTester, Prototypical, load_best, scores_of_episode
+
+#: Layers that are stages of a backbone, by name.
+_STAGE = re.compile(r"(^|\.)(layer|stages\.|features\.denseblock)\d+$")
+
+
+def adam(params: Any) -> torch.optim.Optimizer:
+    """Adam with a learning rate of 0.001."""
+    return torch.optim.Adam(params, lr=1e-3)
+
+
+class InfoMaxPlugin(PhaseModule):
+    """Train the plug-in on the network of an earlier phase: a classifier or a prototypical network's embedding.
+
+    The base stays bit-identical unless `finetune`. Before training, one pass over (un-augmented) training images
+    gathers the features' statistics and the reference bank, over all ranks. After it, the test images are measured;
+    results and the checkpoint hold everything: the checkpoint alone draws the maps.
+
+    Choose `best.ckpt` by `val/loss`, the objective with full pressure: by accuracy the first epoch wins, before
+    noise has come in.
+
+    Args:
+        source: name of the phase whose network is looked into.
+        objective: `plugin`, or `readout` for the readout variant of IBA on the same parts: task loss and capacity,
+            one noise share a channel.
+        local_layer: layer whose features are the local representation; the first stage if None.
+        readout_layers: layers the infer network reads; all stages if None.
+        global_layer: layer whose spatial mean is the global representation; the network's output if None.
+        head: `categorical` for class logits, `gaussian` for embeddings; None takes the one that fits.
+        beta1: weight of InfoMax.
+        beta2: weight of the information of noised features; 1 for class logits and 0.01 for embeddings if None.
+        beta3: weight of the capacity; 0 is the patent's literal objective.
+        explain: the task is to keep the clean `prediction` or to find the `label`.
+        noise: `matched` to the features' statistics or `standard` normal.
+        statistics: per `channel` or per `neuron`.
+        share_per_channel: one noise share an element instead of one a place.
+        smoothing: Gaussian blur of the noise logits, in cells.
+        estimator: objective of the InfoMax critic.
+        learnt_prior: fit the prior r(y); otherwise uniform or standard normal.
+        units: length of the critic's encodings.
+        hidden: hidden units of the bottleneck head.
+        components: principal components that the Gaussian head predicts.
+        places: places an image that InfoMax and the head see in a step.
+        bank_size: locals in the reference bank.
+        statistics_images: training images that statistics and bank are gathered from.
+        warmup: share of the training in which the pressure of beta2 and beta3 grows to its full weight.
+        samples: draws of noise averaged in maps and tests.
+        seed: of the noise in maps and of the choice of images.
+        image_size: side of the images; matters for statistics per neuron.
+        finetune: train the network too.
+        infer_lr: learning rate of the infer network, where it differs from the optimizer's.
+        base: what the network was: filled in by the hand-over, so that the checkpoint alone rebuilds it.
+        optimizer: factory of the optimizer.
+        lr_scheduler: factory of the schedule, stepped once an epoch.
+    """
+
+    model: NoiseBottleneck
+
+    def __init__(
+        self,
+        source: str = "dense",
+        objective: Literal["plugin", "readout"] = "plugin",
+        local_layer: str | None = None,
+        readout_layers: list[str] | None = None,
+        global_layer: str | None = None,
+        head: HeadKind | None = None,
+        beta1: float = 1.0,
+        beta2: float | None = None,
+        beta3: float = 0.1,
+        explain: Literal["prediction", "label"] = "prediction",
+        noise: NoiseKind = "matched",
+        statistics: Literal["channel", "neuron"] = "channel",
+        share_per_channel: bool = False,
+        smoothing: float = 0.0,
+        estimator: Estimator = "infonce",
+        learnt_prior: bool = True,
+        units: int = 256,
+        hidden: int = 128,
+        components: int = 32,
+        places: int = 64,
+        bank_size: int = 4096,
+        statistics_images: int = 10_000,
+        warmup: float = 0.5,
+        samples: int = 8,
+        seed: int = 0,
+        image_size: int = 64,
+        finetune: bool = False,
+        infer_lr: float | None = None,
+        base: dict[str, Any] | None = None,
+        optimizer: OptimizerCallable = adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"], logger=False)
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = lr_scheduler
+        self.results: dict[str, float] = {}
+        self._episode: tuple[int, int] | None = None
+        self._testers: dict[str, EpisodeTester] = {}
+        self._measured = nn.ModuleDict()
+        self._seen = 0
+        if base is not None:
+            self.build(_module_class(base["module"])(**base["hyper_parameters"]))
+
+    # -- the network looked into ----------------------------------------------------------------------------------
+
+    def check(self, classifier: Classifier) -> None:
+        """The layers must exist; where the source is no classifier, that shows later."""
+        layers = [*([self.hparams["local_layer"]] if self.hparams["local_layer"] else [])]
+        layers += self.hparams["readout_layers"] or []
+        names = dict(classifier.named_modules())
+        for layer in layers:
+            if layer not in names:
+                raise UserError(f"no layer '{layer}' in the network; its stages are {', '.join(stages(classifier))}")
+
+    def hand_over(self, earlier: Mapping[str, Path]) -> None:
+        """Take the network of the `source` phase."""
+        path = self.folder(earlier, self.hparams["source"]) / "best.ckpt"
+        module = load_module(path)
+        if not isinstance(getattr(module, "model", None), nn.Module):
+            raise UserError(f"{path}: holds no network to look into, but {type(module).__name__}")
+        self.build(module)
+
+    def build(self, module: PhaseModule) -> None:
+        """Put the plug-in into a module's network."""
+        h = self.hparams
+        self.save_hyperparameters(
+            {"base": {"module": type(module).__name__, "hyper_parameters": dict(module.hparams)}}, logger=False
+        )
+        network: nn.Module = module.model  # type: ignore[assignment]
+        found = stages(network)
+        if not found and (h["local_layer"] is None or h["readout_layers"] is None):
+            raise UserError("the network's stages are not known by name; give local_layer and readout_layers")
+        options: dict[str, Any] = {
+            "local_layer": h["local_layer"] or found[0],
+            "readout_layers": h["readout_layers"] or found,
+            "image_size": h["image_size"],
+            "global_layer": h["global_layer"],
+            "share_per_channel": h["share_per_channel"] or h["objective"] == "readout",
+            "noise": h["noise"],
+            "statistics": h["statistics"],
+            "smoothing": h["smoothing"],
+            "finetune": h["finetune"],
+        }
+        if isinstance(module, Prototypical):
+            self._episode = (module.way, module.shot)
+            for name in ("accuracy", "clean_accuracy"):
+                self._testers[name] = EpisodeTester(
+                    module.way, module.hparams["query"], module.hparams["test_episodes"]
+                )
+        if h["objective"] == "readout":
+            self.model = NoiseBottleneck(network, **options)
+        else:
+            self.model = InfoMaxBottleneck(
+                network,
+                head=self.head,
+                units=h["units"],
+                hidden=h["hidden"],
+                components=h["components"],
+                places=h["places"],
+                bank_size=h["bank_size"],
+                estimator=h["estimator"],
+                learnt_prior=h["learnt_prior"],
+                **options,
+            )
+        names = ["loss", "keep", "capacity"]
+        names += ["moved"] if self._episode else ["accuracy", "clean_accuracy"]
+        if isinstance(self.model, InfoMaxBottleneck):
+            names += ["general", "general_head", "sufficient", "redundant"]
+            names += [f"{name}_area" for name in ("general", "general_head", "sufficient")]
+        # made at once and on every rank, also on one without images
+        self._measured = nn.ModuleDict({name: Mean() for name in names})
+
+    @property
+    def head(self) -> HeadKind:
+        """Kind of the bottleneck head."""
+        chosen: HeadKind | None = self.hparams["head"]
+        return chosen or ("gaussian" if self._episode else "categorical")
+
+    @property
+    def weights(self) -> Weights:
+        """Weights of the objective."""
+        beta2 = self.hparams["beta2"]
+        if beta2 is None:
+            beta2 = 1.0 if self.head == "categorical" else 0.01
+        return Weights(self.hparams["beta1"], beta2, self.hparams["beta3"])
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    def execute(self, trainer: pl.Trainer, datamodule: Any, resume_from: Path | None) -> None:
+        """Gather statistics, train, then measure the test images with the best checkpoint."""
+        super().execute(trainer, datamodule, resume_from)
+        if trainer.interrupted:
+            return
+        best = load_best(self, trainer)
+        trainer.test(best, dataloaders=datamodule.test_dataloader(), verbose=False)
+        self.report({Path(trainer.default_root_dir).name: best.results})
+
+    def on_fit_start(self) -> None:
+        """Gather the features' statistics and the reference bank, unless a resumed checkpoint has them."""
+        if self.model.local_statistics.ready:
+            return
+        dataset = self.trainer.datamodule.plain_train_dataset  # type: ignore[attr-defined]
+        generator = torch.Generator().manual_seed(self.hparams["seed"])
+        count = min(self.hparams["statistics_images"], len(dataset))
+        ids = torch.randperm(len(dataset), generator=generator)[:count].sort().values
+        mine = ids[self.trainer.global_rank :: self.trainer.world_size].tolist()
+        rank_zero_info(f"features' statistics from {count} training images")
+        with torch.autocast(self.device.type, enabled=False):
+            for start in range(0, len(mine), 64):
+                chosen = mine[start : start + 64]
+                images = torch.stack([dataset[i][0] for i in chosen]).to(self.device)
+                self.model.observe(images, chosen)
+        self.model.finish_statistics()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Both passes, all terms."""
+        images, labels = batch
+        terms = self.model.terms(images, lambda noised, clean: self.task_loss(noised, clean, labels))
+        total = self.hparams["warmup"] * float(self.trainer.estimated_stepping_batches)
+        loss = self.model.objective(terms, self.weights, min(1.0, self.global_step / max(total, 1.0)))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
+        for name, value in _readable(terms).items():
+            self.log(f"train/{name}", value, batch_size=len(images))
+        return loss
+
+    def task_loss(self, noised: Tensor, clean: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of the noised pass with the label or the clean prediction; of an episode, with its queries."""
+        if self._episode is not None:
+            scores, targets = scores_of_episode(noised, *self._episode)
+            if self.hparams["explain"] == "prediction":
+                targets = scores_of_episode(clean, *self._episode)[0].detach().argmax(1)
+            return functional.cross_entropy(scores, targets)
+        targets = labels if self.hparams["explain"] == "label" else clean.detach().argmax(1)
+        return functional.cross_entropy(noised.float(), targets)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """All trainable parameters; those of the infer network in a group of their own where `infer_lr` is given."""
+        infer = list(self.model.infer.parameters())
+        known = {id(p) for p in infer}
+        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
+        rate = self.hparams["infer_lr"]
+        groups: list[dict[str, Any]] = [{"params": infer} if rate is None else {"params": infer, "lr": rate}]
+        if rest:
+            groups.append({"params": rest})
+        optimizer = self.optimizer_factory(groups)
+        if self.scheduler_factory is None:
+            return optimizer
+        scheduler: Any = self.scheduler_factory(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    # -- measuring ------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Start from nothing."""
+        self._restart()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Objective with full pressure, and what the maps say on average."""
+        self._measure(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log, exact over ranks."""
+        for name, value in self._row().items():
+            self.log(f"val/{name}", value, prog_bar=name in ("accuracy", "loss"))
+
+    def on_test_epoch_start(self) -> None:
+        """Start from nothing."""
+        self._restart()
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """As in validation."""
+        self._measure(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log, exact over ranks; kept for `results.json`."""
+        self.results = self._row()
+        for name, value in self.results.items():
+            self.log(f"test/{name}", value)
+
+    def _restart(self) -> None:
+        for metric in self._measured.values():
+            metric.reset()  # type: ignore[operator]
+        self._seen = 0
+
+    def _row(self) -> dict[str, float]:
+        """What was measured since the start; information in bits. All ranks must ask."""
+        row = {}
+        for name, tester in self._testers.items():
+            row[name], row[f"{name}_interval"] = tester.accuracy([self._episode[1]], self.device)[self._episode[1]]  # type: ignore[index]
+        measured = {_MEASURED.get(name, name): metric for name, metric in self._measured.items()}
+        return row | {name: float(metric.compute()) for name, metric in measured.items()}  # type: ignore[operator]
+
+    @torch.no_grad()
+    def _measure(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Means over images, none of which depends on the batch, its size or the ranks."""
+        images, labels = batch
+        places = torch.arange(self._seen, self._seen + len(images))
+        self._seen += len(images)
+        ids = (places * self.trainer.world_size + self.trainer.global_rank).tolist()
+        samples, seed = self.hparams["samples"], self.hparams["seed"]
+        with torch.autocast(self.device.type, enabled=False):
+            noised, clean = self.model.noised_outputs(images.float(), ids, samples=samples, seed=seed)
+            maps = self.model.maps(images.float(), ids, samples=samples, seed=seed, resize=False)
+        values = {name: value.mean((1, 2)) for name, value in maps.items()}
+        if self._episode is None:
+            targets = labels if self.hparams["explain"] == "label" else clean.argmax(1)
+            losses = torch.stack([functional.cross_entropy(n, targets, reduction="none") for n in noised]).mean(0)
+            values["accuracy"] = 100.0 * (noised.argmax(-1) == labels).float().mean(0)
+            values["clean_accuracy"] = 100.0 * (clean.argmax(1) == labels).float()
+        else:
+            # outside an episode: how far noise moves the embedding, against the spread of embeddings
+            losses = ((noised - clean) / self.model.global_statistics.std.to(clean)).square().mean((0, 2))
+            values["moved"] = losses
+            self._testers["accuracy"].add(noised[0], labels)
+            self._testers["clean_accuracy"].add(clean, labels)
+        pressure = self.weights.beta3 * values["capacity"] / BITS / self.model.local_features
+        if "sufficient" in maps:
+            pressure = pressure + self.weights.beta2 * values["sufficient"] / BITS
+            for name in ("general", "general_head", "sufficient"):
+                values[f"{name}_area"] = area_above_half(maps[name])
+        values["loss"] = losses + pressure
+        for name, metric in self._measured.items():
+            metric.update(values[name])  # type: ignore[operator]
+
+
+#: What measures are called in results where it differs from the map's name: means are in bits.
+_MEASURED = {
+    "keep": "kept_share",
+    **{name: f"{name}_bits" for name in ("capacity", "general", "general_head", "sufficient", "redundant")},
+    **{f"{name}_area": f"{name}_area_above_half" for name in ("general", "general_head", "sufficient")},
+}
+
+
+def _module_class(name: str) -> type[PhaseModule]:
+    def known(base: type[PhaseModule]) -> list[type[PhaseModule]]:
+        return [base, *(cls for child in base.__subclasses__() for cls in known(child))]
+
+    return {cls.__name__: cls for cls in known(PhaseModule)}[name]
+
+
+def stages(network: nn.Module) -> list[str]:
+    """Names of a network's stages (`layer1`, `stages.0`, `features.denseblock1`, …), in order."""
+    return [name for name, _ in network.named_modules() if _STAGE.search(name)]
+
+
+def _readable(terms: Terms) -> dict[str, Tensor]:
+    """Terms for the dashboard, information in bits."""
+    values = {"task": terms.task, "capacity_bits": terms.capacity * BITS, "noise_share": terms.share}
+    for name, value in (("infomax_bits", terms.infomax), ("sufficient_bits", terms.compression)):
+        if value is not None:
+            values[name] = value * BITS
+    if terms.fit is not None:
+        values["head_misfit"] = terms.fit
+    return {name: value.detach() for name, value in values.items()}
