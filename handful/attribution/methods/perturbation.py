@@ -135,9 +135,5 @@ def _shifts(job: Job, rows: Tensor, which: Tensor, iterations: int, jitter: int)
 
 def _roll(images: Tensor, shifts: Tensor) -> Tensor:
     """Each image `(B, C, H, W)` rolled by its own shift `(B, 2)`."""
-    height, width = images.shape[2:]
-    shifts = shifts.to(images.device)
-    rows = (torch.arange(height, device=images.device) - shifts[:, :1]) % height
-    columns = (torch.arange(width, device=images.device) - shifts[:, 1:]) % width
-    batch = torch.arange(len(images), device=images.device)[:, None, None]
-    return images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    moved = [image.roll(shift, (1, 2)) for image, shift in zip(images, shifts.tolist(), strict=True)]
+    return torch.stack(moved)
