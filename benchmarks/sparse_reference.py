@@ -122,7 +122,9 @@ class ReferencePath:
     seconds: float
 
 
-def reference_path(design: Tensor, labels: Tensor, num_classes: int, *, first: int = 100, seed: int = 0) -> ReferencePath:
+def reference_path(
+    design: Tensor, labels: Tensor, num_classes: int, *, first: int = 100, seed: int = 0
+) -> ReferencePath:
     """The first λ of the published path of 100 by the package as installed, called as its users call it.
 
     Args:

@@ -29,7 +29,7 @@ class ElasticNetClassifier:
         n_lambdas: length of the grid.
         epsilon: smallest λ as a share of the largest.
         tolerance: KKT residual to reach relative to λ α; "exact" only.
-        warm_start: whether `fit` starts from the point that the last `fit` left predicting.
+        warm_start: whether `fit` starts every λ from what the last `fit` found there.
         seed: of the stochastic solvers.
         progress: whether to show a progress bar.
 
@@ -43,7 +43,7 @@ class ElasticNetClassifier:
         n_features_in_: F.
     """
 
-    _point: PathPoint
+    path_: RegularisationPath
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class ElasticNetClassifier:
         self.classes_, numbers = np.unique(np.asarray(y), return_inverse=True)
         again = self.warm_start and hasattr(self, "path_")
         shape = (len(self.classes_), features.shape[1])
-        start = self._point if again and self._point.weight.shape == shape else None
+        start = self.path_.points if again and self.path_[0].weight.shape == shape else []
         self.path_ = elastic_net_path(
             features,
             torch.from_numpy(numbers.reshape(-1).astype(np.int64)),
@@ -118,7 +118,8 @@ class ElasticNetClassifier:
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (N,) of features (N, F)."""
-        return self.classes_[self.decision_function(X).argmax(1)]
+        best = self.decision_function(X).argmax(1)
+        return self.classes_[best]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Probabilities (N, C)."""
@@ -193,7 +194,6 @@ class ElasticNetClassifier:
         limit = float("inf") if self.features_per_class is None else self.features_per_class
         fitting = [place for place, point in enumerate(self.path_) if point.density <= limit]
         place = fitting[-1]
-        self._point = self.path_[place]
         self.coef_, self.intercept_ = self.coef_path_[place], self.intercept_path_[place]
         return self
 

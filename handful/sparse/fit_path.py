@@ -47,7 +47,7 @@ def elastic_net_path(
     num_classes: int | None = None,
     val: tuple[Features, Tensor] | None = None,
     train_accuracy: bool = False,
-    warm_start: PathPoint | None = None,
+    warm_start: Sequence[PathPoint] = (),
     include_zero: bool = False,
     seed: int = 0,
     stream: bool = False,
@@ -82,7 +82,8 @@ def elastic_net_path(
         num_classes: C; the largest label plus one where None.
         val: held-out (features (M, F), labels (M,)) for the accuracy of every point.
         train_accuracy: whether to compute that of the fitted rows.
-        warm_start: a point to start from; "exact" only.
+        warm_start: points of an earlier path, one a λ of the grid (or of its beginning), to start from where they
+            are better than what the path itself leads to; "exact" only.
         include_zero: whether to add λ = 0 at the end, as published; not for "exact", as separable rows have no
             solution there.
         seed: of the order of rows, stochastic solvers only.
@@ -126,8 +127,11 @@ def elastic_net_path(
             path = ExactPath(
                 oracle, grid, alpha, tolerance=tolerance, floor=floor, max_passes=max_passes, gap=gap
             )
-            if warm_start is not None:
-                path.start(torch.cat([warm_start.weight, warm_start.bias[:, None]], 1).to(rows.device))
+            if warm_start:
+                path.hints = {
+                    place: torch.cat([point.weight, point.bias[:, None]], 1).to(rows.device)
+                    for place, point in enumerate(warm_start)
+                }
             if search == "bisect" and stop_density is not None:
                 points = bisect(path, stop_density, tick=tick)
             elif search == "coarse_to_fine" and stop_density is not None:

@@ -168,11 +168,8 @@ class ExactPath:
         self.warmth = Warmth(Memory(memory))
         self._gap = DualityGap(oracle) if gap else None
         self.solved: dict[int, Solution] = {}
-        self._first: Tensor | None = None
-
-    def start(self, weight: Tensor) -> None:
-        """Has the first solve begin at `weight` (C, S+1) instead of at the bias alone."""
-        self._first = weight
+        #: weights (C, S+1) by index of λ to start from where they are better than what the path itself offers
+        self.hints: dict[int, Tensor] = {}
 
     def solve(self, index: int, weight: Tensor | None = None) -> PathPoint:
         """Solves λ number `index` from `weight` (C, S+1), or from the nearest stronger penalty solved so far."""
@@ -181,6 +178,8 @@ class ExactPath:
         seen = None
         if weight is None:
             weight, seen = self._start(index, penalty)
+        if index in self.hints:
+            weight, seen = self._better(weight, seen, self.hints[index], penalty)
         scale = max(self.grid[index], self.floor * self.grid[0]) * max(self.alpha, 1e-3)
         solution = minimise(
             self.oracle,
@@ -229,7 +228,7 @@ class ExactPath:
     def _start(self, index: int, penalty: ElasticNet) -> tuple[Tensor, Evaluation | None]:
         known = [k for k in self.solved if k <= index]
         if not known:
-            return (self.oracle.bias_only() if self._first is None else self._first), None
+            return self.oracle.bias_only(), None
         last = self.solved[max(known)]
         before = self.solved.get(max(known) - 1)
         if before is None or max(known) != index - 1 or last.passes <= 2:
@@ -245,6 +244,15 @@ class ExactPath:
         if ahead.loss + penalty.value(guess) < last.evaluation.loss + penalty.value(last.weight):
             return guess, ahead
         return last.weight, last.evaluation
+
+    def _better(
+        self, weight: Tensor, seen: Evaluation | None, hint: Tensor, penalty: ElasticNet
+    ) -> tuple[Tensor, Evaluation]:
+        seen = seen or self.oracle(weight)
+        there = self.oracle(hint)
+        if there.loss + penalty.value(hint) < seen.loss + penalty.value(weight):
+            return hint, there
+        return weight, seen
 
 
 def density(weight: Tensor) -> float:

@@ -103,13 +103,14 @@ def coarse_to_fine(
         return points[index].density <= wanted
 
     index = found
-    inside = fits(index, weights[index])
+    # the grid begins where nothing is left: its first point starts, and ends, without any weight
+    inside = fits(index, weights[index] if index else None)
     while inside and index + 1 < len(path.grid):
         inside = fits(index + 1)
         index += 1
     while not inside and index > 0 and (index - 1) not in points:
         index -= 1
-        inside = fits(index, path.solved[index + 1].weight)
+        inside = fits(index, path.solved[index + 1].weight if index else None)
     return [points[index] for index in sorted(points)]
 
 

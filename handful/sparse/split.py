@@ -37,12 +37,13 @@ def hold_out(
     mine = torch.cat(places).argsort().argsort().split([len(part) for part in everyone])[rank]
     shuffled = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
     by_class = shuffled[whole[shuffled].argsort(stable=True)]
-    count = torch.arange(len(whole) + 1, dtype=torch.float64) * fraction
-    taken = (count[1:].floor() > count[:-1].floor())
+    # every (1/fraction)-th row in the order of class
+    count = torch.arange(len(whole) + 1, dtype=torch.float64) * fraction + 0.5
+    taken = count[1:].floor() > count[:-1].floor()
     sizes = torch.bincount(whole)
-    ends = sizes.cumsum(0) - 1
-    # the last row of a class always stays
-    taken[ends[sizes > 0]] = False
+    emptied = sizes == torch.bincount(whole[by_class[taken]], minlength=len(sizes))
+    # a class that would be left without rows keeps its last one
+    taken[(sizes.cumsum(0) - 1)[emptied & (sizes > 0)]] = False
     held = torch.zeros(len(whole), dtype=torch.bool)
     held[by_class[taken]] = True
     held = held[mine]

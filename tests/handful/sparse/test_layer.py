@@ -1,0 +1,131 @@
+import json
+
+import pytest
+import torch
+
+from handful.errors import UserError
+from handful.sparse import SparseLayer, fit_sparse_layer
+from handful.sparse.cut import densest_within, kept, refit
+from handful.sparse.oracle import MemoryOracle
+from handful.sparse.path import PathPoint
+from handful.sparse.rows import Rows
+from handful.sparse.standardise import column_statistics, design_matrix
+from tests.handful.sparse.problems import small, standardised
+
+FEATURES, LABELS = small(n=800, f=30, c=6, dtype=torch.float32)
+
+
+def point(density, index=0, weight=None):
+    weight = torch.zeros(2, 4) if weight is None else weight
+    return PathPoint(index, 0.1, weight, torch.zeros(2), density, 0.0, 0.0, 0)
+
+
+def test_the_published_choice():
+    points = [point(d, i) for i, d in enumerate([0.0, 3.0, 9.5, 9.0, 9.5, 10.5])]
+    assert densest_within(points, 10.0).index == 2
+    assert densest_within(points, 9.2).index == 3
+    # nothing but the empty point fits: the next best is cut further
+    assert densest_within([point(0.0, 0), point(12.0, 1), point(15.0, 2)], 10.0).index == 1
+    with pytest.raises(UserError, match="features_per_class"):
+        densest_within([point(12.0)], 10.0)
+
+
+def test_cuts_keep_the_largest_by_their_rule():
+    weight = torch.tensor([[5.0, -4.0, 3.0, 0.0], [2.0, 1.0, -0.5, 0.2]])
+    assert kept(weight, 2, "average").tolist() == [[True, True, True, False], [True, False, False, False]]
+    assert kept(weight, 2, "per_class").tolist() == [[True, True, False, False], [True, True, False, False]]
+    assert kept(weight, 4, "per_class").tolist() == [[True, True, True, False], [True, True, True, True]]
+    assert kept(torch.ones(2, 4), 2, "average").sum() == 4
+    assert kept(torch.ones(2, 4), 3, "per_class").sum(1).tolist() == [3, 3]
+
+
+def test_refit_moves_only_the_kept_and_solves_it():
+    s = column_statistics(FEATURES)
+    oracle = MemoryOracle(design_matrix(Rows(FEATURES.double()), s), LABELS, 6)
+    g = torch.Generator().manual_seed(0)
+    weight = torch.randn(6, 30, generator=g, dtype=torch.float64)
+    mask = kept(weight, 3, "average")
+    start = PathPoint(0, 0.01, weight, torch.zeros(6, dtype=torch.float64), 30.0, 0.0, 0.0, 0)
+    found, bias = refit(oracle, start, mask, tolerance=1e-6)
+    assert not found[~mask].any()
+    w = found.clone().requires_grad_()
+    b = bias.clone().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(standardised(FEATURES) @ w.t() + b, LABELS)
+    (loss + 0.005 * w.square().sum()).backward()
+    assert w.grad[mask].abs().max() < 1e-6
+    assert b.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("cut", ["average", "per_class", "refit"])
+@pytest.mark.parametrize("choose", ["density", "validation"])
+def test_layer_keeps_its_promises(cut, choose):
+    layer = fit_sparse_layer(FEATURES, LABELS, 12, 3, cut=cut, choose=choose, n_lambdas=40)
+    assert layer.selection.shape == (12,)
+    assert layer.weight.shape == (6, 12)
+    counts = (layer.weight != 0).sum(1)
+    assert counts.sum() <= 18
+    if cut == "per_class":
+        assert counts.max() <= 3
+    elif choose == "density":
+        assert counts.sum() == 18
+    z = standardised(FEATURES)[:, layer.selection]
+    expected = z @ layer.weight.double().t() + layer.bias.double()
+    assert torch.allclose(layer.logits(FEATURES).double(), expected, atol=1e-4)
+    details = layer.records()["layer"]
+    assert details["counts_per_class"] == counts.tolist()
+    assert details["features_per_class"] == counts.sum().item() / 6
+    assert details["density_before_cut"] <= (6 if choose == "density" else 12)
+    assert json.loads(json.dumps(layer.records())) == layer.records()
+
+
+def test_refit_is_no_worse_on_the_rows_it_fits_and_validation_choice_on_the_held_out():
+    plain = fit_sparse_layer(FEATURES, LABELS, 12, 3).records()["layer"]
+    again = fit_sparse_layer(FEATURES, LABELS, 12, 3, cut="refit").records()["layer"]
+    chosen = fit_sparse_layer(FEATURES, LABELS, 12, 3, choose="validation").records()["layer"]
+    assert again["train_accuracy"] >= plain["train_accuracy"]
+    assert chosen["val_accuracy"] >= plain["val_accuracy"]
+
+
+def test_accuracies_in_the_records_are_true():
+    val = (FEATURES[600:], LABELS[600:])
+    layer = fit_sparse_layer(FEATURES[:600], LABELS[:600], 10, 3, val=val)
+    details = layer.records()["layer"]
+    assert details["train_accuracy"] == pytest.approx(layer.accuracy(FEATURES[:600], LABELS[:600]), abs=0.002)
+    assert details["val_accuracy"] == pytest.approx(layer.accuracy(*val), abs=0.006)
+    row = layer.records()["path"][details["index"]]
+    assert row["density"] == details["density_before_cut"]
+    assert {"lam", "density", "objective", "kkt", "train_accuracy", "val_accuracy"} <= row.keys()
+
+
+def test_all_solvers_write_the_same_records():
+    layers = [
+        fit_sparse_layer(FEATURES, LABELS, 8, 3, solver=solver, n_lambdas=4, epsilon=0.5)
+        for solver in ("exact", "saga", "glm_saga")
+    ]
+    assert len({tuple(layer.records()["layer"]) for layer in layers}) == 1
+    assert len({tuple(layer.records()["path"][0]) for layer in layers}) == 1
+
+
+def test_determinate_and_streaming_alike():
+    a, b = fit_sparse_layer(FEATURES, LABELS, 8, 3), fit_sparse_layer(FEATURES, LABELS, 8, 3)
+    assert torch.equal(a.weight, b.weight)
+    assert a.records() == b.records()
+    streamed = fit_sparse_layer([FEATURES.double()], LABELS, 8, 3, stream=True, val_fraction=0)
+    kept_in_memory = fit_sparse_layer(FEATURES.double(), LABELS, 8, 3, val_fraction=0)
+    assert streamed.selection.tolist() == kept_in_memory.selection.tolist()
+    assert torch.allclose(streamed.weight, kept_in_memory.weight, atol=1e-6)
+
+
+def test_as_many_features_as_there_are():
+    layer = fit_sparse_layer(FEATURES[:, :4], LABELS, 4, 4)
+    assert sorted(layer.selection.tolist()) == [0, 1, 2, 3]
+
+
+def test_saved_and_loaded(tmp_path):
+    layer = fit_sparse_layer(FEATURES, LABELS, 8, 3)
+    layer.save(tmp_path / "layer.pt")
+    back = SparseLayer.load(tmp_path / "layer.pt")
+    assert torch.equal(back.logits(FEATURES), layer.logits(FEATURES))
+    assert back.records() == layer.records()
+    with pytest.raises(UserError, match=r"gone\.pt"):
+        SparseLayer.load(tmp_path / "gone.pt")

@@ -1,0 +1,107 @@
+"""Two processes against one: rows dealt out in turn, uneven shares."""
+
+import os
+import queue
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from handful.sparse import column_statistics, elastic_net_path, fit_sparse_layer, select_features
+from handful.sparse.split import hold_out
+from tests.handful.sparse.problems import small
+
+FEATURES, LABELS = small(n=601, f=24, c=6)
+
+
+def fit(features, labels, group):
+    statistics = column_statistics(features, group=group)
+    path = elastic_net_path(
+        features, labels, n_lambdas=10, epsilon=0.05, num_classes=6, group=group
+    )
+    layer = fit_sparse_layer(features, labels, 10, 3, group=group, num_classes=6, n_lambdas=30)
+    refit = fit_sparse_layer(
+        features, labels, 10, 3, group=group, num_classes=6, n_lambdas=30, cut="refit", choose="validation"
+    )
+    return {
+        "mean": statistics.mean,
+        "std": statistics.std,
+        "path": torch.stack([p.weight for p in path]),
+        "records": [(p.objective, p.density) for p in path],
+        "features": select_features(features, labels, 10, group=group, num_classes=6).features,
+        "selection": layer.selection,
+        "weight": layer.weight,
+        "bias": layer.bias,
+        "refit": refit.weight,
+        "val": layer.records()["layer"]["val_accuracy"],
+    }
+
+
+def run(rank, world, port, results, shares):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    try:
+        mine = shares[rank]
+        out = fit(FEATURES[mine], LABELS[mine], dist.group.WORLD)
+        out["held"] = mine[hold_out(LABELS[mine], 0.1, 0, dist.group.WORLD)[1]]
+        # numpy: no shared-memory handles that outlive the process
+        results.put((rank, {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in out.items()}))
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def processes(shares):
+    context = mp.get_context("fork")
+    results = context.Queue()
+    port = 20_000 + os.getpid() % 20_000
+    workers = [
+        context.Process(target=run, args=(rank, len(shares), port, results, shares)) for rank in range(len(shares))
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        found = dict(results.get(timeout=120) for _ in workers)
+    except queue.Empty:
+        pytest.fail("a process did not answer")
+    finally:
+        for worker in workers:
+            worker.join(10)
+            worker.kill()
+    return [{k: torch.from_numpy(v) if hasattr(v, "dtype") else v for k, v in found[r].items()} for r in sorted(found)]
+
+
+@pytest.fixture(scope="module")
+def both():
+    everything = torch.arange(601)
+    return fit(FEATURES, LABELS, None), processes([everything[0::2], everything[1::2]])
+
+
+def test_ranks_agree_to_the_last_bit(both):
+    first, second = both[1]
+    for name in ("mean", "std", "path", "selection", "weight", "bias", "refit"):
+        assert torch.equal(first[name], second[name]), name
+    assert first["records"] == second["records"]
+
+
+def test_two_processes_find_what_one_finds(both):
+    one, (two, _) = both
+    assert torch.allclose(one["mean"], two["mean"], atol=1e-12)
+    assert torch.allclose(one["std"], two["std"], atol=1e-12)
+    assert one["features"] == two["features"]
+    assert torch.equal(one["selection"], two["selection"])
+    for name in ("path", "weight", "refit"):
+        assert torch.equal(one[name] != 0, two[name] != 0), name
+        assert torch.allclose(one[name], two[name], atol=1e-6), name
+    assert torch.allclose(one["bias"], two["bias"], atol=1e-6)
+    for a, b in zip(one["records"], two["records"], strict=True):
+        assert a == pytest.approx(b, abs=1e-9)
+    assert one["val"] == pytest.approx(two["val"], abs=1e-12)
+
+
+def test_the_same_rows_are_held_out(both):
+    _, (first, second) = both
+    apart = sorted(torch.cat([first["held"], second["held"]]).tolist())
+    assert apart == hold_out(LABELS, 0.1, 0)[1].tolist()
