@@ -13,7 +13,7 @@ from torch import Tensor
 
 from handful.errors import UserError
 from handful.networks import Classifier
-from handful.sparse import SparseLayer, fit_sparse_layer
+from handful.sparse import SparseLayer, column_statistics, fit_sparse_layer
 from lightning_modules.base import ClassifierModule, PhaseModule
 from lightning_modules.checkpoints import load_module, save_module
 from lightning_modules.finetune import Finetune
@@ -141,7 +141,10 @@ class Sparsify(PhaseModule):
             seed=h["seed"],
             progress=True,
         )
-        _write_records(folder, layer)
+        dead = column_statistics(features).dead.tolist()
+        if dead:
+            rank_zero_info(f"features that never vary, and were not eligible: {', '.join(map(str, dead))}")
+        _write_records(folder, layer, dead)
         sparse = Finetune(
             self.dense.network.plain(),
             self.dense.num_classes,
@@ -187,10 +190,10 @@ def _in_order(
     return gathered
 
 
-def _write_records(folder: Path, layer: SparseLayer) -> None:
+def _write_records(folder: Path, layer: SparseLayer, dead: list[int]) -> None:
     """`selection.json`, `path.csv` and `layer.json`: what was solved, in plain values."""
     records = layer.records()
-    (folder / "selection.json").write_text(json.dumps(records["selection"], indent=2))
+    (folder / "selection.json").write_text(json.dumps(records["selection"] | {"zero_variance": dead}, indent=2))
     (folder / "layer.json").write_text(json.dumps(records["layer"], indent=2))
     path: list[dict[str, Any]] = records["path"]
     with (folder / "path.csv").open("w", newline="") as file:
