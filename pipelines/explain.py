@@ -29,6 +29,9 @@ SIDE = 224
 #: Images that are explained together.
 BATCH = 8
 
+#: A feature whose part in the lead is a smaller share of the largest is not drawn.
+SMALL = 0.01
+
 #: Single changes that are told of those that would bring a tie.
 CHANGES = 3
 
@@ -99,7 +102,7 @@ def explain(
         with torch.no_grad():
             logits = model(batch).cpu().double()
         for row, file in enumerate(part):
-            record = _outcome(str(file), logits[row], explained, names)
+            record = _outcome(_name(file, Path(images)), file, logits[row], explained, names)
             drawn = Pictures(picture(shown[row], SIDE))
             if parts is not None:
                 record |= _numbers(parts, row, names, model)
@@ -143,6 +146,11 @@ def find_images(where: Path) -> list[Path]:
     return found
 
 
+def _name(file: Path, images: Path) -> str:
+    """A picture's name on the page: its path within the folder that was given."""
+    return file.name if file == images else str(file.relative_to(images))
+
+
 def _methods(methods: list[str] | str) -> list[str]:
     given = methods.split(",") if isinstance(methods, str) else methods
     named = [name.strip() for name in given if name.strip() not in ("", "none")]
@@ -174,7 +182,7 @@ def _read(files: Sequence[Path], data: HandfulDataModule) -> tuple[Tensor, Tenso
     return torch.stack(shown), (torch.stack(seen) - mean) / std
 
 
-def _outcome(file: str, logits: Tensor, explained: int | None, names: Sequence[str]) -> dict[str, Any]:
+def _outcome(name: str, file: Path, logits: Tensor, explained: int | None, names: Sequence[str]) -> dict[str, Any]:
     """What the model says about one image."""
     probabilities = logits.softmax(dim=0)
 
@@ -183,7 +191,8 @@ def _outcome(file: str, logits: Tensor, explained: int | None, names: Sequence[s
 
     order = logits.argsort(descending=True).tolist()
     return {
-        "file": file,
+        "name": name,
+        "file": str(file),
         "predicted": tell(order[0]),
         "explained": tell(order[0] if explained is None else explained),
         "top": [tell(label) for label in order[:3]],
@@ -243,7 +252,9 @@ def _changes(parts: Contributions, row: int, model: Classifier) -> list[dict[str
 def _draw_features(drawn: Pictures, parts: Contributions, row: int, image: Tensor, limit: int) -> None:
     for feature in parts.strongest(row, limit).tolist():
         drawn.features[feature] = overlay(image, parts.map_of(row, feature), True, SIDE)
-    for feature in parts.strongest_lead(row, limit).tolist():
+    parting = parts.strongest_lead(row, limit)
+    leads = parts.lead[row, parting].abs()
+    for feature in parting[leads >= SMALL * leads.max()].tolist() if len(parting) else []:
         drawn.lead[feature] = overlay(image, parts.lead_map_of(row, feature), True, SIDE)
 
 

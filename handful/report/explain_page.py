@@ -41,7 +41,7 @@ def explain_page(
     pairs = zip(records, pictures, strict=True)
     cards = "\n".join(_card(number, record, shown) for number, (record, shown) in enumerate(pairs))
     stated = " · ".join(html.escape(fact) for fact in facts)
-    links = " ".join(f'<a href="#{number}">{html.escape(record["file"])}</a>' for number, record in enumerate(records))
+    links = " ".join(f'<a href="#{number}">{html.escape(record["name"])}</a>' for number, record in enumerate(records))
     contents = f"<nav>{links}</nav>" if len(records) > 3 else ""
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -70,11 +70,13 @@ nav{display:flex;flex-wrap:wrap;gap:4px 14px;font-size:13px;margin-top:8px} nav 
 .key span:first-child{margin-left:0}.for{background:var(--for)}.against{background:var(--against)}
 .heat{background:linear-gradient(90deg,#3b0f63,#d94849,#fcf499)}
 article{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:22px;margin:18px 0}
-h2{font-size:20px;margin:0} h3{font-size:15px;margin:22px 0 8px} h2 small{color:var(--soft);font-weight:400}
+h2{font-size:20px;margin:0;overflow-wrap:anywhere}
+h3{font-size:15px;margin:22px 0 8px} h2 small{color:var(--soft);font-weight:400}
 .top{display:flex;gap:24px;flex-wrap:wrap}.top>img{width:224px;border-radius:8px}.top>div{flex:1;min-width:280px}
 img{display:block;max-width:100%;height:auto}
 figure{margin:0;width:150px} figure img{width:150px;border-radius:6px}
-figcaption{font-size:12.5px;line-height:1.35;color:var(--soft);margin-top:4px} figcaption b{color:var(--ink)}
+figcaption{overflow-wrap:anywhere;font-size:12.5px;line-height:1.35;color:var(--soft);margin-top:4px}
+figcaption b{color:var(--ink)}
 .row{display:flex;gap:14px;flex-wrap:wrap}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}
 td,th{padding:3px 10px 3px 0;text-align:right;white-space:nowrap} th{color:var(--soft);font-weight:400;font-size:12.5px}
@@ -101,8 +103,8 @@ def _card(number: int, record: Mapping[str, Any], shown: Pictures) -> str:
         for one in record["top"]
     )
     parts = [
-        f'<div class="top"><img alt="{html.escape(record["file"])}" src="{_source(shown.image)}"><div>{head}'
-        f'<p class="soft">{html.escape(record["file"])}</p><div class="p">{chances}</div></div></div>'
+        f'<div class="top"><img alt="{html.escape(record["name"])}" src="{_source(shown.image)}"><div>{head}'
+        f'<p class="soft">{html.escape(record["name"])}</p><div class="p">{chances}</div></div></div>'
     ]
     if "contributions" in record:
         parts += [_decided(record, shown), _runner_up(record, shown)]
@@ -149,8 +151,8 @@ def _runner_up(record: Mapping[str, Any], shown: Pictures) -> str:
     first, second = html.escape(explained["class"]), html.escape(other["class"])
     ahead = f"{first} {'leads' if other['lead'] >= 0 else 'trails'} by {abs(other['lead']):.2f}"
     figures = "".join(
-        f'<figure><img alt="" src="{_source(shown.lead[part["feature"]])}"><figcaption><b>feature {part["feature"]}'
-        f"</b><br>{abs(part['lead']):.2f} for {first if part['lead'] >= 0 else second}</figcaption></figure>"
+        f'<figure><img alt="" src="{_source(shown.lead[part["feature"]])}">'
+        f"<figcaption><b>feature {part['feature']}</b><br>{part['lead']:+.2f}</figcaption></figure>"
         for part in other["features"]
         if part["feature"] in shown.lead
     )
@@ -163,11 +165,10 @@ def _runner_up(record: Mapping[str, Any], shown: Pictures) -> str:
         if changes
         else "<p>No single feature could make the two level.</p>"
     )
-    bias = other["bias_lead"]
-    favoured = first if bias >= 0 else second
     return (
         f"<h3>Next: {second} <span class='soft'>{100 * other['probability']:.1f} %</span></h3>"
-        f"<p>{ahead}. These features part the two most (the biases give {abs(bias):.2f} to {favoured}):</p>"
+        f"<p>{ahead}. These features part the two most, each with its share of the lead; the biases add "
+        f"{other['bias_lead']:+.2f}.</p>"
         f'<div class="row">{figures}</div>{differ}'
     )
 
