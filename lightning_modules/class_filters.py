@@ -47,7 +47,7 @@ class FindFilters(PhaseModule):
     images, fills the grid of accuracies over k1 × k2 and puts noise on the filters. Writes into the phase's
     folder: `filters.pt` (filters and statistics), `filters.json` (the filters of every class, readable),
     `grid.csv` (`k1,k2,accuracy`: test accuracy in per cent before retraining), `grid.png`, `essentiality.json`
-    and `pictures/<class>.png`.
+    and `pictures/NNN.png`, one a class.
 
     Args:
         k1: strongest features counted an image; or, in (0, 1), the share of the L1 mass they carry.
