@@ -30,7 +30,7 @@ class Rows:
     """
 
     def __init__(
-        self, features: Features, *, device: torch.device | str | None = None, chunk_elements: int = 1 << 20
+        self, features: Features, *, device: torch.device | str | None = None, chunk_elements: int = 1 << 18
     ) -> None:
         self._parts = _parts(features)
         first = self._parts[0]

@@ -169,8 +169,10 @@ class _Gradients:
         gradient = torch.zeros(shape, dtype=torch.float64, device=self.rows.device)
         part = torch.empty(shape, dtype=self.rows.dtype, device=self.rows.device)
         kernel: Kernel | None = None
+        centred = torch.empty(0, dtype=self.rows.dtype, device=self.rows.device)
         with full_precision():
-            for start, chunk in self.rows.chunks():
+            # long chunks: the C × F sum of each is added up in float64
+            for start, chunk in self.rows.chunks(max(512, self.rows.chunk_rows)):
                 if kernel is None:
                     kernel = Kernel(
                         self.num_classes, design.shape[1], design.dtype, design.device, len(chunk), len(chunk)
@@ -178,6 +180,7 @@ class _Gradients:
                     kernel.begin(weight, curvature=False)
                 stop = start + len(chunk)
                 residuals = kernel.residuals(design[start:stop], self.labels[start:stop])
-                gradient += torch.mm(residuals, chunk - self.mean, out=part)
-        gradient = total(gradient, self.group) / n_rows
-        return (gradient / self.scale).norm(dim=0)
+                if len(centred) != len(chunk):
+                    centred = torch.empty_like(chunk)
+                gradient += torch.mm(residuals, torch.sub(chunk, self.mean, out=centred), out=part)
+        return total(gradient, self.group).div_(self.scale * n_rows).norm(dim=0)
