@@ -7,13 +7,14 @@ from torch import Tensor
 
 
 def network_like_features(
-    n_rows: int, n_features: int, num_classes: int, *, seed: int = 0, nuisances: int = 24
+    n_rows: int, n_features: int, num_classes: int, *, seed: int = 0, sample: int = 0, nuisances: int = 24
 ) -> tuple[Tensor, Tensor]:
     """Features (N, F) float32 ≥ 0 and labels (N,), all classes equally often.
 
     Classes come in families that share most attributes (as bird species do); a feature answers to one to three
     attributes, is disturbed by nuisances that it shares with all others and by noise of its own, and is rectified. A
-    few features are constantly zero, and scales differ by an order of magnitude.
+    few features are constantly zero, and scales differ by an order of magnitude. `seed` makes classes and features,
+    `sample` draws other rows of the same.
     """
     g = torch.Generator().manual_seed(seed)
     attributes = max(24, min(96, num_classes // 2))
@@ -33,6 +34,8 @@ def network_like_features(
     scale = 0.35 * torch.exp(0.5 * torch.randn(n_features, generator=g))
     floor = 0.2 + 0.5 * torch.rand(n_features, generator=g)
     dead = torch.randperm(n_features, generator=g)[: max(1, n_features // 400)]
+    if sample:
+        g = torch.Generator().manual_seed(1_000_003 * seed + sample)
     labels = torch.arange(n_rows) % num_classes
     labels = labels[torch.randperm(n_rows, generator=g)]
     features = torch.empty(n_rows, n_features)
