@@ -71,8 +71,8 @@ def test_the_last_layer_alone_starts_from_what_is_finished(run, capsys):
 
 
 def test_too_many_filters_are_refused_before_anything_is_trained(tmp_path, capsys):
+    run_dir = str(tmp_path / "run")
     with pytest.raises(SystemExit) as stop:
-        run_dir = str(tmp_path / "run")
         main(["pipeline", "--config", str(CONFIG), "--run_dir", run_dir, *SMALL, "--phases.filters.module.k2=65"])
     assert stop.value.code == 2
     assert "phases.filters: k2 must lie in 1…64" in capsys.readouterr().err
