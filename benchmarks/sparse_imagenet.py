@@ -52,8 +52,8 @@ def path(lines: list[str]) -> None:
     lines += [
         f"* Path, {N:,} × {S}, {C:,} classes: densest point with ≤ 10 weights a class (λ no. {point.index}, "
         f"{point.density:.2f} a class, KKT {point.kkt:.1e}) in **{seconds:.0f} CPU s**, {oracle.passes} passes "
-        f"over all rows and a coarse path; peak memory rose by {max(0.0, peak - before):.0f} MiB over the design matrix's "
-        f"{design.numel() * 4 / 2**20:.0f} MiB. The products of one pass alone take {product:.2f} s.",
+        f"over all rows and a coarse path; peak memory rose by {max(0.0, peak - before):.0f} MiB over the design "
+        f"matrix's {design.numel() * 4 / 2**20:.0f} MiB. The products of one pass alone take {product:.2f} s.",
     ]
     print(lines[-1], flush=True)
     each = reference_step(design, labels)
