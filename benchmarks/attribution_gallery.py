@@ -67,7 +67,7 @@ def main() -> None:
             tiles.append(overlay(image, values, found.signed, SIDE))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     drawn = sheet(tiles, 1 + len(CLASSES), gap=6)
-    drawn.quantize(192, dither=Image.Dither.NONE).save(options.out, optimize=True)
+    drawn.quantize(104, dither=Image.Dither.NONE).save(options.out, optimize=True)
     print(f"{options.out}: {drawn.width} × {drawn.height}, {options.out.stat().st_size / 1024:.0f} KiB")
 
 

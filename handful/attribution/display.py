@@ -10,8 +10,18 @@ from handful.attribution.registry import Reduction
 
 Scaling = Literal["max", "minmax", "percentile", "symmetric"]
 
-#: A map whose range is smaller than this is constant.
+#: A map whose range is smaller than this is constant,
 FLAT = 1e-8
+
+#: and so is one whose range is a smaller share of its largest magnitude: resizing rounds.
+ROUNDING = 1e-6
+
+
+def is_constant(maps: Tensor) -> Tensor:
+    """Whether each map `(…, H, W)` is constant but for rounding, bool `(…,)`."""
+    flat = maps.flatten(-2)
+    low, high = flat.amin(-1), flat.amax(-1)
+    return high - low < (ROUNDING * torch.maximum(low.abs(), high.abs())).clamp(min=FLAT)
 
 
 def reduce_channels(raw: Tensor, reduction: Reduction) -> Tensor:
@@ -54,6 +64,6 @@ def normalise(maps: Tensor, scaling: Scaling = "max") -> Tensor:
         flat = flat.minimum(high).maximum(low)
     else:
         low, high = flat.amin(-1, keepdim=True), flat.amax(-1, keepdim=True)
-    constant = (flat.amax(-1, keepdim=True) - flat.amin(-1, keepdim=True) < FLAT) | (high - low < FLAT)
+    constant = is_constant(flat.reshape(maps.shape))[..., None] | (high - low < FLAT)
     scaled = (flat - low) / torch.where(constant, torch.ones_like(high), high - low)
     return torch.where(constant, torch.zeros_like(scaled), scaled).reshape(maps.shape).to(maps.dtype)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from handful.attribution.display import FLAT, resize
+from handful.attribution.display import FLAT, is_constant, resize
 
 #: Colours of a map without sign, from nothing to most: dark violet over orange to pale yellow.
 _HEAT = ((0.23, 0.06, 0.39), (0.55, 0.13, 0.41), (0.85, 0.28, 0.29), (0.98, 0.56, 0.15), (0.99, 0.96, 0.60))
@@ -80,7 +80,7 @@ def overlay(image: Tensor, values: Tensor, signed: bool = False, side: int = 160
 def _strength(values: Tensor, signed: bool) -> npt.NDArray[np.float32]:
     """A map scaled to [0, 1], or [−1, 1] where signed; a constant map is zero."""
     values = torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    if float(values.amax() - values.amin()) < FLAT:
+    if is_constant(values):
         return np.zeros(values.shape, dtype=np.float32)
     values = values if signed else values.clamp(min=0)
     magnitude = values.abs()

@@ -50,6 +50,12 @@ def general(job: Job) -> Tensor:
     return _draw(job, "general", 1)
 
 
+@register("general_head", title="General information, head (bits)")
+def general_head(job: Job) -> Tensor:
+    """What the clean place tells about the output, in bits, by the head that also gives `sufficient`."""
+    return _draw(job, "general_head", 1)
+
+
 @register("sufficient", title="Sufficient information (bits)")
 def sufficient(job: Job, samples: int = 8) -> Tensor:
     """What a place still tells about the output under the noise that the decision bears, in bits, from above.

@@ -1,0 +1,104 @@
+"""Pictures of maps: sizes, colours, constant maps, captions."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from handful.attribution import attribute, contributions
+from handful.report.attribution_sheets import attribution_caption, features_sheet, method_sheet
+from handful.report.overlays import captioned, data_uri, denormalise, overlay, picture, sheet
+from tests.handful.attribution.nets import images, relu_classifier
+from tests.handful.attribution.test_class_maps import sparse_classifier
+
+
+def test_denormalise_inverts_the_normalisation():
+    pixels = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    normalised = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(denormalise(normalised, mean, std), pixels)
+    unknown = denormalise(normalised)
+    torch.testing.assert_close(unknown.amax(dim=(1, 2, 3)), torch.ones(2))
+    assert float(unknown.amin()) == 0
+    assert not denormalise(torch.zeros(1, 3, 4, 4)).isnan().any()
+
+
+def test_pictures_keep_their_shape():
+    assert picture(torch.rand(3, 10, 20), 100).size == (100, 50)
+    assert overlay(torch.rand(3, 10, 20), torch.rand(3, 5), side=100).size == (100, 50)
+
+
+def colours(image, values, signed=False):
+    return np.asarray(overlay(image, values, signed, 40)).astype(int)
+
+
+def test_colour_is_where_the_map_is_and_its_sign_shows():
+    grey = torch.full((3, 8, 8), 0.5)
+    values = torch.zeros(8, 8)
+    values[:, :3] = 1.0
+    values[:, 5:] = -1.0
+    drawn = colours(grey, values, signed=True)
+    left, middle, right = drawn[20, 2], drawn[20, 20], drawn[20, 37]
+    assert left[0] > left[2] + 80
+    assert right[2] > right[0] + 80
+    assert middle.max() - middle.min() < 40
+    unsigned = colours(grey, values)
+    assert np.ptp(unsigned[20, 37]) == 0  # the negative part is not drawn
+    assert np.ptp(unsigned[20, 2]) > 60
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("value", [0.0, 5.0, -2.0, float("nan")])
+def test_constant_maps_leave_the_image_grey(signed, value):
+    drawn = colours(torch.rand(3, 8, 8), torch.full((4, 4), value), signed)
+    assert np.ptp(drawn, axis=2).max() == 0
+
+
+def test_one_bright_pixel_does_not_darken_the_rest():
+    values = torch.full((40, 40), 0.5)
+    values[:20] = 0
+    values[30, 30] = 1000.0
+    drawn = colours(torch.full((3, 40, 40), 0.5), values)
+    assert np.ptp(drawn[35, 5]) > 60
+
+
+def test_captions_and_sheets():
+    tile = captioned(Image.new("RGB", (80, 80)), ["a caption that is longer than the picture", "→ × ∂"])
+    assert tile.width == 80
+    assert tile.height > 80 + 2 * 12
+    whole = sheet([tile] * 5, 3, "title", gap=4)
+    assert whole.width == 3 * 80 + 4 * 4
+    assert whole.height > 2 * tile.height
+    with pytest.raises(ValueError, match="at least one"):
+        sheet([], 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_data_uri_holds_the_picture(kind):
+    uri = data_uri(Image.new("RGB", (7, 5), (200, 10, 10)), kind)
+    with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as image:
+        assert image.size == (7, 5)
+        assert image.format == kind
+
+
+def test_captions_tell_target_probability_and_what_is_missed():
+    model, x, names = relu_classifier(), images(2), list("abcd")
+    found = attribute(model, x, torch.tensor([2, 0]), method="integrated_gradients", steps=2)
+    lines = attribution_caption(found, 0, names)
+    assert lines[:2] == ["c", f"p = {float(found.probabilities[0]):.3f}"]
+    assert lines[2] == f"misses {float(found.completeness[0]):+.2g} of {float(found.scores[0]):.2f}"
+    plain = attribute(model, x, lambda logits: logits[:, 0], method="gradient")
+    assert attribution_caption(plain, 1, names) == [f"score {float(plain.scores[1]):.2f}"]
+
+
+def test_sheets_have_a_tile_for_every_map():
+    model, x = sparse_classifier(), images(3)
+    pixels = denormalise(x)
+    found = attribute(model, x, method="cam")
+    drawn = method_sheet(pixels, found, list("abcd"), ["one", "two", "three"], side=40, columns=2)
+    assert drawn.width >= 4 * 40
+    features = features_sheet(pixels, contributions(model, x), list("abcd"), ["one", "two", "three"], 2, side=40)
+    assert features.height >= 3 * 40
