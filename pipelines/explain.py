@@ -121,7 +121,7 @@ def explain(
         f"Why {run.config.get('name', 'the model')} decides", _facts(run, phase, model), records, pictures
     )
     write_atomically(folder / "index.html", page)
-    print("\n".join(_line(record) for record in records) + f"\n\n  written to {folder / 'index.html'}", flush=True)
+    print("\n".join(_line(record) for record in records), flush=True)
     return folder / "index.html"
 
 
@@ -283,7 +283,7 @@ def _facts(run: Run, phase: str, model: Classifier) -> list[str]:
 def _line(record: dict[str, Any]) -> str:
     """One image in one line, for the terminal."""
     predicted = record["predicted"]
-    text = f"{record['file']}: {predicted['class']} ({100 * predicted['probability']:.1f} %)"
+    text = f"{record['name']}: {predicted['class']} ({100 * predicted['probability']:.1f} %)"
     strongest = record.get("contributions", [])[:3]
     if strongest:
         text += " because of " + ", ".join(f"feature {p['feature']} ({p['contribution']:+.2f})" for p in strongest)
