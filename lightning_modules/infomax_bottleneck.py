@@ -47,6 +47,7 @@ class InfoMaxPlugin(PhaseModule):
 
     Args:
         source: name of the phase whose network is looked into.
+        source_checkpoint: which of its checkpoints; `epoch_NNN.ckpt` of the callback `KeepCheckpoints`, for instance.
         objective: `plugin`, or `readout` for the readout variant of IBA on the same parts: task loss and capacity,
             one noise share a channel.
         local_layer: layer whose features are the local representation; the first stage if None.
@@ -85,6 +86,7 @@ class InfoMaxPlugin(PhaseModule):
     def __init__(
         self,
         source: str = "dense",
+        source_checkpoint: str = "best.ckpt",
         objective: Literal["plugin", "readout"] = "plugin",
         local_layer: str | None = None,
         readout_layers: list[str] | None = None,
@@ -141,7 +143,7 @@ class InfoMaxPlugin(PhaseModule):
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Take the network of the `source` phase."""
-        path = self.folder(earlier, self.hparams["source"]) / "best.ckpt"
+        path = self.folder(earlier, self.hparams["source"]) / self.hparams["source_checkpoint"]
         module = load_module(path)
         if not isinstance(getattr(module, "model", None), nn.Module):
             raise UserError(f"{path}: holds no network to look into, but {type(module).__name__}")
@@ -189,11 +191,11 @@ class InfoMaxPlugin(PhaseModule):
                 learnt_prior=h["learnt_prior"],
                 **options,
             )
-        names = ["loss", "keep", "capacity"]
-        names += ["moved"] if self._episode else ["accuracy", "clean_accuracy"]
+        names = ["moved"] if self._episode else ["accuracy", "clean_accuracy"]
         if isinstance(self.model, InfoMaxBottleneck):
             names += ["general", "general_head", "sufficient", "redundant"]
             names += [f"{name}_area" for name in ("general", "general_head", "sufficient")]
+        names += ["capacity", "keep", "loss"]
         # made at once and on every rank, also on one without images
         self._measured = nn.ModuleDict({name: Mean() for name in names})
 

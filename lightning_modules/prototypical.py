@@ -51,7 +51,10 @@ class EpisodeTester:
     def accuracy(self, shots: Sequence[int], device: torch.device) -> dict[int, tuple[float, float]]:
         """Accuracy and half its 95 % interval in per cent, by number of support images; all ranks must ask.
 
-        Classes with too few images for an episode are left out; with too few such classes, so is the shot.
+        Classes with too few images for an episode are left out.
+
+        Raises:
+            UserError: too few classes are left.
         """
         embeddings, labels = _in_order(self._kept)
         self._kept = []
