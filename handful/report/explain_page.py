@@ -53,6 +53,9 @@ def explain_page(
 """
 
 
+#: What a map's sum misses is told from this share of the score on.
+TOLD = 1e-3
+
 _KEY = (
     '<p class="key"><span class="for"></span> speaks for the class <span class="against"></span> speaks against it '
     '<span class="heat"></span> mattered, whichever way. A contribution is weight × feature; with the bias, the '
@@ -109,7 +112,7 @@ def _card(number: int, record: Mapping[str, Any], shown: Pictures) -> str:
     if "contributions" in record:
         parts += [_decided(record, shown), _runner_up(record, shown)]
     if shown.methods:
-        parts.append(f"<h3>Where it looked</h3>{_methods(record, shown)}")
+        parts.append(f"<h3>Where it looked for {html.escape(explained['class'])}</h3>{_methods(record, shown)}")
     return f'<article id="{number}">{"".join(parts)}</article>'
 
 
@@ -177,9 +180,10 @@ def _methods(record: Mapping[str, Any], shown: Pictures) -> str:
     figures = []
     for name, image in shown.methods.items():
         found = record["methods"][name]
-        lines = [f"<b>{html.escape(found['title'])}</b>", f"for {html.escape(found['target'])}"]
+        lines = [f"<b>{html.escape(found['title'])}</b>"]
         if "completeness" in found:
-            lines.append(f"misses {found['completeness']:+.2g} of {found['score']:.2f}")
+            missed = abs(found["completeness"]) >= TOLD * abs(found["score"])
+            lines.append(f"adds up but for {found['completeness']:+.2g}" if missed else "adds up")
         figures.append(
             f'<figure><img alt="" src="{_source(image)}"><figcaption>{"<br>".join(lines)}</figcaption></figure>'
         )
