@@ -17,7 +17,7 @@ from handful.networks import Classifier, NetworkConfig, build_classifier, load_w
 from handful.networks.build import build_backbone
 from handful.networks.episodes import EpisodeSampler
 from handful.networks.prototypes import Embedding, episode_scores
-from handful.networks.timm_backbone import pretrained_state
+from handful.networks.timm_backbone import TimmBackbone
 from lightning_modules.base import PhaseModule
 from lightning_modules.checkpoints import load_module
 
@@ -159,14 +159,15 @@ class Prototypical(PhaseModule):
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Start from `init_from`, else from pretrained weights, else fresh."""
-        pretrained = self.init_from or self.network.pretrained
-        if isinstance(pretrained, str):
+        file = self.init_from or (self.network.pretrained if isinstance(self.network.pretrained, str) else None)
+        if file is not None:
             holder = build_classifier(self.network, 2)
-            load_weights(holder, pretrained, head=False)
+            load_weights(holder, file, head=False)
             self.model.backbone.load_state_dict(holder.backbone.state_dict())
-        elif pretrained:
-            backbone: Any = self.model.backbone
-            backbone.net.load_state_dict(pretrained_state(self.network.backbone))
+        elif self.network.pretrained:
+            if not isinstance(self.model.backbone, TimmBackbone):
+                raise UserError(f"network.pretrained: {self.network.backbone} has no published weights; give a file")
+            self.model.backbone.load_published()
 
     def execute(self, trainer: pl.Trainer, datamodule: Any, resume_from: Path | None) -> None:
         """Train, then test the best epoch's network on novel classes."""
