@@ -156,6 +156,15 @@ def test_a_compiled_model_gives_the_same(method):
     torch.compiler.reset()
 
 
+def test_code_compiled_before_does_not_hide_a_layer():
+    model, x = relu_classifier().eval().requires_grad_(False), images()
+    expected = run("gradcam", model, x, layer="backbone.2").raw
+    model.backbone.compile(backend="eager")
+    model(x)  # from now on there is code for just this call, and it knows of no hooks
+    torch.testing.assert_close(run("gradcam", model, x, layer="backbone.2").raw, expected)
+    torch.compiler.reset()
+
+
 def test_a_model_wrapped_for_several_processes_gives_the_same(tmp_path):
     model, x = relu_classifier(), images()
     expected = run("gradcam", model, x).raw
