@@ -96,11 +96,19 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
+def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """A line in parts that are at most `width` pixels wide."""
+    for letters in range(len(line), 1, -1):
+        parts = textwrap.wrap(line, letters)
+        if all(font.getlength(part) <= width for part in parts):
+            return parts
+    return [line]
+
+
 def captioned(image: Image.Image, lines: Sequence[str], size: int = 12) -> Image.Image:
     """The picture with lines of text beneath it, wrapped to its width."""
     font = _font(size)
-    letters = max(8, int(image.width / (0.52 * size)))
-    wrapped = [part for line in lines for part in textwrap.wrap(line, letters) or [""]]
+    wrapped = [part for line in lines for part in _wrapped(line, font, image.width - 2)]
     step = round(1.3 * size)
     result = Image.new("RGB", (image.width, image.height + step * len(wrapped) + size // 2), _PAPER)
     result.paste(image, (0, 0))

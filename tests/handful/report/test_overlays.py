@@ -69,6 +69,8 @@ def test_captions_and_sheets():
     tile = captioned(Image.new("RGB", (80, 80)), ["a caption that is longer than the picture", "→ × ∂"])
     assert tile.width == 80
     assert tile.height > 80 + 2 * 12
+    edge = np.asarray(captioned(Image.new("RGB", (80, 8), (255, 255, 255)), ["W" * 60]))[:, -1]
+    assert (edge == 255).all()  # nothing is cut off
     whole = sheet([tile] * 5, 3, "title", gap=4)
     assert whole.width == 3 * 80 + 4 * 4
     assert whole.height > 2 * tile.height
