@@ -222,6 +222,7 @@ class InfoMaxPlugin(PhaseModule):
             return
         best = load_best(self, trainer)
         trainer.test(best, dataloaders=datamodule.test_dataloader(), verbose=False)
+        self.trainer = trainer
         self.report({Path(trainer.default_root_dir).name: best.results})
 
     def on_fit_start(self) -> None:
@@ -275,7 +276,8 @@ class InfoMaxPlugin(PhaseModule):
         if self.scheduler_factory is None:
             return optimizer
         scheduler: Any = self.scheduler_factory(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        plan: Any = {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss"}
+        return {"optimizer": optimizer, "lr_scheduler": plan}
 
     # -- measuring ------------------------------------------------------------------------------------------------
 

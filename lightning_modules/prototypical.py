@@ -176,6 +176,7 @@ class Prototypical(PhaseModule):
             return
         best = load_best(self, trainer)
         trainer.test(best, dataloaders=datamodule.test_dataloader(), verbose=False)
+        self.trainer = trainer
         self.report({Path(trainer.default_root_dir).name: best.results})
 
     def forward(self, images: Tensor) -> Tensor:
@@ -218,7 +219,8 @@ class Prototypical(PhaseModule):
         if self.scheduler_factory is None:
             return optimizer
         scheduler: Any = self.scheduler_factory(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        plan: Any = {"scheduler": scheduler, "interval": "epoch", "monitor": "val/accuracy"}
+        return {"optimizer": optimizer, "lr_scheduler": plan}
 
 
 def scores_of_episode(embeddings: Tensor, way: int, shot: int) -> tuple[Tensor, Tensor]:
