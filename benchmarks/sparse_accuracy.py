@@ -130,7 +130,8 @@ def main() -> None:
         f"{args.features_per_class} a class; test accuracy in per cent, before finetuning."
     )
     lines = compare(data, args.n_features, args.features_per_class, not args.no_glm_saga)
-    write_section(f"The sparse layer's choices: {args.name}", [about, "", *lines])
+    title = f"The sparse layer's choices: {args.name} (`python -m benchmarks.sparse_accuracy`)"
+    write_section(title, [about, "", *lines])
 
 
 if __name__ == "__main__":

@@ -67,9 +67,8 @@ def main() -> None:
     axes[0].set_ylabel("CPU seconds, one thread")
     figure.savefig(PLOT, dpi=110)
     base = ", ".join(f"{value:,} {name}" for name, value in BASE.items())
-    write_section(
-        "The sparse layer: growth", [f"Others fixed at {base}. ![growth]({PLOT.name})", "", *lines]
-    )
+    title = "The sparse layer: growth (`python -m benchmarks.sparse_growth`)"
+    write_section(title, [f"Others fixed at {base}. ![growth]({PLOT.name})", "", *lines])
 
 
 if __name__ == "__main__":

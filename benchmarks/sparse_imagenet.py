@@ -122,7 +122,7 @@ def main() -> None:
     lines: list[str] = []
     path(lines)
     selection(lines, args.rows)
-    write_section("The sparse layer at ImageNet's size", lines)
+    write_section("The sparse layer at ImageNet's size (`python -m benchmarks.sparse_imagenet`)", lines)
 
 
 if __name__ == "__main__":

@@ -307,7 +307,8 @@ def main() -> None:
         "out (`sparse_reference`). Objectives are compared in float64 from the second λ on: at the first both are "
         "without weights."
     )
-    write_section("The sparse layer, whole path" if args.full else "The sparse layer", [about, "", *bench.lines])
+    command = "python -m benchmarks.sparse_solver" + (" --full" if args.full else "")
+    write_section(f"The sparse layer against glm-saga (`{command}`)", [about, "", *bench.lines])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
-from handful.sparse.ranks import total
+from handful.sparse.ranks import largest, total
 from handful.sparse.rows import Rows
 
 
@@ -30,10 +30,8 @@ def check_labels(labels: Tensor, n_rows: int, num_classes: int | None, group: Pr
         raise UserError(f"labels: expected integers, got {labels.dtype}")
     low = int(labels.min()) if len(labels) else 0
     high = int(labels.max()) if len(labels) else -1
-    if group is not None:
-        bounds = torch.tensor([low, -high], dtype=torch.float64)
-        torch.distributed.all_reduce(bounds, op=torch.distributed.ReduceOp.MIN, group=group)
-        low, high = int(bounds[0]), int(-bounds[1])
+    bounds = largest(torch.tensor([-low, high]), group)
+    low, high = -int(bounds[0]), int(bounds[1])
     num_classes = high + 1 if num_classes is None else num_classes
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high

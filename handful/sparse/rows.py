@@ -70,19 +70,6 @@ class Rows:
             torch.index_select(chunk, 1, index.to(self.device), out=out[start : start + len(chunk)])
         return out
 
-    def take(self, index: Tensor) -> Rows:
-        """The rows `index` (n,) as new in-memory rows."""
-        whole = self.in_memory
-        if whole is not None:
-            return Rows(whole[index.to(whole.device)], device=self.device)
-        wanted, order = torch.sort(index.cpu())
-        out = torch.empty(len(index), self.n_features, dtype=self.dtype, device=self.device)
-        for start, chunk in self.chunks():
-            low, high = torch.searchsorted(wanted, torch.tensor([start, start + len(chunk)])).tolist()
-            if high > low:
-                out[order[low:high].to(self.device)] = chunk[(wanted[low:high] - start).to(self.device)]
-        return Rows(out)
-
     def _load(self, part: Part) -> Tensor:
         if isinstance(part, np.ndarray):
             # a mapped file is read-only: copy, so that torch owns what it gets

@@ -29,7 +29,7 @@ def hold_out(
     """
     if not 0.0 <= fraction < 1.0:
         raise UserError(f"val_fraction: {fraction} lies outside [0, 1)")
-    everyone = gathered(labels.cpu(), group)
+    everyone = gathered(labels, group)
     rank = 0 if group is None else torch.distributed.get_rank(group)
     # place of every row in the order in which one process would have had it
     places = [torch.arange(len(part)) * len(everyone) + r for r, part in enumerate(everyone)]
