@@ -76,7 +76,7 @@ def toy(options: Sequence[str], seeds: Sequence[int] = (0, 1, 2)) -> None:
     accuracy: dict[str, list[float]] = {}
     bits: dict[str, list[float]] = {}
     for seed in seeds:
-        seeded = ["--seed", str(seed), "--data.init_args.seed", str(seed), *options]
+        seeded = ["--seed", str(seed), "--data.seed", str(seed), *options]
         run = pipeline("quickstart.yaml", Path("runs") / f"benchmark_plugin_toy_{seed}", seeded)
         module, data = plugin_of(run), run.datamodule()
         data.setup()
@@ -143,7 +143,7 @@ def cifar(options: Sequence[str], images: int = 300) -> None:
     """The public ResNet-20: accuracy under noise, bits, and insertion and deletion beside other maps."""
     folder = data_folder()
     given = [
-        "--data.init_args.root", str(folder / "cifar10.zip"), "--init_from", str(folder / "resnet20_cifar10.pth"),
+        "--data.root", str(folder / "cifar10.zip"), "--init_from", str(folder / "resnet20_cifar10.pth"),
         *options,
     ]  # fmt: skip
     run = pipeline("cifar10_resnet20.yaml", Path("runs") / "benchmark_plugin_cifar", given)
@@ -207,7 +207,7 @@ def error(values: Tensor) -> str:
 
 def fewshot(options: Sequence[str]) -> None:
     """A prototypical network on birds: accuracy on novel classes, and the maps of one episode."""
-    given = ["--data.init_args.root", str(data_folder() / "cub100.zip"), *options]
+    given = ["--data.root", str(data_folder() / "cub100.zip"), *options]
     run = pipeline("cub_protonet.yaml", Path("runs") / "benchmark_plugin_fewshot", given)
     rows = run.results["stages"]
     module, data = plugin_of(run), run.datamodule()

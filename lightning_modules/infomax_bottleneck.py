@@ -330,8 +330,9 @@ class InfoMaxPlugin(PhaseModule):
         ids = (places * self.trainer.world_size + self.trainer.global_rank).tolist()
         samples, seed = self.hparams["samples"], self.hparams["seed"]
         with torch.autocast(self.device.type, enabled=False):
-            noised, clean = self.model.noised_outputs(images.float(), ids, samples=samples, seed=seed)
-            maps = self.model.maps(images.float(), ids, samples=samples, seed=seed, resize=False)
+            reading = self.model.read(images.float())
+            noised, clean = self.model.noised_outputs(reading, ids, samples=samples, seed=seed)
+            maps = self.model.maps(reading, ids, samples=samples, seed=seed, resize=False)
         values = {name: value.mean((1, 2)) for name, value in maps.items()}
         if self._episode is None:
             targets = labels if self.hparams["explain"] == "label" else clean.argmax(1)

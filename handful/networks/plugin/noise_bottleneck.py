@@ -236,10 +236,24 @@ class NoiseBottleneck(nn.Module):
 
     @torch.no_grad()
     def noised_outputs(
-        self, images: Tensor, ids: Sequence[int], *, samples: int = 8, seed: int = 0, share: float | None = None
+        self,
+        images: Tensor | Reading,
+        ids: Sequence[int],
+        *,
+        samples: int = 8,
+        seed: int = 0,
+        share: float | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Outputs under noise ``(samples, B, D)`` and without ``(B, D)``, independent of the rest of the batch."""
-        reading = self.read(images, share)
+        """Outputs under noise ``(samples, B, D)`` and without ``(B, D)``, independent of the rest of the batch.
+
+        Args:
+            images: ``(B, 3, H, W)``, or what `read` made of them.
+            ids: seeds of the images' noise.
+            samples: draws of noise.
+            seed: of the noise.
+            share: noise share by hand; inferred if None.
+        """
+        reading = images if isinstance(images, Reading) else self.read(images, share)
         noise = self._sample_noise(reading, ids, samples, seed)
         outputs = [self.second_pass(reading, self.noised(reading, draw)) for draw in noise]
         return torch.stack(outputs), reading.recording.output
@@ -247,7 +261,7 @@ class NoiseBottleneck(nn.Module):
     @torch.no_grad()
     def maps(
         self,
-        images: Tensor,
+        images: Tensor | Reading,
         ids: Sequence[int] | None = None,
         *,
         samples: int = 8,
@@ -261,18 +275,19 @@ class NoiseBottleneck(nn.Module):
         carry about the clean ones, in bits (a cell's bits, or a pixel's when resized: the sum is conserved).
 
         Args:
-            images: ``(B, 3, H, W)``.
+            images: ``(B, 3, H, W)``, or what `read` made of them.
             ids: seeds of the images' noise; all 0 if None.
             samples: draws of noise averaged.
             seed: of the noise.
             share: noise share by hand; inferred if None.
             resize: bilinear to the images' size, otherwise of the local layer's size.
         """
-        reading = self.read(images, share)
-        maps = self._maps(reading, self._sample_noise(reading, ids or [0] * len(images), samples, seed))
+        reading = images if isinstance(images, Reading) else self.read(images, share)
+        noise = self._sample_noise(reading, ids or [0] * len(reading.images), samples, seed)
+        maps = self._maps(reading, noise)
         if not resize:
             return maps
-        height, width = images.shape[2:]
+        height, width = reading.images.shape[2:]
         cells = reading.share_logit.shape[2] * reading.share_logit.shape[3]
         maps["capacity"] = maps["capacity"] * (cells / (height * width))
         return {
