@@ -54,6 +54,7 @@ def test_optimality_by_definition(problem, kind, alpha, share):
     assert penalty.residual(penalty.pseudo_gradient(found.weight, seen.gradient)) <= 1e-6 * lam * alpha * 1.01
     gap = DualityGap(oracle)(found.weight, seen, penalty)
     assert -1e-12 <= gap <= 1e-4 * naive
+    assert abs(b.sum().item()) < 1e-12
     g = torch.Generator().manual_seed(1)
     for size in (1e-1, 1e-3, 1e-5):
         shift = size * torch.randn(found.weight.shape, generator=g, dtype=torch.float64)
@@ -75,6 +76,22 @@ def test_the_gap_bounds_the_distance_to_a_high_precision_solve(problem, kind, al
         bound = gap(rough.weight, oracle(rough.weight), kind(lam, alpha))
         assert rough.objective - best <= bound + 1e-12
         assert bound <= 30 * tolerance
+
+
+def test_the_gap_holds_on_rows_whose_features_are_not_centred():
+    """Held-out rows take part in the statistics, so the fitted ones have means of their own."""
+    x, y = small()
+    index = x[:, :4].sum(1).argsort()[:300].sort().values
+    shifted = design_matrix(Rows(x), column_statistics(x), index=index)
+    oracle = MemoryOracle(shifted, y[index], 6)
+    assert shifted[:, :4].mean(0).abs().max() > 0.3
+    lam = 0.05 * largest(oracle, ElasticNet, 0.99)
+    best = solve(oracle, ElasticNet, lam, 0.99, 1e-8)
+    gap = DualityGap(oracle)
+    assert gap(best.weight, oracle(best.weight), ElasticNet(lam, 0.99)) <= 1e-6
+    rough = solve(oracle, ElasticNet, lam, 0.99, 0.3)
+    bound = gap(rough.weight, oracle(rough.weight), ElasticNet(lam, 0.99))
+    assert rough.objective - best.objective <= bound
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1])
