@@ -93,11 +93,11 @@ def toy(options: Sequence[str], seeds: Sequence[int] = (0, 1, 2)) -> None:
             row["energy"].append(float(energy_in_mask(values, masks).mean()))
             row["half"].append(float(area_above_half(values).mean()))
         for name, pictures in {"test images": images, "all other parts replaced": replaced(birds, ids, part)}.items():
-            noised, clean = module.model.noised_outputs(pictures, ids)
+            noised, clean = module.plugin.noised_outputs(pictures, ids)
             for kind, logits in (("clean", clean[None]), ("under noise", noised)):
                 share = float((logits.argmax(-1) == labels).double().mean())
                 accuracy.setdefault(f"{name}, {kind}", []).append(100 * share)
-        for name, values in module.model.maps(images, ids, resize=False).items():
+        for name, values in module.plugin.maps(images, ids, resize=False).items():
             if name != "keep":
                 bits.setdefault(name, []).append(float(values.mean()))
         if seed == seeds[0]:
@@ -148,7 +148,7 @@ def cifar(options: Sequence[str], images: int = 300) -> None:
     ]  # fmt: skip
     run = pipeline("cifar10_resnet20.yaml", Path("runs") / "benchmark_plugin_cifar", given)
     rows = run.results["stages"]
-    plugin, readout, data = plugin_of(run).model, plugin_of(run, "readout").model, run.datamodule()
+    plugin, readout, data = plugin_of(run).plugin, plugin_of(run, "readout").plugin, run.datamodule()
     data.setup()
     ids = torch.linspace(0, len(data.test_dataset) - 1, images).round().long().tolist()
     pictures, _ = stacked(data.test_dataset, ids)
@@ -236,7 +236,7 @@ def draw_episode(module: InfoMaxPlugin, data: Any) -> None:
     chosen = sampler.draw(0)
     images, labels = stacked(dataset, chosen)
     support, queries = images[0::2], images[1::2]
-    plugin = module.model
+    plugin = module.plugin
     names = [data.class_splits["novel"][int(label)].replace("_", " ") for label in labels[0::2]]
     with torch.no_grad():
         means = prototypes(plugin.base(support)[:, None])

@@ -17,7 +17,7 @@ from handful.errors import UserError
 from handful.metrics import Mean
 from handful.metrics.localisation import area_above_half
 from handful.networks import Classifier
-from handful.networks.plugin import InfoMaxBottleneck, NoiseBottleneck, Terms, Weights
+from handful.networks.plugin import InfoMaxBottleneck, InformedClassifier, NoiseBottleneck, Terms, Weights
 from handful.networks.plugin.infomax import Estimator
 from handful.networks.plugin.infomax_bottleneck import HeadKind
 from handful.networks.plugin.noise import NoiseKind
@@ -81,7 +81,7 @@ class InfoMaxPlugin(PhaseModule):
         lr_scheduler: factory of the schedule, stepped once an epoch.
     """
 
-    model: NoiseBottleneck
+    model: InformedClassifier | NoiseBottleneck
 
     def __init__(
         self,
@@ -177,9 +177,9 @@ class InfoMaxPlugin(PhaseModule):
                     module.way, module.hparams["query"], module.hparams["test_episodes"]
                 )
         if h["objective"] == "readout":
-            self.model = NoiseBottleneck(network, **options)
+            plugin = NoiseBottleneck(network, **options)
         else:
-            self.model = InfoMaxBottleneck(
+            plugin = InfoMaxBottleneck(
                 network,
                 head=self.head,
                 units=h["units"],
@@ -191,13 +191,19 @@ class InfoMaxPlugin(PhaseModule):
                 learnt_prior=h["learnt_prior"],
                 **options,
             )
+        self.model = InformedClassifier(plugin) if isinstance(network, Classifier) else plugin
         names = ["moved"] if self._episode else ["accuracy", "clean_accuracy"]
-        if isinstance(self.model, InfoMaxBottleneck):
+        if isinstance(plugin, InfoMaxBottleneck):
             names += ["general", "general_head", "sufficient", "redundant"]
             names += [f"{name}_area" for name in ("general", "general_head", "sufficient")]
         names += ["capacity", "keep", "loss"]
         # made at once and on every rank, also on one without images
         self._measured = nn.ModuleDict({name: Mean() for name in names})
+
+    @property
+    def plugin(self) -> NoiseBottleneck:
+        """The plug-in; `model` is the classifier with it, or itself where the network is no classifier."""
+        return self.model.plugin if isinstance(self.model, InformedClassifier) else self.model
 
     @property
     def head(self) -> HeadKind:
@@ -227,7 +233,7 @@ class InfoMaxPlugin(PhaseModule):
 
     def on_fit_start(self) -> None:
         """Gather the features' statistics and the reference bank, unless a resumed checkpoint has them."""
-        if self.model.local_statistics.ready:
+        if self.plugin.local_statistics.ready:
             return
         dataset = self.trainer.datamodule.plain_train_dataset  # type: ignore[attr-defined]
         generator = torch.Generator().manual_seed(self.hparams["seed"])
@@ -239,15 +245,15 @@ class InfoMaxPlugin(PhaseModule):
             for start in range(0, len(mine), 64):
                 chosen = mine[start : start + 64]
                 images = torch.stack([dataset[i][0] for i in chosen]).to(self.device)
-                self.model.observe(images, chosen)
-        self.model.finish_statistics()
+                self.plugin.observe(images, chosen)
+        self.plugin.finish_statistics()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Both passes, all terms."""
         images, labels = batch
-        terms = self.model.terms(images, lambda noised, clean: self.task_loss(noised, clean, labels))
+        terms = self.plugin.terms(images, lambda noised, clean: self.task_loss(noised, clean, labels))
         total = self.hparams["warmup"] * float(self.trainer.estimated_stepping_batches)
-        loss = self.model.objective(terms, self.weights, min(1.0, self.global_step / max(total, 1.0)))
+        loss = self.plugin.objective(terms, self.weights, min(1.0, self.global_step / max(total, 1.0)))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
         for name, value in _readable(terms).items():
             self.log(f"train/{name}", value, batch_size=len(images))
@@ -265,9 +271,9 @@ class InfoMaxPlugin(PhaseModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """All trainable parameters; those of the infer network in a group of their own where `infer_lr` is given."""
-        infer = list(self.model.infer.parameters())
+        infer = list(self.plugin.infer.parameters())
         known = {id(p) for p in infer}
-        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
+        rest = [p for p in self.plugin.parameters() if p.requires_grad and id(p) not in known]
         rate = self.hparams["infer_lr"]
         groups: list[dict[str, Any]] = [{"params": infer} if rate is None else {"params": infer, "lr": rate}]
         if rest:
@@ -330,9 +336,9 @@ class InfoMaxPlugin(PhaseModule):
         ids = (places * self.trainer.world_size + self.trainer.global_rank).tolist()
         samples, seed = self.hparams["samples"], self.hparams["seed"]
         with torch.autocast(self.device.type, enabled=False):
-            reading = self.model.read(images.float())
-            noised, clean = self.model.noised_outputs(reading, ids, samples=samples, seed=seed)
-            maps = self.model.maps(reading, ids, samples=samples, seed=seed, resize=False)
+            reading = self.plugin.read(images.float())
+            noised, clean = self.plugin.noised_outputs(reading, ids, samples=samples, seed=seed)
+            maps = self.plugin.maps(reading, ids, samples=samples, seed=seed, resize=False)
         values = {name: value.mean((1, 2)) for name, value in maps.items()}
         if self._episode is None:
             targets = labels if self.hparams["explain"] == "label" else clean.argmax(1)
@@ -341,11 +347,11 @@ class InfoMaxPlugin(PhaseModule):
             values["clean_accuracy"] = 100.0 * (clean.argmax(1) == labels).float()
         else:
             # outside an episode: how far noise moves the embedding, against the spread of embeddings
-            losses = ((noised - clean) / self.model.global_statistics.std.to(clean)).square().mean((0, 2))
+            losses = ((noised - clean) / self.plugin.global_statistics.std.to(clean)).square().mean((0, 2))
             values["moved"] = losses
             self._testers["accuracy"].add(noised[0], labels)
             self._testers["clean_accuracy"].add(clean, labels)
-        pressure = self.weights.beta3 * values["capacity"] / BITS / self.model.local_features
+        pressure = self.weights.beta3 * values["capacity"] / BITS / self.plugin.local_features
         if "sufficient" in maps:
             pressure = pressure + self.weights.beta2 * values["sufficient"] / BITS
             for name in ("general", "general_head", "sufficient"):

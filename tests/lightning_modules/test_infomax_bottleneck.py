@@ -11,7 +11,7 @@ from datamodules.base import HandfulDataModule
 from datamodules.images import Split
 from handful.attribution import attribute
 from handful.errors import UserError
-from handful.networks import build_classifier
+from handful.networks import Classifier, build_classifier
 from handful.networks.plugin import MAP_NAMES, NoiseBottleneck
 from lightning_modules import CompareMaps, Dense, InfoMaxPlugin, Prototypical, load_module, save_module
 
@@ -80,15 +80,15 @@ def test_the_base_is_left_alone_and_the_checkpoint_holds_everything(tmp_path, de
     module = plugin(dense)
     module.execute(trainer(tmp_path, max_epochs=2), data(), None)
     original = load_module(dense / "best.ckpt").model.state_dict()
-    assert all(torch.equal(value, original[name]) for name, value in module.model.base.state_dict().items())
+    assert all(torch.equal(value, original[name]) for name, value in module.plugin.base.state_dict().items())
 
     loaded = load_module(tmp_path / "last.ckpt")
     images = torch.stack([data().test_dataset[i][0] for i in range(3)])
-    for name, value in module.eval().model.maps(images).items():
-        assert torch.equal(value, loaded.model.maps(images)[name]), name
+    for name, value in module.eval().plugin.maps(images).items():
+        assert torch.equal(value, loaded.plugin.maps(images)[name]), name
     with torch.no_grad():
         torch.testing.assert_close(loaded.model(images), load_module(dense / "best.ckpt").model(images))
-    assert loaded.model.local_statistics.count == 30 * 8 * 8
+    assert loaded.plugin.local_statistics.count == 30 * 8 * 8
 
     row = json.loads((tmp_path / "stages.json").read_text())[tmp_path.name]
     assert {"accuracy", "clean_accuracy", "general_bits", "sufficient_bits", "redundant_bits", "capacity_bits"} < set(
@@ -101,7 +101,7 @@ def test_finetuning_trains_the_base(tmp_path, dense) -> None:
     module = plugin(dense, finetune=True, explain="label")
     module.execute(trainer(tmp_path), data(), None)
     original = load_module(dense / "best.ckpt").model.state_dict()
-    trained = module.model.base.state_dict()
+    trained = module.plugin.base.state_dict()
     assert not torch.equal(trained["backbone.layer1.0.weight"], original["backbone.layer1.0.weight"])
     assert torch.equal(trained["backbone.layer1.1.running_mean"], original["backbone.layer1.1.running_mean"])
 
@@ -139,21 +139,36 @@ def test_a_resumed_training_keeps_its_statistics(tmp_path, dense) -> None:
     module.execute(trainer(tmp_path), data(), None)
     resumed = plugin(dense, seed=5)  # would choose other images
     resumed.execute(trainer(tmp_path, max_epochs=2), data(), tmp_path / "last.ckpt")
-    assert torch.equal(resumed.model.bank.features, module.model.bank.features)
+    assert torch.equal(resumed.plugin.bank.features, module.plugin.bank.features)
     assert resumed.trainer.current_epoch == 2
 
 
 def test_the_readout_bottleneck_alone(tmp_path, dense) -> None:
     module = plugin(dense, objective="readout")
-    assert type(module.model) is NoiseBottleneck
+    assert type(module.plugin) is NoiseBottleneck
     module.execute(trainer(tmp_path), data(), None)
     row = json.loads((tmp_path / "stages.json").read_text())[tmp_path.name]
     assert "sufficient_bits" not in row
     assert row["capacity_bits"] > 0
     loaded = load_module(tmp_path / "last.ckpt")
-    assert loaded.model.infer.layers[-1].out_channels == 8
+    assert loaded.plugin.infer.layers[-1].out_channels == 8
     images = torch.stack([data().test_dataset[i][0] for i in range(2)])
     assert attribute(loaded.model, images, method="capacity").map().shape == (2, 16, 16)
+
+
+def test_every_method_works_on_the_classifier_with_its_plugin(tmp_path, dense) -> None:
+    module = plugin(dense)
+    module.execute(trainer(tmp_path), data(), None)
+    model, base = load_module(tmp_path / "last.ckpt").model, load_module(dense / "best.ckpt").model
+    assert isinstance(model, Classifier)
+    assert len(model.state_dict()) == len(model.plugin.state_dict()), "held once"
+    images = torch.stack([data().test_dataset[i][0] for i in range(3)])
+    for method in ("cam", "gradcam", "gradient"):
+        expected, found = (attribute(network, images, method=method) for network in (base, model))
+        assert torch.equal(found.raw, expected.raw), method
+        torch.testing.assert_close(found.logits, expected.logits)
+    for method in (*MAP_NAMES, "iba"):
+        assert attribute(model, images, method=method).map().shape == (3, 16, 16), method
 
 
 def test_networks_are_compared_side_by_side(tmp_path, dense) -> None:

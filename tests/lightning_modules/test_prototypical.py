@@ -100,12 +100,12 @@ def test_the_plugin_on_its_embedding(tmp_path, data) -> None:
         image_size=16, local_layer="backbone.layer2",
     )  # fmt: skip
     plugin.hand_over({"prototypical": folder})
-    before = {name: value.clone() for name, value in plugin.model.base.state_dict().items()}
+    before = {name: value.clone() for name, value in plugin.plugin.base.state_dict().items()}
     plugin.execute(trainer(tmp_path / "plugin"), data(), None)
-    assert all(torch.equal(value, before[name]) for name, value in plugin.model.base.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in plugin.plugin.base.state_dict().items())
     assert plugin.head == "gaussian"
-    assert plugin.model.code.components == 4
+    assert plugin.plugin.code.components == 4
     loaded = load_module(tmp_path / "plugin" / "last.ckpt")
     images = torch.stack([data().train_dataset.split.pixels(i)[:, :16, :16].float() / 255 for i in range(4)])
-    for name, value in loaded.model.maps(images).items():
-        assert torch.equal(value, plugin.eval().model.maps(images)[name]), name
+    for name, value in loaded.plugin.maps(images).items():
+        assert torch.equal(value, plugin.eval().plugin.maps(images)[name]), name

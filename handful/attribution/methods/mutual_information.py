@@ -6,16 +6,16 @@ from torch import Tensor
 from handful.attribution.job import Job
 from handful.attribution.registry import register
 from handful.errors import UserError
-from handful.networks.plugin import InfoMaxBottleneck, NoiseBottleneck, per_sample_maps
+from handful.networks.plugin import InfoMaxBottleneck, InformedClassifier, NoiseBottleneck, per_sample_maps
 
 
 def _plugin(job: Job, name: str) -> NoiseBottleneck:
-    model = job.model
+    model = job.model.plugin if isinstance(job.model, InformedClassifier) else job.model
     wanted = NoiseBottleneck if name in ("keep", "capacity", "iba") else InfoMaxBottleneck
     if not isinstance(model, wanted):
         raise UserError(
             f"method {name} needs a network with a trained plug-in (the phase of an InfoMaxPlugin), and "
-            f"{type(model).__name__} is none"
+            f"{type(job.model).__name__} is none"
         )
     if not model.local_statistics.ready:
         raise UserError(f"method {name}: the plug-in has not been trained yet")
