@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from callbacks import AttributionMaps, KeepCheckpoints
 from datamodules.base import HandfulDataModule
 from datamodules.images import Split
 from handful.attribution import attribute
@@ -46,7 +47,7 @@ def data() -> Colours:
     return Colours(image_size=16, batch_size=8, eval_batch_size=4, normalisation="imagenet", augmentation="flip")
 
 
-def trainer(folder: Path, **options) -> pl.Trainer:
+def trainer(folder: Path, *callbacks: pl.Callback, **options) -> pl.Trainer:
     folder.mkdir(parents=True, exist_ok=True)
     return pl.Trainer(
         **{"accelerator": "cpu", "devices": 1, "max_epochs": 1, "num_sanity_val_steps": 0} | options,
@@ -56,7 +57,8 @@ def trainer(folder: Path, **options) -> pl.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,
         callbacks=[
-            pl.callbacks.ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+            pl.callbacks.ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+            *callbacks,
         ],
     )
 
@@ -169,6 +171,20 @@ def test_every_method_works_on_the_classifier_with_its_plugin(tmp_path, dense) -
         torch.testing.assert_close(found.logits, expected.logits)
     for method in (*MAP_NAMES, "iba"):
         assert attribute(model, images, method=method).map().shape == (3, 16, 16), method
+
+
+def test_the_attribution_callback_draws_the_maps_and_changes_nothing(tmp_path, dense) -> None:
+    draw = AttributionMaps(methods=["sufficient", "redundant", "cam"], images=3, strict=True)
+    states = []
+    for folder, callbacks in ((tmp_path / "plain", []), (tmp_path / "drawn", [draw, KeepCheckpoints([0, -1])])):
+        trainer(folder, *callbacks, max_epochs=2).fit(module := plugin(dense), data())
+        states.append(module.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert (tmp_path / "drawn" / "attribution" / "sufficient" / "epoch_001.png").is_file()
+    early = load_module(tmp_path / "drawn" / "epoch_000.ckpt").plugin
+    late = load_module(tmp_path / "drawn" / "epoch_001.ckpt").plugin
+    assert not torch.equal(early.infer.layers[0].weight, late.infer.layers[0].weight)
+    assert torch.equal(early.bank.features, late.bank.features)
 
 
 def test_networks_are_compared_side_by_side(tmp_path, dense) -> None:
