@@ -23,10 +23,12 @@ class Diversity(pl.Callback):
     def __init__(self, k: int = 5) -> None:
         self.k = k
         self.metric: DiversityAtK | None = None
+        self.seen = False
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from nothing, on the device the model is on."""
         self.metric = DiversityAtK(self.k).to(pl_module.device)
+        self.seen = False
 
     def on_validation_batch_end(
         self,
@@ -38,15 +40,16 @@ class Diversity(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add a batch."""
-        if self.metric is None or trainer.sanity_checking or not isinstance(outputs, Mapping):
+        if self.metric is None or trainer.sanity_checking or not isinstance(outputs, Mapping) or "maps" not in outputs:
             return
         model: Any = pl_module.model
         maps, weight = deciding_maps(model.head, outputs["maps"])
+        self.seen = True
         self.metric.update(maps, outputs["logits"], weight)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log; every rank takes part in adding up."""
-        if self.metric is None or trainer.sanity_checking:
+        if self.metric is None or trainer.sanity_checking or not self.seen:
             return
         for name, value in self.metric.compute().items():
             pl_module.log(f"val/{name}", value.float(), sync_dist=False)

@@ -44,6 +44,16 @@ class PhaseModule(pl.LightningModule):
             UserError: in one sentence, what does not fit.
         """
 
+    def needs(self) -> list[str]:
+        """Names of the earlier phases that this one takes something from."""
+        source = getattr(self, "source", None)
+        return [source] if isinstance(source, str) else []
+
+    @property
+    def starts_fresh(self) -> bool:
+        """Whether the module has no weights but random ones before it is trained."""
+        return False
+
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Take what earlier phases wrote.
 
@@ -149,6 +159,15 @@ class ClassifierModule(PhaseModule):
         self.test_dependence = Dependence()
         self.test_diversity = DiversityAtK(MAX_DIVERSITY)
 
+    def check(self, classifier: Classifier) -> None:
+        """Refuse an optimizer or schedule that cannot be built."""
+        try:
+            optimizer = self.optimizer_factory([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
+            if self.scheduler_factory is not None:
+                self.scheduler_factory(optimizer)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the optimizer or its schedule cannot be built: {error}") from error
+
     def setup(self, stage: str) -> None:
         """Compile the backbone in place, which keeps the names of its parameters."""
         if self.compile_backbone:
@@ -236,14 +255,46 @@ class ClassifierModule(PhaseModule):
         accuracy.update(100 * (out["logits"].argmax(dim=1) == labels))
         loss.update(functional.cross_entropy(out["logits"].float(), labels, reduction="none"))
 
+    def on_train_epoch_start(self) -> None:
+        """Nothing has gone wrong in this epoch yet."""
+        self._broken = torch.zeros((), dtype=torch.bool, device=self.device)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stop at the first loss that is no number; checkpoints of earlier epochs stay as they are."""
+        """Note a loss that is no number; one CPU process stops at once, the others before anything is stored."""
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        # reading a value off a GPU waits for it, so only now and then there
-        if (loss.device.type == "cpu" or batch_idx % 50 == 0) and not bool(torch.isfinite(loss)):
+        self._broken |= ~torch.isfinite(loss)
+        # reading the flag off a GPU would wait for it, and a rank that stops alone leaves the others waiting
+        if loss.device.type == "cpu" and self.trainer.world_size == 1:
+            self._refuse_broken(f"step {batch_idx}")
+
+    def on_validation_epoch_start(self) -> None:
+        """Before a validation whose result could become `best.ckpt`."""
+        if self.trainer.state.fn == "fit":
+            self._refuse_broken("the last step", weights=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Before `last.ckpt` is written."""
+        self._refuse_broken("the last step", weights=True)
+
+    def _refuse_broken(self, where: str, weights: bool = False) -> None:
+        """End on every rank where any rank has met a loss, or has weights, that are no numbers.
+
+        Raises:
+            UserError: with what to do; checkpoints of earlier epochs stay as they are.
+        """
+        broken = getattr(self, "_broken", None)
+        if broken is None:
+            return
+        if weights:
+            for parameter in self.model.parameters():
+                broken = broken | ~torch.isfinite(parameter.detach()).all()
+        count = broken.float()
+        if self.trainer.world_size > 1:
+            count = self.trainer.strategy.reduce(count, reduce_op="sum")
+        if float(count):
             raise UserError(
-                f"the training loss became {float(loss)} in epoch {self.current_epoch}, step {batch_idx}; lower the "
-                "learning rate (the optimizer's lr, head_lr) or switch on trainer.gradient_clip_val"
+                f"the training loss is no longer a number (epoch {self.current_epoch}, {where}); lower the learning "
+                "rate (the optimizer's lr, head_lr) or switch on trainer.gradient_clip_val"
             )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -257,4 +308,8 @@ class ClassifierModule(PhaseModule):
         if self.scheduler_factory is None:
             return optimizer
         scheduler: Any = self.scheduler_factory(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        # the measure is for schedules that wait for a plateau
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss"},
+        }

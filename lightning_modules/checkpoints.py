@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning import __version__ as lightning_version
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from handful.errors import UserError
 from lightning_modules.base import PhaseModule
@@ -40,7 +41,11 @@ def load_module(path: str | Path) -> PhaseModule:
     if name not in classes:
         raise UserError(f"{path}: a checkpoint of {name}, a module that is not known here")
     module = classes[name](**parameters)
-    module.load_state_dict(state)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if len(str(error).splitlines()) > 1 else str(error)
+        raise UserError(f"{path}: its weights do not fit the network it names ({first})") from error
     return module.eval()
 
 
@@ -56,11 +61,36 @@ def save_module(module: PhaseModule, path: Path) -> None:
         "loops": {},
     }
     module.on_save_checkpoint(checkpoint)
+    write_tensors(checkpoint, path)
+
+
+def write_tensors(content: Any, path: Path) -> None:
+    """`torch.save` such that the file is whole or the one before it, also where the disk is full.
+
+    The temporary file lies beside the target, so that putting it in place is one step of the file system.
+
+    Raises:
+        OSError: the file cannot be written; names it.
+    """
     buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    temporary = path.with_suffix(".tmp")
+    torch.save(content, buffer)
+    temporary = path.with_name(path.name + ".writing")
     try:
-        temporary.write_bytes(buffer.getbuffer())
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints, written by `write_tensors`: its own are moved from another file system's /tmp."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write `last.ckpt` or `best.ckpt`; a run cut short leaves the one before."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(checkpoint, Path(path))

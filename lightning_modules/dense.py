@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 
+from handful.errors import UserError
 from handful.networks import NetworkConfig, build_classifier, load_weights
-from handful.networks.timm_backbone import pretrained_state
+from handful.networks.timm_backbone import TimmBackbone
 from lightning_modules.base import ClassifierModule, sgd
 
 
@@ -55,6 +55,11 @@ class Dense(ClassifierModule):
             if not load_weights(self.model, file):
                 rank_zero_warn(f"{file}: no last layer for {self.num_classes} classes; this one starts fresh")
         elif self.network.pretrained:
-            backbone: Any = self.model.backbone
-            state: dict[str, torch.Tensor] = pretrained_state(self.network.backbone)
-            backbone.net.load_state_dict(state)
+            if not isinstance(self.model.backbone, TimmBackbone):
+                raise UserError(f"network.pretrained: {self.network.backbone} has no published weights; give a file")
+            self.model.backbone.load_published()
+
+    @property
+    def starts_fresh(self) -> bool:
+        """Whether there are no weights to start from."""
+        return not (self.init_from or self.network.pretrained)

@@ -20,17 +20,22 @@ class Evaluate(PhaseModule):
     A stage that got worse is reported as it is.
 
     Args:
-        stages: name of the stage in `results.json` → name of the phase whose `best.ckpt` is tested; stages
-            whose phase is not part of the run are left out.
+        stages: name of the stage in `results.json` → name of the phase whose `best.ckpt` is tested. By default
+            those of the SLDD-Model that are part of the run.
         checkpoint: `best.ckpt` or `last.ckpt`.
     """
 
     def __init__(self, stages: dict[str, str] | None = None, checkpoint: str = "best.ckpt") -> None:
         super().__init__()
+        self.given = stages is not None
         self.stages = dict(SLDD_STAGES if stages is None else stages)
         self.save_hyperparameters({"stages": self.stages, "checkpoint": checkpoint}, logger=False)
         self.checkpoint = checkpoint
         self.paths: dict[str, Path] = {}
+
+    def needs(self) -> list[str]:
+        """The phases of the stages that were asked for."""
+        return list(self.stages.values()) if self.given else []
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Find the checkpoints of the stages."""

@@ -78,5 +78,14 @@ class Finetune(ClassifierModule):
         sparse = load_module(path)
         if not isinstance(sparse, Finetune):
             raise UserError(f"{path}: holds no sparse classifier, but {type(sparse).__name__}")
+        if (sparse.network.backbone, sparse.num_classes) != (self.network.backbone, self.num_classes):
+            raise UserError(
+                f"{path}: a {sparse.network.backbone} for {sparse.num_classes} classes; here is a "
+                f"{self.network.backbone} for {self.num_classes}"
+            )
         self.build(sparse.hparams["n_features"])
         self.model.load_state_dict(sparse.model.state_dict())
+
+    def needs(self) -> list[str]:
+        """The phase of the sparse stage, unless `init_from` stands in."""
+        return [] if self.init_from is not None else [self.source]

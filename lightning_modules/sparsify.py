@@ -15,7 +15,7 @@ from handful.errors import UserError
 from handful.networks import Classifier
 from handful.sparse import SparseLayer, column_statistics, fit_sparse_layer
 from lightning_modules.base import ClassifierModule, PhaseModule
-from lightning_modules.checkpoints import load_module, save_module
+from lightning_modules.checkpoints import load_module, save_module, write_tensors
 from lightning_modules.finetune import Finetune
 
 
@@ -38,8 +38,6 @@ class Sparsify(PhaseModule):
         choose: the path point by `density` (the reference's rule) or by `validation` accuracy.
         alpha: elastic-net mixing of the path, in [0, 1]; 1 is the lasso.
         n_lambdas: length of the λ grid.
-        dropout: of the sparse head while finetuning.
-        train_normalisation: whether finetuning trains `mean` and `std`.
         seed: of the solvers that draw.
         keep_features: keep the gathered features as `features.pt`.
 
@@ -58,8 +56,6 @@ class Sparsify(PhaseModule):
         choose: Literal["density", "validation"] = "density",
         alpha: float = 0.99,
         n_lambdas: int = 100,
-        dropout: float = 0.1,
-        train_normalisation: bool = True,
         seed: int = 0,
         keep_features: bool = False,
     ) -> None:
@@ -79,6 +75,10 @@ class Sparsify(PhaseModule):
                 f"features_per_class is {self.hparams['features_per_class']}, but {wanted} features are selected; "
                 f"choose 1 to {wanted}"
             )
+
+    def needs(self) -> list[str]:
+        """The phase of the dense stage."""
+        return [self.source]
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Take the dense classifier of the `source` phase."""
@@ -107,23 +107,30 @@ class Sparsify(PhaseModule):
             loaders.append(datamodule.val_dataloader())
             sizes.append(len(datamodule.val_dataset))
         self._gathered = [[], []]
+        trainer.limit_val_batches = 1.0  # the layer is that of all training images, whatever a trial run limits
         trainer.validate(self, dataloaders=loaders, verbose=False)
         parts = [_join(part) for part in self._gathered[: len(sizes)]]
         self._gathered = [[], []]
         if trainer.world_size > 1:
-            torch.save(parts, folder / f"part.{trainer.global_rank}.tmp")
+            write_tensors([list(part) for part in parts], folder / f"part.{trainer.global_rank}.tmp")
             trainer.strategy.barrier("features written")
+        failure = ""
         if trainer.is_global_zero:
-            gathered = _in_order(folder, parts, sizes, trainer.world_size)
-            self._solve(folder, gathered)
-        trainer.strategy.barrier("sparse layer written")
+            try:
+                self._solve(folder, _in_order(folder, parts, sizes, trainer.world_size))
+            except (UserError, OSError) as error:
+                failure = str(error)
+        # every rank ends with the sentence of rank zero, and none waits at a barrier for it
+        failure = trainer.strategy.broadcast(failure)
+        if failure:
+            raise UserError(failure)
 
     def _solve(self, folder: Path, gathered: list[tuple[Tensor, Tensor]]) -> None:
         assert self.dense is not None
         (features, labels), val = gathered[0], gathered[1] if len(gathered) > 1 else None
         h = self.hparams
         if h["keep_features"]:
-            torch.save({"features": features, "labels": labels}, folder / "features.pt")
+            write_tensors({"features": features, "labels": labels}, folder / "features.pt")
         layer = fit_sparse_layer(
             features,
             labels,
@@ -149,8 +156,6 @@ class Sparsify(PhaseModule):
             self.dense.network.plain(),
             self.dense.num_classes,
             n_features=len(layer.selection),
-            dropout=h["dropout"],
-            train_normalisation=h["train_normalisation"],
             beta=self.dense.beta,
         )
         sparse.model.backbone.load_state_dict(self.dense.model.backbone.state_dict())
@@ -174,6 +179,9 @@ def _in_order(
 ) -> list[tuple[Tensor, Tensor]]:
     """All ranks' parts, image i of the dataset in row i: rank r holds the rows r, r + world and so on."""
     if world == 1:
+        for (features, _), size in zip(own, sizes, strict=True):
+            if len(features) != size:
+                raise UserError(f"features of {len(features)} images came in, but there are {size}")
         return own
     files = [folder / f"part.{rank}.tmp" for rank in range(world)]
     parts = [torch.load(file, weights_only=True) for file in files]

@@ -18,6 +18,7 @@ from handful.errors import UserError
 from lightning_modules import PhaseModule
 from pipelines.messages import OneSentenceParser, run_command
 from pipelines.parse import parse_pipeline
+from pipelines.runs import Run
 
 USAGE = """usage: python train.py COMMAND [--help] [options]
 
@@ -85,12 +86,7 @@ def _expand_run_dir(arguments: list[str]) -> list[str]:
     if found["run_dir"] is None:
         return arguments
     run = Path(found["run_dir"])
-    if not run.is_dir():
-        raise UserError(f"--run_dir: there is no folder {run}")
-    finished = [p.parent.name for p in run.glob("*/done.json") if (p.parent / "best.ckpt").is_file()]
-    phase = found["phase"] or ("finetune" if "finetune" in finished else next(iter(sorted(finished)), ""))
-    if phase not in finished:
-        raise UserError(f"{run}: no finished phase {phase!r}; there are {', '.join(finished) or 'none'}")
+    phase = Run(run).phase_of(found["phase"])
     folder = run / phase
     return [rest[0], "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "best.ckpt"), *rest[1:]]
 

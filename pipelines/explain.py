@@ -1,18 +1,18 @@
 """`python train.py explain`: why a run's model decides as it does about a person's own pictures."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.augmentation import centre_crop
 from datamodules.base import HandfulDataModule
+from datamodules.image_folder import IMAGE_SUFFIXES
 from datamodules.images import decoded
 from handful.attribution import Attribution, Contributions, attribute, contributions, get
 from handful.errors import UserError
@@ -77,52 +77,87 @@ def explain(
     if not isinstance(model, Classifier):
         raise UserError(f"--stage: {phase} of {run_dir} holds no classifier that could be explained")
     data = run.datamodule()
-    names = data.class_names
-    explained = _class(target, names)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    records: list[dict[str, Any]] = []
-    pictures: list[Pictures] = []
-    raw: dict[str, list[Tensor]] = {}
-    steps = range(0, len(files), BATCH)
-    for start in tqdm(steps, "Explaining", unit="batch", delay=1, leave=False):
-        part = files[start : start + BATCH]
-        shown, batch = _read(part, data)
-        batch = batch.to(next(model.parameters()).device)
-        wanted = "pred" if explained is None else torch.full((len(part),), explained)
-        parts = contributions(model, batch, wanted).cpu() if isinstance(model.head, LinearHead) else None
-        found = {
-            name: attribute(
-                model, batch, wanted, method=name, normalisation=(data.mean, data.std), seed=seed,
-                image_ids=[file.name for file in part],
-            ).cpu()
-            for name in chosen
-        }  # fmt: skip
-        for name, one in found.items():
-            raw.setdefault(name, []).append(one.raw)
-        with torch.no_grad():
-            logits = model(batch).cpu().double()
-        for row, file in enumerate(part):
-            record = _outcome(_name(file, Path(images)), file, logits[row], explained, names)
-            drawn = Pictures(picture(shown[row], SIDE))
-            if parts is not None:
-                record |= _numbers(parts, row, names, model)
-                _draw_features(drawn, parts, row, shown[row], features)
-            record["methods"] = {name: _told(one, row, names) for name, one in found.items()}
-            for name, one in found.items():
-                drawn.methods[name] = overlay(shown[row], one.map()[row], get(name).signed, SIDE)
-            records.append(record)
-            pictures.append(drawn)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    explainer = _Explainer(model, data, chosen, _class(target, data.class_names), features, seed)
+    for start in tqdm(range(0, len(files), BATCH), "Explaining", unit="batch", delay=1, leave=False):
+        explainer.add({_name(file, Path(images)): file for file in files[start : start + BATCH]})
+    records = explainer.records
+    title = f"Why {run.config.get('name', 'the model')} decides"
+    page = explain_page(title, _facts(run, phase, model), records, explainer.pictures)
     folder = Path(out) if out else Path(run_dir) / "explain"
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {name: torch.cat(many).numpy() for name, many in raw.items()}
-    np.savez(folder / "maps.npz", **arrays)
+    np.savez(folder / "maps.npz", **explainer.maps())
     write_atomically(folder / "explain.json", json.dumps({"run": run_dir, "phase": phase, "images": records}, indent=2))
-    page = explain_page(
-        f"Why {run.config.get('name', 'the model')} decides", _facts(run, phase, model), records, pictures
-    )
     write_atomically(folder / "index.html", page)
     print("\n".join(_line(record) for record in records), flush=True)
     return folder / "index.html"
+
+
+class _Explainer:
+    """Gathers records, pictures and raw maps, batch by batch.
+
+    Args:
+        model: in evaluation mode.
+        data: of its run, for class names, normalisation and image size.
+        methods: names of attribution methods.
+        target: the class explained; None for each image's predicted one.
+        features: how many are drawn at most.
+        seed: of methods that draw random numbers.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        data: HandfulDataModule,
+        methods: Sequence[str],
+        target: int | None,
+        features: int,
+        seed: int,
+    ) -> None:
+        self.model, self.data, self.methods = model, data, methods
+        self.target, self.features, self.seed = target, features, seed
+        self.records: list[dict[str, Any]] = []
+        self.pictures: list[Pictures] = []
+        self._raw: dict[str, list[Tensor]] = {name: [] for name in methods}
+
+    def add(self, files: Mapping[str, Path]) -> None:
+        """Explain the images of these files, by their name on the page."""
+        names = self.data.class_names
+        shown, images = _read(list(files.values()), self.data)
+        images = images.to(next(self.model.parameters()).device)
+        with torch.no_grad():
+            logits = self.model(images).cpu().double()
+        target = logits.argmax(dim=1) if self.target is None else torch.full((len(files),), self.target)
+        parts = contributions(self.model, images, target).cpu() if isinstance(self.model.head, LinearHead) else None
+        found = {name: self._attribute(name, images, target, list(files)) for name in self.methods}
+        for row, (name, file) in enumerate(files.items()):
+            record = _outcome(name, file, logits[row], int(target[row]), names)
+            drawn = Pictures(picture(shown[row], SIDE))
+            if parts is not None:
+                record |= _numbers(parts, row, names, self.model)
+                _draw_features(drawn, parts, row, shown[row], self.features)
+            record["methods"] = {method: _told(one, row, names) for method, one in found.items()}
+            for method, one in found.items():
+                drawn.methods[method] = overlay(shown[row], one.map()[row], one.signed, SIDE)
+            self.records.append(record)
+            self.pictures.append(drawn)
+
+    def _attribute(self, method: str, images: Tensor, target: Tensor, ids: Sequence[str]) -> Attribution:
+        found = attribute(
+            self.model,
+            images,
+            target,
+            method=method,
+            normalisation=(self.data.mean, self.data.std),
+            seed=self.seed,
+            image_ids=ids,
+        ).cpu()
+        self._raw[method].append(found.raw)
+        return found
+
+    def maps(self) -> dict[str, Any]:
+        """The raw maps of all images, by method."""
+        return {method: torch.cat(parts).numpy() for method, parts in self._raw.items()}
 
 
 def find_images(where: Path) -> list[Path]:
@@ -135,11 +170,12 @@ def find_images(where: Path) -> list[Path]:
         return [where]
     if not where.is_dir():
         raise UserError(f"--images: there is no file or folder {where}")
-    kinds = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     found = sorted(
         path
         for path in where.rglob("*")
-        if path.is_file() and path.suffix.lower() in kinds and not any(p.startswith(".") for p in path.parts[-2:])
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(where).parts)
     )
     if not found:
         raise UserError(f"--images: there is no image in {where}")
@@ -182,7 +218,7 @@ def _read(files: Sequence[Path], data: HandfulDataModule) -> tuple[Tensor, Tenso
     return torch.stack(shown), (torch.stack(seen) - mean) / std
 
 
-def _outcome(name: str, file: Path, logits: Tensor, explained: int | None, names: Sequence[str]) -> dict[str, Any]:
+def _outcome(name: str, file: Path, logits: Tensor, explained: int, names: Sequence[str]) -> dict[str, Any]:
     """What the model says about one image."""
     probabilities = logits.softmax(dim=0)
 
@@ -194,7 +230,7 @@ def _outcome(name: str, file: Path, logits: Tensor, explained: int | None, names
         "name": name,
         "file": str(file),
         "predicted": tell(order[0]),
-        "explained": tell(order[0] if explained is None else explained),
+        "explained": tell(explained),
         "top": [tell(label) for label in order[:3]],
     }
 

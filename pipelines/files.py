@@ -1,7 +1,12 @@
 """Files that are whole or not there."""
 
+import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
+
+from handful.errors import UserError
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -12,3 +17,27 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def copy_atomically(source: Path, target: Path) -> None:
+    """Copy a file such that half of it is never met."""
+    temporary = target.with_name(target.name + ".tmp")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A JSON record of ours; None where there is none.
+
+    Raises:
+        UserError: the file is no record.
+    """
+    if not path.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        if not {"config", "made_from"} <= set(record):
+            raise ValueError("keys are missing")
+    except ValueError as error:
+        raise UserError(f"{path}: not a record of a phase ({error}); remove it to run the phase anew") from error
+    return record

@@ -42,13 +42,23 @@ def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Log
     mode = _mode(config)
     if mode == "disabled" or global_rank() != 0:
         return None
-    import wandb
-
     identity = folder / "wandb_id"
     if not identity.is_file():
         identity.write_text(secrets.token_hex(4))
     if mode == "offline":
-        rank_zero_info(f"W&B: offline; `wandb sync {folder / 'wandb'}/offline-run-*` uploads the run")
+        rank_zero_info(f"W&B: offline; `wandb sync --append {folder / 'wandb'}/offline-run-*` uploads the run")
+    logger = _logger(config, run, phase, folder, identity.read_text(), mode)
+    try:
+        _ = logger.experiment
+    except Exception as error:  # no network, a key that is refused: the dashboard is never worth a run
+        rank_zero_info(f"W&B: {type(error).__name__}; offline instead")
+        logger = _logger(config, run, phase, folder, identity.read_text(), "offline")
+    return logger
+
+
+def _logger(config: WandbConfig, run: str, phase: str, folder: Path, identity: str, mode: str) -> WandbLogger:
+    import wandb
+
     return WandbLogger(
         name=f"{run}-{phase}",
         project=config.project,
@@ -56,7 +66,7 @@ def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Log
         group=run,
         job_type=phase,
         save_dir=folder,
-        id=identity.read_text(),
+        id=identity,
         resume="allow",
         mode=mode,
         settings=wandb.Settings(silent=True, console="off"),

@@ -15,10 +15,10 @@ def reset_peak_memory() -> None:
         return
 
 
-def peak_memory_mib() -> float:
-    """Peak since the reset in MiB: of the GPU where there is one, else of the process's resident memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
+def peak_memory_mib(device: torch.device) -> float:
+    """Peak since the reset in MiB: of the GPU where the phase ran on one, else of the process's resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         status = Path("/proc/self/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024

@@ -7,8 +7,15 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from handful.errors import UserError
+from pipelines.ranks import global_rank
+
+# No room, a file too large, no leave to write, a file where a folder should be.
+_CANNOT_WRITE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR
+}  # fmt: skip
 
 #: Exit status of a command that was given bad input.
 BAD_INPUT = 2
@@ -47,12 +54,17 @@ def run_command(command: Callable[[], None]) -> None:
         command()
     except UserError as error:
         _end(str(error))
+    except MisconfigurationException as error:
+        _end(" ".join(str(error).split()))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in _CANNOT_WRITE:
             raise
-        _end(f"{error.filename or 'the run folder'}: {error.strerror}; results written before stay as they are")
+        where = error.filename if isinstance(error.filename, str) else "a file"
+        _end(f"{where}: {error.strerror}; results written before stay as they are")
 
 
 def _end(sentence: str) -> NoReturn:
-    print(f"handful: {sentence}", file=sys.stderr, flush=True)
+    # the others say which they are: mostly they only repeat what process 0 says
+    process = f" (process {global_rank()})" if global_rank() else ""
+    print(f"handful{process}: {sentence}", file=sys.stderr, flush=True)
     raise SystemExit(BAD_INPUT)

@@ -1,7 +1,7 @@
 """What a pipeline does: phases in plain, validated values."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from handful.networks import NetworkConfig
 
@@ -20,7 +20,7 @@ class WandbConfig:
         entity: user or team that owns the project; the account's default where None.
     """
 
-    mode: str = "auto"
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "handful"
     entity: str | None = None
 

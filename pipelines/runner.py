@@ -1,5 +1,7 @@
 """How a pipeline runs: order, folders, a fresh Trainer a phase, hand-over by files, resume."""
 
+import hashlib
+import inspect
 import json
 import math
 import platform
@@ -15,6 +17,7 @@ import lightning.pytorch as pl
 import timm
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
@@ -24,9 +27,10 @@ from callbacks.epoch_seed import EpochSeed
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
 from handful.networks import build_classifier, input_statistics
-from lightning_modules import PhaseModule
-from pipelines.build import build_callbacks, build_datamodule, build_module, plain
-from pipelines.files import write_atomically
+from lightning_modules import PhaseModule, load_module, save_module
+from lightning_modules.checkpoints import AtomicCheckpointIO
+from pipelines.build import build_callbacks, build_datamodule, build_module, class_of, plain
+from pipelines.files import copy_atomically, read_record, write_atomically
 from pipelines.loggers import csv_logger, finish_wandb, wandb_logger
 from pipelines.memory import peak_memory_mib, reset_peak_memory
 from pipelines.phases import Phase, Pipeline
@@ -68,23 +72,54 @@ class Runner:
         datamodule = self._data({})
         shared = self._shared(datamodule)
         self._check(shared)
+        waiting = self._unfinished()
         self.folder.mkdir(parents=True, exist_ok=True)
-        if global_rank() == 0:
-            self._forget()
-            write_atomically(self.folder / "config.yaml", yaml.safe_dump(_as_config(pipeline), sort_keys=False))
         earlier: dict[str, Path] = {}
         try:
             for index, (name, phase) in enumerate(pipeline.phases.items()):
-                if self._finished(name, phase):
-                    rank_zero_info(f"{name}: finished before, skipped")
-                else:
+                if name in waiting:
                     data = self._data(phase.data) if phase.data else datamodule
                     self._run_phase(index, name, phase, data, shared, dict(earlier))
+                else:
+                    rank_zero_info(f"{name}: finished before, skipped")
                 earlier[name] = self.folder / name
         finally:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
         return self._results(datamodule.summary())
+
+    def _unfinished(self) -> set[str]:
+        """The phases to run: those not done, and all that stand on one that runs.
+
+        Raises:
+            UserError: a finished or begun phase has another configuration than the one asked for.
+        """
+        waiting: set[str] = set()
+        for name, phase in self.pipeline.phases.items():
+            folder = self.folder / name
+            done = read_record(folder / "done.json")
+            if waiting or name in self.redo or done is None or done["made_from"] != self._made_from(name):
+                waiting.add(name)
+            record = done or read_record(folder / "started.json")
+            # what is made anew from other weights, or on demand, may have another configuration
+            if name not in self.redo and record is not None and record["made_from"] == self._made_from(name):
+                self._compare(name, phase, record["config"], "finished" if done else "begun")
+        return waiting
+
+    def _compare(self, name: str, phase: Phase, found: dict[str, Any], how: str) -> None:
+        asked = self._fingerprint(phase)
+        for key, value in asked.items():
+            if value != found.get(key):
+                raise UserError(
+                    f"{self.folder / name}: {how} with another {key} ({_brief(found.get(key))}, now {_brief(value)}); "
+                    f"give --start_at {name} to redo from there, or another --run_dir"
+                )
+
+    def _made_from(self, name: str) -> dict[str, str]:
+        """The earlier phases by the content of their `done.json`: another training, another hand-over."""
+        names = list(self.pipeline.phases)
+        files = {n: self.folder / n / "done.json" for n in names[: names.index(name)]}
+        return {n: hashlib.sha256(f.read_bytes()).hexdigest()[:16] for n, f in files.items() if f.is_file()}
 
     def _data(self, overrides: Mapping[str, Any]) -> HandfulDataModule:
         datamodule = build_datamodule(self.pipeline.data, dict(overrides))
@@ -94,50 +129,67 @@ class Runner:
 
     def _shared(self, datamodule: HandfulDataModule) -> dict[str, Any]:
         """What the phases' modules are given, where they take it."""
-        return {"network": self.pipeline.network.plain(), "num_classes": datamodule.num_classes}
+        network = self.pipeline.network
+        network.image_size = network.image_size or datamodule.image_size
+        return {"network": network.plain(), "num_classes": datamodule.num_classes}
 
     def _check(self, shared: dict[str, Any]) -> None:
-        """Build every phase's module once, so that a mistake in the last ends the run before the first."""
+        """Build everything once, so that a mistake in the last phase ends the run before the first."""
         classifier = build_classifier(shared["network"], shared["num_classes"])
+        before: list[str] = []
         for index, (name, phase) in enumerate(self.pipeline.phases.items()):
+            key = f"phases.{name}"
             module = build_module(phase.module, name, self._arguments(index, shared))
             try:
                 module.check(classifier)
             except UserError as error:
-                raise UserError(f"phases.{name}: {error}") from error
+                raise UserError(f"{key}: {error}") from error
+            for needed in module.needs():
+                if needed not in before:
+                    there = ", ".join(before) or "none"
+                    raise UserError(f"{key}: needs a phase {needed!r} before it; there are {there}")
+            if phase.max_epochs == 0 and module.starts_fresh:
+                raise UserError(
+                    f"{key}.max_epochs is 0, but there are no weights to take; give epochs, --init_from or "
+                    "--network.pretrained"
+                )
+            if phase.data:
+                self._data(phase.data)
             build_callbacks(phase.callbacks)
+            self._try_trainer(key, phase)
+            before.append(name)
+
+    def _try_trainer(self, key: str, phase: Phase) -> None:
+        """Build the phase's Trainer without loggers and checkpoints, for its complaints."""
+        arguments = {**self.pipeline.trainer, **phase.trainer}
+        try:
+            pl.Trainer(**arguments, logger=False, enable_checkpointing=False, max_epochs=phase.max_epochs)
+        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{key}: the Trainer refuses its arguments: {' '.join(str(error).split())}") from error
 
     def _arguments(self, index: int, shared: dict[str, Any]) -> dict[str, Any]:
         return shared | ({"init_from": self.pipeline.init_from} if index == 0 else {})
 
-    def _forget(self) -> None:
-        for name in self.redo:
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-
-    def _finished(self, name: str, phase: Phase) -> bool:
-        """Whether the phase is done with the very configuration that is asked for now."""
-        folder = self.folder / name
-        if name in self.redo or not (folder / "done.json").is_file():
-            return False
-        asked, done = self._fingerprint(phase), json.loads((folder / "done.json").read_text())["config"]
-        for key in asked:
-            if asked[key] != done.get(key):
-                raise UserError(
-                    f"{folder}: finished with another {key} ({_brief(done.get(key))}, now {_brief(asked[key])}); give "
-                    f"--start_at {name} to redo from there, or another --run_dir"
-                )
-        return True
-
     def _fingerprint(self, phase: Phase) -> dict[str, Any]:
         """What must be equal for a finished phase to count as done."""
         pipeline = self.pipeline
+        hardware = ("devices", "num_nodes", "accelerator", "strategy", "log_every_n_steps", "profiler", "barebones")
+        trainer = {
+            key: value
+            for key, value in {**pipeline.trainer, **phase.trainer}.items()
+            if key not in hardware and not key.startswith("enable_")
+        }
+        data = _flat(pipeline.data | {"phase": phase.data})
         record = {
             "seed": pipeline.seed,
             "network": pipeline.network.plain(),
             "module": phase.module,
             "max_epochs": phase.max_epochs,
-            "init_from": self.pipeline.init_from,
-            "data": {k: v for k, v in _flat(pipeline.data | {"phase": phase.data}).items() if "num_workers" not in k},
+            "init_from": pipeline.init_from,
+            "trainer": trainer,
+            "callbacks": phase.callbacks,
+            "monitor": phase.monitor,
+            "data": {key: value for key, value in data.items() if not key.endswith(("num_workers", "cache_dir"))},
         }
         return json.loads(json.dumps(plain(record)))
 
@@ -151,20 +203,31 @@ class Runner:
         earlier: dict[str, Path],
     ) -> None:
         folder = self.folder / name
-        folder.mkdir(parents=True, exist_ok=True)
         last = folder / "last.ckpt"
-        resume = last if last.is_file() and name not in self.redo else None
-        self.redo.discard(name)
+        begun = read_record(folder / "started.json")
+        made_from = self._made_from(name)
+        goes_on = name not in self.redo and begun is not None and begun["made_from"] == made_from
+        resume = last if goes_on and last.is_file() else None
         seed = self.pipeline.seed + index
         pl.seed_everything(seed, workers=True, verbose=False)
         module = build_module(phase.module, name, self._arguments(index, shared))
         module.hand_over(earlier)
+        spent = _spent(begun, last) if resume else 0.0
+        # nothing of an earlier run is touched before the new phase could be built and handed its weights
+        replaced = folder.with_name(f"{name}.replaced")
+        started = {"config": self._fingerprint(phase), "made_from": made_from, "started": time.time(), "seconds": spent}
+        if global_rank() == 0:
+            if not resume and folder.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                folder.rename(replaced)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / "config.yaml", yaml.safe_dump(_as_config(self.pipeline), sort_keys=False))
+            write_atomically(folder / "started.json", json.dumps(started, indent=2))
+            self._write_phase_config(folder, phase, type(module).__name__, dict(module.hparams), datamodule)
         trainer = self._trainer(name, phase, folder, seed, resume, validates=datamodule.val_dataset is not None)
         rank_zero_info(f"── {name}" + (f", resumed from {last}" if resume else ""))
-        if global_rank() == 0:
-            write_atomically(folder / "config.yaml", yaml.safe_dump(self._phase_config(phase, module), sort_keys=False))
         reset_peak_memory()
-        started = time.perf_counter()
+        clock = time.perf_counter()
         try:
             if phase.max_epochs == 0 and type(module).execute is PhaseModule.execute:
                 _take_as_it_is(trainer, module, datamodule, folder)
@@ -172,12 +235,14 @@ class Runner:
                 module.execute(trainer, datamodule, resume)
             if trainer.interrupted:
                 raise KeyboardInterrupt
-            if trainer.is_global_zero and (folder / "last.ckpt").is_file() and not (folder / "best.ckpt").is_file():
-                shutil.copyfile(folder / "last.ckpt", folder / "best.ckpt")  # no validation images to choose by
             trainer.strategy.barrier(f"{name} finished")
             if trainer.is_global_zero:
-                seconds = time.perf_counter() - started
-                self._done(folder, name, phase, seconds, resumed=resume is not None)
+                if (folder / "last.ckpt").is_file() and not (folder / "best.ckpt").is_file():
+                    copy_atomically(folder / "last.ckpt", folder / "best.ckpt")  # no validation images to choose by
+                self._describe_best(folder, phase, datamodule)
+                seconds = spent + time.perf_counter() - clock
+                self._done(folder, started, seconds, peak_memory_mib(trainer.strategy.root_device))
+                shutil.rmtree(replaced, ignore_errors=True)
                 _tell(trainer, name, seconds)
             trainer.strategy.barrier(f"{name} recorded")
         except UserError as error:
@@ -194,7 +259,7 @@ class Runner:
             arguments["strategy"] = DDPStrategy(timeout=PATIENCE)
         step = None
         if resume is not None:
-            step = int(torch.load(resume, map_location="cpu", weights_only=True)["global_step"])
+            step = _step_of(resume)
         loggers: list[Any] = [csv_logger(folder, step)]
         dashboard = wandb_logger(self.pipeline.wandb, self.pipeline.name, name, folder)
         if dashboard is not None:
@@ -211,6 +276,7 @@ class Runner:
             },
             default_root_dir=folder,
             logger=loggers,
+            plugins=[AtomicCheckpointIO()],
             callbacks=[
                 EpochSeed(seed),
                 *_checkpoints(folder, phase, validates),
@@ -218,29 +284,40 @@ class Runner:
             ],
         )
 
-    def _phase_config(self, phase: Phase, module: PhaseModule) -> dict[str, Any]:
-        """The phase as a config of `train.py fit|validate|test|predict`."""
-        init_args = dict(phase.module.get("init_args") or {})
-        init_args = {**init_args, **{k: plain(v) for k, v in module.hparams.items() if type(module).accepts(k)}}
-        init_args.pop("num_classes", None)
-        return plain(
-            {
-                "seed_everything": self.pipeline.seed,
-                "trainer": {**self.pipeline.trainer, **phase.trainer, "max_epochs": phase.max_epochs},
-                "model": {"class_path": f"lightning_modules.{type(module).__name__}", "init_args": init_args},
-                "data": self.pipeline.data,
-            }
-        )
-
-    def _done(self, folder: Path, name: str, phase: Phase, seconds: float, resumed: bool) -> None:
-        record = {
-            "config": self._fingerprint(phase),
-            "seconds": round(seconds, 3),
-            "peak_memory_mib": round(peak_memory_mib(), 1),
-            "resumed": resumed,
+    def _write_phase_config(
+        self, folder: Path, phase: Phase, class_name: str, hparams: dict[str, Any], datamodule: HandfulDataModule
+    ) -> None:
+        """The phase as a config of `train.py fit|validate|test|predict`, with the normalisation it runs with."""
+        init_args = dict(phase.module.get("init_args") or {}) if phase.module["class_path"].endswith(class_name) else {}
+        accepts = class_of(PhaseModule, {"class_path": class_name}, "module").accepts
+        init_args = {k: v for k, v in {**init_args, **hparams}.items() if accepts(k) and k != "num_classes"}
+        data = {**(self.pipeline.data.get("init_args") or {}), **phase.data}
+        data["normalisation"] = {"mean": list(datamodule.mean), "std": list(datamodule.std)}
+        config = {
+            "seed_everything": self.pipeline.seed,
+            "trainer": {**self.pipeline.trainer, **phase.trainer, "max_epochs": phase.max_epochs},
+            "model": {"class_path": f"lightning_modules.{class_name}", "init_args": init_args},
+            "data": {"class_path": self.pipeline.data["class_path"], "init_args": data},
         }
+        write_atomically(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+
+    def _describe_best(self, folder: Path, phase: Phase, datamodule: HandfulDataModule) -> None:
+        """Let the phase's config name the module that its checkpoint holds (the sparse phase's is a classifier)."""
+        if (folder / "best.ckpt").is_file():
+            module = load_module(folder / "best.ckpt")
+            self._write_phase_config(folder, phase, type(module).__name__, dict(module.hparams), datamodule)
+
+    @staticmethod
+    def _done(folder: Path, started: dict[str, Any], seconds: float, memory: float) -> None:
         for extra in folder.glob("*.tmp"):
             extra.unlink()
+        record = {
+            "config": started["config"],
+            "made_from": started["made_from"],
+            "seconds": round(seconds, 3),
+            "peak_memory_mib": round(memory, 1),
+            "finished": time.time(),
+        }
         write_atomically(folder / "done.json", json.dumps(record, indent=2))
 
     def _results(self, summary: dict[str, Any]) -> dict[str, Any]:
@@ -280,8 +357,6 @@ def _take_as_it_is(
     trainer: pl.Trainer, module: PhaseModule, datamodule: HandfulDataModule, folder: Path
 ) -> None:
     """A phase of no epochs: validate the module it was handed, and store it."""
-    from lightning_modules import save_module
-
     if datamodule.val_dataset is not None:
         trainer.validate(module, datamodule=datamodule, verbose=False)
     elif trainer.strategy.launcher is not None:
@@ -319,15 +394,35 @@ def _checkpoints(folder: Path, phase: Phase, validates: bool) -> list[pl.Callbac
 
 def _check_trainer(key: str, arguments: Mapping[str, Any]) -> None:
     """Refuse what a Trainer would not take, and strategies that lose what a phase hands over."""
-    import inspect
-
-    known = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self", "callbacks", "logger", "default_root_dir"}
+    ours = {"self", "callbacks", "logger", "default_root_dir", "max_epochs", "plugins", "fast_dev_run"}
+    known = set(inspect.signature(pl.Trainer.__init__).parameters) - ours
     for name in arguments:
         if name not in known:
             raise UserError(f"{key}.{name}: not an argument of the Trainer that a pipeline can set")
+        if key != "trainer" and name in ("devices", "num_nodes", "accelerator", "strategy"):
+            raise UserError(f"{key}.{name}: all phases run on the same processes; set trainer.{name}")
     strategy = str(arguments.get("strategy", "auto"))
     if "fork" in strategy or "spawn" in strategy or "notebook" in strategy:
         raise UserError(f"{key}.strategy: {strategy} loses what a phase hands over; use ddp")
+
+
+def _step_of(checkpoint: Path) -> int:
+    """The step at which a run was cut short.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    except Exception as error:  # torch raises many kinds for a file it does not like
+        raise UserError(
+            f"{checkpoint}: cannot be read ({type(error).__name__}); remove it to begin the phase anew"
+        ) from error
+
+
+def _spent(begun: dict[str, Any] | None, last: Path) -> float:
+    """Seconds of the attempts before this one, up to the checkpoint it goes on from."""
+    return 0.0 if begun is None else begun["seconds"] + max(0.0, last.stat().st_mtime - begun["started"])
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from handful.networks.cifar_resnet import DEPTHS, CifarResNet
 from handful.networks.classifier import Classifier
 from handful.networks.conv4 import Conv4
 from handful.networks.heads import DenseHead
-from handful.networks.timm_backbone import TimmBackbone
+from handful.networks.timm_backbone import TimmBackbone, published_config
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -47,12 +47,15 @@ class NetworkConfig:
             UserError: the mapping has a key that is none of ours.
         """
         if isinstance(value, NetworkConfig):
-            return value
+            value = value.plain()
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(value) - known)
         if unknown:
             raise UserError(f"network: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        return cls(**value)
+        config = cls(**value)
+        if not 0 <= config.dropout < 1:
+            raise UserError(f"network.dropout: a probability in [0, 1), not {config.dropout}")
+        return config
 
     def plain(self) -> dict[str, Any]:
         """The config as a dictionary of plain values."""
@@ -73,7 +76,10 @@ def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
             raise UserError(f"network.backbone: no {network.backbone!r}; there are {known}")
         if network.reduced_strides:
             raise UserError("network.reduced_strides: only timm's ResNets offer it")
-        return CifarResNet(int(depth), **network.options)
+        try:
+            return CifarResNet(int(depth), **network.options)
+        except TypeError as error:
+            raise UserError(f"network.options: {network.backbone} takes width only ({error})") from error
     if network.backbone == "conv4":
         if network.reduced_strides:
             raise UserError("network.reduced_strides: only timm's ResNets offer it")
@@ -104,7 +110,7 @@ def input_statistics(
     """Mean and standard deviation, a channel each in [0, 1], that the backbone's own config asks for."""
     network = NetworkConfig.of(network)
     if timm.is_model(network.backbone.split(".")[0]):
-        config = timm.get_pretrained_cfg(network.backbone, allow_unregistered=True)
+        config = published_config(network.backbone)
         if config is not None and config.mean is not None:
             return tuple(config.mean), tuple(config.std)
     return IMAGENET_MEAN, IMAGENET_STD

@@ -53,24 +53,32 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name.split(".")[0]):
             close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3))
             raise UserError(f"backbone: timm knows no model {name!r}" + (f"; did you mean {close}?" if close else ""))
-        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        config = published_config(name)
         if in_size is not None and config is not None and config.fixed_input_size:
             options.setdefault("img_size", in_size)  # transformers build their position grid for one size
-        self.net: Any = timm.create_model(name, pretrained=False, num_classes=0, **options)
+        self.options = options
+        try:
+            self.net: Any = timm.create_model(name, pretrained=False, num_classes=0, **options)
+        except (TypeError, RuntimeError, AssertionError) as error:
+            raise UserError(f"network: {name} cannot be built with options {options or 'none'} ({error})") from error
         self.name = name
         if reduced_strides:
             reduce_strides(self.net, name)
         self.layout, self.num_features = self._probe(in_size)
 
     def _probe(self, in_size: int | None) -> tuple[str, int]:
-        """One tiny forward: layout and channels, without touching batch-norm statistics."""
+        """One tiny forward and backward: layout, channels, and which parameters the maps depend on.
+
+        Batch-norm statistics stay as they are. Parameters behind the maps (a norm before timm's own classifier) would
+        never get a gradient, which data-parallel training refuses: they are frozen.
+        """
         size = self.net.pretrained_cfg.get("input_size", (3, 224, 224))[-1]
         fixed = self.net.pretrained_cfg.get("fixed_input_size", False)
-        side = in_size or (size if fixed else min(size, 96))
+        side = (in_size or size) if fixed else min(in_size or size, 96)
         training = self.net.training
         self.net.eval()
         try:
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.enable_grad():
                 maps = self.net.forward_features(torch.zeros(1, 3, side, side))
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"backbone: {self.name} does not take {side}×{side} images ({error})") from error
@@ -82,6 +90,11 @@ class TimmBackbone(nn.Module):
                 f"backbone: {self.name} has no spatial feature map, so no place in the picture could be shown; "
                 "choose a convolutional network, a Swin or a ViT"
             )
+        parameters = list(self.net.parameters())
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(maps.sum(), parameters, allow_unused=True), strict=True
+        ):
+            parameter.requires_grad_(gradient is not None)
         return layout, int(maps.shape[{"NCHW": 1, "NHWC": 3, "tokens": 2}[layout]])
 
     def forward(self, images: Tensor) -> Tensor:
@@ -93,6 +106,34 @@ class TimmBackbone(nn.Module):
             maps = maps[:, getattr(self.net, "num_prefix_tokens", 0) :]
             return maps.transpose(1, 2).unflatten(2, _grid(self.net))
         return maps
+
+    def load_published(self) -> None:
+        """Take the published weights of the model, from timm's hub or its cache.
+
+        Raises:
+            UserError: the hub cannot be reached, or the model has no published weights.
+        """
+        try:
+            published = timm.create_model(self.name, pretrained=True, num_classes=0, **self.options)
+        except Exception as error:  # the hub's client raises many kinds
+            offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+            raise UserError(
+                f"network.pretrained: no weights of {self.name} could be had from timm's hub{offline}; "
+                f"give a file instead: --network.pretrained PATH ({type(error).__name__})"
+            ) from error
+        self.net.load_state_dict(published.state_dict())
+
+
+def published_config(name: str) -> Any:
+    """What timm says of a model's published weights: sizes, mean, std; None for a model without any.
+
+    Raises:
+        UserError: the tag behind the point is none of the model's.
+    """
+    try:
+        return timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError as error:
+        raise UserError(f"network: {name} cannot be built ({error})") from error
 
 
 def reduce_strides(net: nn.Module, name: str) -> None:
@@ -113,19 +154,3 @@ def reduce_strides(net: nn.Module, name: str) -> None:
                     module.kernel_size = module.stride = 1
                 else:
                     module.stride = (1, 1)
-
-
-def pretrained_state(name: str) -> dict[str, Tensor]:
-    """The published weights of timm's model `name`, from timm's hub or its cache.
-
-    Raises:
-        UserError: the hub cannot be reached, or the model has no published weights.
-    """
-    try:
-        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
-    except Exception as error:  # the hub's client raises many kinds
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        raise UserError(
-            f"network.pretrained: no weights of {name} could be had from timm's hub{offline}; "
-            f"give a file instead: --network.pretrained PATH ({type(error).__name__})"
-        ) from error

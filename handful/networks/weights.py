@@ -12,7 +12,9 @@ from handful.networks.classifier import Classifier
 
 # How the files of others call what we call by the name on the right.
 _PREFIXES = ("module.", "model.", "_orig_mod.")
-_HEADS = ("linear.", "fc.", "classifier.", "head.fc.", "head.linear.")
+_HEADS = ("linear.", "fc.", "classifier.", "head.fc.", "head.linear.", "head.")
+# Parts of a file that our backbones do without: norms and layers of another head, auxiliary classifiers.
+_UNUSED = ("head", "head_dist", "fc_norm", "AuxLogits", "aux_logits")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -96,7 +98,7 @@ def load_weights(classifier: Classifier, path: str | Path, head: bool | None = N
 
 
 def _check(backbone: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Every tensor of the backbone must be in the file, with its shape."""
+    """Every tensor of the backbone must be in the file, with its shape, and the file has no others."""
     for key, value in backbone.state_dict().items():
         if key.endswith("num_batches_tracked"):  # older checkpoints lack the counter
             continue
@@ -107,3 +109,6 @@ def _check(backbone: nn.Module, state: dict[str, Tensor], path: Path) -> None:
                 f"{path}: a checkpoint of another architecture; {key!r} is {tuple(state[key].shape)} there and "
                 f"{tuple(value.shape)} here"
             )
+    for key in state:
+        if key not in backbone.state_dict() and key.removeprefix("net.").split(".")[0] not in _UNUSED:
+            raise UserError(f"{path}: a checkpoint of another architecture; it has {key!r}, which the network lacks")

@@ -58,3 +58,14 @@ def test_two_processes_log_the_number_of_one(tmp_path):
     module, trainer = fitted(tmp_path, Diversity(), devices=2)
     for name, value in expected(module).items():
         assert float(trainer.callback_metrics[f"val/{name}"]) == pytest.approx(value, rel=1e-5)
+
+
+def test_a_module_without_maps_is_passed_over(tmp_path):
+    class Bare(pl.LightningModule):
+        def validation_step(self, batch, batch_idx):
+            return {"loss": torch.zeros(())}
+
+    trainer = pl.Trainer(accelerator="cpu", callbacks=[Diversity()], logger=False, enable_progress_bar=False,
+                         enable_model_summary=False, default_root_dir=tmp_path)  # fmt: skip
+    trainer.validate(Bare(), birds(), verbose=False)
+    assert trainer.callback_metrics == {}

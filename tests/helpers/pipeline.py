@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 def tiny_config(**changes) -> dict:
     """All four phases, a few images; `changes` replace top-level keys."""
     optimizer = {"class_path": "AdamW", "init_args": {"lr": 0.01}}
+    schedule = {"class_path": "CosineAnnealingLR", "init_args": {"T_max": 3}}
+    average = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}
     kill = {"class_path": "tests.helpers.interrupt.KillAt"}
     config = {
         "name": "tiny",
@@ -28,19 +30,19 @@ def tiny_config(**changes) -> dict:
                 "batch_size": 8,
             },
         },
-        "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False},
+        "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "log_every_n_steps": 1},
         "wandb": {"mode": "disabled"},
         "phases": {
             "dense": {
-                "module": {"class_path": "Dense", "init_args": {"optimizer": optimizer}},
+                "module": {"class_path": "Dense", "init_args": {"optimizer": optimizer, "lr_scheduler": schedule}},
                 "max_epochs": 3,
-                "callbacks": [{"class_path": "callbacks.Diversity"}, kill],
+                "callbacks": [{"class_path": "Diversity"}, kill],
             },
             "sparsify": {"module": {"class_path": "Sparsify", "init_args": {"n_features": 5, "features_per_class": 2}}},
             "finetune": {
                 "module": {"class_path": "Finetune"},
                 "max_epochs": 3,
-                "callbacks": [{"class_path": "callbacks.Diversity"}, kill],
+                "callbacks": [{"class_path": "Diversity"}, kill, average],
             },
             "evaluate": {"module": {"class_path": "Evaluate"}},
         },

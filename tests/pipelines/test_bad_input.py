@@ -1,15 +1,19 @@
 """Each mistake ends in one sentence that says what and where, status 2, and earlier results stay whole."""
 
 import errno
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from handful.networks import build_classifier
+from lightning_modules.checkpoints import write_tensors
 from pipelines.cli import main
 from pipelines.messages import condense
-from tests.helpers.pipeline import write_config
+from tests.helpers.pipeline import ROOT, write_config
 
 
 def complaint(capsys, *arguments) -> str:
@@ -42,10 +46,24 @@ def command(tmp_path):
         (["--network.backbone", "resnet5"], r"no model 'resnet5'; did you mean"),
         (["--init_from", "nowhere.pth"], r"nowhere.pth: there is no such file of weights"),
         (["--phases.finetune.module.source", "dense"], r"dense/best.ckpt: holds no sparse classifier, but Dense"),
+        (["--phases.finetune.module.source", "nowhere"], r"phases.finetune: needs a phase 'nowhere' before it"),
+        (["--phases.evaluate.module.stages", "{dense: dens}"], r"phases.evaluate: needs a phase 'dens' before it"),
+        (["--phases.dense.max_epochs", "0"], r"phases.dense.max_epochs is 0, but there are no weights"),
+        (["--trainer.max_epochs", "3"], r"trainer.max_epochs: not an argument"),
+        (["--phases.dense.trainer", "{devices: 2}"], r"phases.dense.trainer.devices: all phases run on the same"),
+        (["--trainer.devices", "two"], r"the Trainer refuses its arguments"),
+        (["--trainer.precision", "17"], r"the Trainer refuses its arguments"),
+        (["--wandb.mode", "onlin"], r"wandb"),
+        (["--network.dropout", "1.5"], r"network.dropout: a probability"),
+        (["--network.options", "{widht: 4}"], r"network.options: cifar_resnet20 takes width only"),
+        (["--network.backbone", "resnet18.typo"], r"network: resnet18.typo cannot be built"),
+        (["--phases.dense.module.optimizer.lr", "-1"], r"phases.dense: the optimizer or its schedule cannot be built"),
+        (["--phases.dense.data", "{batch_sise: 4}"], r"batch_sise"),
+        (["--phases.dense.monitor", "val/acuracy"], r"val/acuracy"),
     ],
 )
 def test_mistakes(command, capsys, extra, told):
-    if "source" in extra[0]:
+    if "source" in extra[0] or "monitor" in extra[0]:
         command += ["--phases.dense.max_epochs", "1"]
     assert re.search(told, complaint(capsys, *command, *extra))
 
@@ -69,22 +87,39 @@ def test_checkpoint_of_another_architecture(command, capsys, tmp_path):
 def test_exploding_loss(command, capsys, tmp_path):
     optimizer = "--phases.dense.module.optimizer"
     told = complaint(capsys, *command, optimizer, "SGD", f"{optimizer}.lr", "1e30")
-    assert "training loss became" in told
+    assert "training loss is no longer a number (epoch 0, step" in told
     assert "phase dense" in told
     assert not (tmp_path / "run" / "dense" / "done.json").exists()
 
 
-def test_full_disk(command, capsys, tmp_path, monkeypatch):
-    """A write that fails for want of room, after dense was finished: told, and dense stays."""
-    import lightning_modules.sparsify as sparsify
+def test_a_run_folder_that_is_a_file(command, capsys, tmp_path):
+    (tmp_path / "run").write_text("")
+    assert "run" in complaint(capsys, *command)
 
-    def no_room(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device", "selection.json")
 
-    monkeypatch.setattr(sparsify, "_write_records", no_room)
-    told = complaint(capsys, *command, "--phases.dense.max_epochs", "1")
-    assert "selection.json: No space left on device" in told
-    assert (tmp_path / "run" / "dense" / "done.json").is_file()
+def test_full_disk(tmp_path):
+    """The system refuses to let a file grow beyond 40 KiB: the checkpoint of dense cannot be written."""
+    limited = f"ulimit -f 40; exec {sys.executable} train.py pipeline --config {write_config(tmp_path)}"
+    done = subprocess.run(
+        ["bash", "-c", f"{limited} --run_dir {tmp_path / 'run'}"],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"handful: \S+dense/(best|last)\.ckpt: File too large; results written before stay", done.stderr)
+    assert not list((tmp_path / "run/dense").glob("*.ckpt*"))
+
+
+def test_a_write_that_fails_leaves_the_file_before(tmp_path, monkeypatch):
+    write_tensors({"a": torch.ones(2)}, tmp_path / "x.ckpt")
+
+    def no_room(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(OSError, match=r"No space left on device.*x\.ckpt"):
+        write_tensors({"a": torch.zeros(2)}, tmp_path / "x.ckpt")
+    assert torch.equal(torch.load(tmp_path / "x.ckpt", weights_only=True)["a"], torch.ones(2))
+    assert [p.name for p in tmp_path.iterdir()] == ["x.ckpt"]
 
 
 def test_condensed_messages_name_the_key():

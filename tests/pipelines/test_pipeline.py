@@ -107,8 +107,57 @@ def test_metrics_of_every_epoch(finished):
 
 def test_same_command_again_skips_everything(copy, capsys):
     stamps = {p: p.stat().st_mtime_ns for p in copy.rglob("*.ckpt")}
-    run("--config", copy / "config.yaml")
+    run("--config", copy / "config.yaml", "--run_dir", copy)
     assert {p: p.stat().st_mtime_ns for p in copy.rglob("*.ckpt")} == stamps
+
+
+def test_what_stands_on_a_phase_that_runs_again_runs_again(copy):
+    """Dense made anew by removing its record: nothing of the old dense may survive behind it."""
+    (copy / "dense/done.json").unlink()
+    stamps = {n: (copy / n / "done.json").stat().st_mtime_ns for n in ("sparsify", "finetune", "evaluate")}
+    run("--config", copy / "config.yaml", "--run_dir", copy)
+    assert all((copy / n / "done.json").stat().st_mtime_ns > stamp for n, stamp in stamps.items())
+
+
+@pytest.mark.parametrize(
+    ("extra", "key"),
+    [
+        (["--trainer.precision", "bf16-mixed"], "trainer"),
+        (["--phases.dense.callbacks", "[]"], "callbacks"),
+        (["--phases.dense.monitor", "val/loss"], "monitor"),
+        (["--seed", "3"], "seed"),
+        (["--data.batch_size", "4"], "data"),
+        (["--phases.dense.module.beta", "0"], "module"),
+    ],
+)
+def test_a_finished_phase_is_not_taken_for_another(copy, extra, key):
+    before = (copy / "config.yaml").read_text()
+    with pytest.raises(UserError, match=rf"dense: finished with another {key} .*--start_at dense"):
+        run("--config", copy / "config.yaml", "--run_dir", copy, *extra)
+    assert (copy / "config.yaml").read_text() == before
+
+
+def test_a_begun_phase_is_not_resumed_with_another_configuration(copy):
+    (copy / "finetune/done.json").unlink()
+    with pytest.raises(UserError, match="finetune: begun with another max_epochs"):
+        run("--config", copy / "config.yaml", "--run_dir", copy, "--phases.finetune.max_epochs", "2")
+
+
+def test_a_refused_redo_harms_nothing(copy, tmp_path):
+    files = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+    (tmp_path / "wrong.pth").write_bytes(b"not weights")
+    for extra in (["--start_at", "dense", "--init_from", tmp_path / "wrong.pth"],
+                  ["--start_at", "finetune", "--network.dropout", "0.3"]):  # fmt: skip
+        with pytest.raises(UserError):
+            run("--config", copy / "config.yaml", "--run_dir", copy, *extra)
+    assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == files
+
+
+def test_a_broken_checkpoint_is_told(copy):
+    (copy / "finetune/done.json").unlink()
+    (copy / "finetune/last.ckpt").write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"finetune/last\.ckpt: cannot be read .* remove it"):
+        run("--config", copy / "config.yaml", "--run_dir", copy)
 
 
 def test_start_at_redoes_from_there(copy):
@@ -117,11 +166,6 @@ def test_start_at_redoes_from_there(copy):
         "--phases.finetune.max_epochs", "1")  # fmt: skip
     assert (copy / "dense" / "last.ckpt").stat().st_mtime_ns == stamp
     assert torch.load(copy / "finetune" / "last.ckpt", weights_only=True)["epoch"] == 0
-
-
-def test_another_configuration_is_not_taken_for_the_finished_one(copy):
-    with pytest.raises(UserError, match=r"dense: finished with another max_epochs \(3, now 2\); give --start_at dense"):
-        run("--config", copy / "config.yaml", "--run_dir", copy, "--phases.dense.max_epochs", "2")
 
 
 def test_the_written_config_runs_again(finished, tmp_path):

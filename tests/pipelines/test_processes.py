@@ -50,30 +50,28 @@ def test_killed_twice_resumes_to_the_same_bits(unbroken, tmp_path):
 
 
 def test_two_processes_write_the_numbers_of_one(unbroken, tmp_path):
-    """Same weights (dense and finetuned are taken from the run on one), numbers that two does not divide."""
-    config, whole = unbroken
-    shutil.copytree(whole, tmp_path / "run")
-    done = run_train(
-        "pipeline", "--config", config, "--run_dir", tmp_path / "run", "--start_at", "sparsify",
-        "--trainer.devices", "2", "--trainer.strategy", "ddp", "--phases.finetune.max_epochs", "0",
-    )  # fmt: skip
+    """Trained on two by the real launcher; the same weights then evaluated and made sparse on one."""
+    config, _ = unbroken
+    two = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+    done = run_train("pipeline", "--config", config, "--run_dir", tmp_path / "two", *two)
     assert done.returncode == 0, done.stderr
-    single = tmp_path / "single"
-    shutil.copytree(whole, single)
-    alone = run_train(
-        "pipeline", "--config", config, "--run_dir", single, "--start_at", "sparsify",
-        "--phases.finetune.max_epochs", "0",
-    )  # fmt: skip
-    assert alone.returncode == 0, alone.stderr
-    assert stages(single) == stages(tmp_path / "run")
-    a, b = (json.loads((f / "sparsify/selection.json").read_text()) for f in (single, tmp_path / "run"))
-    assert a["features"] == b["features"]
+    shutil.copytree(tmp_path / "two", tmp_path / "one")
+    again = ("pipeline", "--config", config, "--run_dir", tmp_path / "one", "--start_at")
+    assert run_train(*again, "evaluate").returncode == 0
+    assert stages(tmp_path / "one") == stages(tmp_path / "two")
+    done = run_train(*again, "sparsify", "--phases.finetune.max_epochs", "0")
+    assert done.returncode == 0, done.stderr
+    for stage in ("dense", "sparse"):
+        assert stages(tmp_path / "one")[stage] == stages(tmp_path / "two")[stage]
+    one, two = (json.loads((tmp_path / n / "sparsify/selection.json").read_text())["features"] for n in ("one", "two"))
+    assert one == two
 
 
-def test_a_folder_handed_over_tests_the_same(unbroken, tmp_path):
+@pytest.mark.parametrize(("phase", "stage"), [("finetune", "finetuned"), ("sparsify", "sparse")])
+def test_a_folder_handed_over_tests_the_same(unbroken, tmp_path, phase, stage):
     _, whole = unbroken
     shutil.copytree(whole, tmp_path / "handed")
-    done = run_train("test", "--run_dir", tmp_path / "handed")
+    done = run_train("test", "--run_dir", tmp_path / "handed", "--phase", phase)
     assert done.returncode == 0, done.stderr
     told = float(re.search(r"test/accuracy\D+([\d.]+)", done.stdout).group(1))
-    assert told == pytest.approx(stages(whole)["finetuned"]["accuracy"], abs=1e-3)
+    assert told == pytest.approx(stages(whole)[stage]["accuracy"], abs=1e-3)

@@ -32,6 +32,9 @@ def test_contract(name, side, features, grid):
     torch.testing.assert_close(logits, classifier.head(classifier.pool(maps)))
     cam = torch.einsum("cf,bfhw->bchw", weight, maps)
     torch.testing.assert_close(cam.mean(dim=(2, 3)) + bias, logits, rtol=1e-4, atol=1e-4)
+    # data-parallel training refuses a parameter without a gradient
+    classifier(images).sum().backward()
+    assert [n for n, p in classifier.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 @pytest.mark.parametrize(("name", "prefix"), [("swin_tiny_patch4_window7_224", None), ("vit_tiny_patch16_224", 1)])
