@@ -6,6 +6,7 @@ import torch
 
 from handful.errors import UserError
 from handful.sparse import PathPoint, RegularisationPath, elastic_net_path
+from handful.sparse.path import ExactPath
 from tests.handful.sparse.problems import naive_objective, small, standardised
 
 
@@ -187,3 +188,18 @@ def test_pure_ridge_and_pure_lasso_are_solved(data):
 def test_options_that_do_not_go_together_are_refused(data, options, says):
     with pytest.raises(UserError, match=says):
         elastic_net_path(*data, **options)
+
+
+def test_continuing_the_line_of_the_last_two_points_spares_passes(data, monkeypatch):
+    options = {"n_lambdas": 60, "tolerance": 1e-2}
+    continued = elastic_net_path(*data, **options)
+
+    def plain(self, index, penalty):
+        if index == 0:
+            return self.oracle.bias_only(), None
+        return self.solved[index - 1].weight, self.solved[index - 1].evaluation
+
+    monkeypatch.setattr(ExactPath, "_start", plain)
+    warm = elastic_net_path(*data, **options)
+    assert sum(p.passes for p in continued) < 0.7 * sum(p.passes for p in warm)
+    assert continued[-1].objective == pytest.approx(warm[-1].objective, rel=1e-4)
