@@ -1,8 +1,7 @@
 """A person's own images: a folder or a zip archive with `train/<class>/…` and `test/<class>/…`."""
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from torch import Tensor
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
 from datamodules.file_tree import FileTree, open_tree
-from datamodules.images import Images, Split, decoded, pack, unpack
+from datamodules.images import Images, Split, decoded, opened, pack, pixel_digest, resized, unpack
 from datamodules.progress import progress_bar
 from handful.errors import UserError
 
@@ -26,14 +25,17 @@ IMAGE_SUFFIXES: tuple[str, ...] = (
 _SPLITS = ("train", "val", "test")
 # With cache "auto", decoded images up to so many bytes are kept.
 _CACHE_LIMIT = 2**30
+# Part of every cache key: raised when what is checked, kept or split changes, so that older entries are not used.
+_VERSION = 2
+_REPEATS = "repeats.json"
 
 
 class ImageFolder(HandfulDataModule):
     """Images by class: `root/train/<class>/…`, `root/test/<class>/…` and, optionally, `root/val/<class>/…`.
 
-    Without `val/`, a part of the training images is taken from every class. All images are decoded once to check them;
-    small ones are kept decoded in the cache, so that later runs start at once. Images are resized so that their
-    shorter side is `image_size`, and cropped to a square.
+    Without `val/`, a part of the training images is taken from every class; equal ones stay on one side. All images are
+    decoded once to check them; small ones are kept decoded in the cache, so that later runs start at once. Images are
+    resized so that their shorter side is `image_size`, and cropped to a square.
 
     Args:
         root: the folder, or a `.zip` archive of it, which is read where it lies.
@@ -50,7 +52,8 @@ class ImageFolder(HandfulDataModule):
 
     Raises:
         UserError: when the images are first asked for: no such folder, an unreadable or truncated image, a class
-            without images, classes that differ between splits, fewer than two classes, the same image in two splits.
+            without images, classes that differ between splits, fewer than two classes, the same image in two splits or
+            in two classes, be it in files that differ: decoded pixels are compared.
     """
 
     def __init__(
@@ -88,14 +91,14 @@ class ImageFolder(HandfulDataModule):
 
     def fingerprint(self) -> str:
         """Return a short text that changes with the files and with what the validation split is drawn from."""
-        return f"{self.listing.tree.fingerprint()}-{self.val_fraction}-{self.seed}"
+        return f"{self._checked_key}-{self.val_fraction}-{self.seed}"
 
     def load_splits(self) -> dict[str, Split]:
         """Return the splits; decodes and checks all images unless the cache knows them."""
-        images = self._packed() if self._keeps_decoded() else self._files()
+        images, repeats = self._packed() if self._keeps_decoded() else self._files()
         splits = {split: self._split(split, images[split]) for split in self.listing.files}
         if "val" not in splits and self.val_fraction > 0:
-            splits["train"], splits["val"] = divide(splits["train"], self.val_fraction, self.seed)
+            splits["train"], splits["val"] = divide(splits["train"], self.val_fraction, self.seed, repeats)
             if not len(splits["val"]):
                 raise UserError(
                     f"data.val_fraction {self.val_fraction} leaves no validation image of any class in {self.root}: "
@@ -113,29 +116,36 @@ class ImageFolder(HandfulDataModule):
         bytes_needed = self.listing.count * 3 * self.image_size**2 * 4 // 3
         return bytes_needed <= _CACHE_LIMIT if self.keep == "auto" else self.keep
 
-    def _packed(self) -> dict[str, Images]:
-        key = f"images-{self.listing.tree.fingerprint()}-{self.image_size}"
+    @property
+    def _checked_key(self) -> str:
+        return f"{_VERSION}-{self.listing.tree.fingerprint()}"
+
+    def _packed(self) -> tuple[dict[str, Images], dict[int, int]]:
+        key = f"images-{self._checked_key}-{self.image_size}"
         entry = self.cache.find(key)
         if entry is None:
             with self.cache.building(key) as draft:
                 reader = Reader(self.listing, self.image_size)
                 for split in self.listing.files:
                     pack(reader.images(split), draft, split)
-                reader.close()
+                reader.close(draft)
             entry = self.cache.folder / key
-        return {split: unpack(entry, split) for split in self.listing.files}
+        return {split: unpack(entry, split) for split in self.listing.files}, _repeats(entry)
 
-    def _files(self) -> dict[str, Images]:
-        key = f"checked-{self.listing.tree.fingerprint()}"
+    def _files(self) -> tuple[dict[str, Images], dict[int, int]]:
+        key = f"checked-{self._checked_key}"
         if self.cache.find(key) is None:
             with self.cache.building(key) as draft:
                 reader = Reader(self.listing)
                 for split in self.listing.files:
                     for _ in reader.images(split):
                         pass
-                reader.close()
+                reader.close(draft)
                 (draft / "root.json").write_text(json.dumps(str(self.root)))
-        return {split: ImageFiles(self.listing, split, self.image_size) for split in self.listing.files}
+        images: dict[str, Images] = {}
+        for split in self.listing.files:
+            images[split] = ImageFiles(self.listing, split, self.image_size)
+        return images, _repeats(self.cache.folder / key)
 
 
 class Listing:
@@ -193,38 +203,54 @@ class Listing:
 
 
 class Reader:
-    """Reads every image of a listing once, and notices one that stands in two splits.
+    """Reads every image of a listing once, and notices those that are there more than once, pixel for pixel.
 
     Args:
         listing: the files.
         size: length of the shorter side to resize to; None leaves the size.
 
     Raises:
-        UserError: an image that cannot be read, or a file whose content stands in another split too.
+        UserError: an image that cannot be read, or one that stands in another split or class too.
     """
 
     def __init__(self, listing: Listing, size: int | None = None) -> None:
         self._listing, self._size = listing, size
-        self._seen: dict[bytes, tuple[str, str]] = {}
+        self._seen: dict[bytes, tuple[str, int]] = {}
+        self._repeats: list[tuple[int, int]] = []
         self._progress = progress_bar(listing.count, "Reading images")
 
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield the decoded images of a split, uint8 `(h, w, 3)`."""
-        for path, _ in self._listing.files[split]:
-            content = self._listing.tree.read(path)
-            self._refuse_repeated(split, path, content)
-            yield decoded(content, str(self._listing.tree.root / path), self._size)
+        for number, (path, _) in enumerate(self._listing.files[split]):
+            image = opened(self._listing.tree.read(path), str(self._listing.tree.root / path))
+            # before resizing, which can make different images equal
+            self._compare(split, number, pixel_digest(image))
+            yield resized(image, self._size)
             self._progress.update()
 
-    def close(self) -> None:
-        """Take the progress bar away."""
+    def close(self, folder: Path) -> None:
+        """Write to `folder` which training images repeat which, and take the progress bar away."""
+        (folder / _REPEATS).write_text(json.dumps(self._repeats))
         self._progress.close()
 
-    def _refuse_repeated(self, split: str, path: str, content: bytes) -> None:
-        first_split, first = self._seen.setdefault(hashlib.blake2b(content, digest_size=16).digest(), (split, path))
-        if first_split != split:
-            root = self._listing.tree.root
-            raise UserError(f"The same image is in two splits: {root / first} and {root / path}.")
+    def _compare(self, split: str, number: int, digest: bytes) -> None:
+        first_split, first = self._seen.setdefault(digest, (split, number))
+        if (first_split, first) == (split, number):
+            return
+        root, files = self._listing.tree.root, self._listing.files
+        (first_path, first_label), (path, label) = files[first_split][first], files[split][number]
+        for what, differ in (("splits", first_split != split), ("classes", first_label != label)):
+            if differ:
+                raise UserError(
+                    f"The same image is in two {what}: {root / first_path} and {root / path} have equal pixels."
+                )
+        if split == "train":
+            self._repeats.append((number, first))
+
+
+def _repeats(entry: Path) -> dict[int, int]:
+    """Return what a `Reader` wrote: the number of the first equal image, by the number of one that repeats it."""
+    return dict(json.loads((entry / _REPEATS).read_text()))
 
 
 class ImageFiles:
@@ -243,20 +269,34 @@ class ImageFiles:
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
-def divide(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+def divide(split: Split, fraction: float, seed: int, repeats: Mapping[int, int] | None = None) -> tuple[Split, Split]:
     """Take a seeded share of every class out of a split.
 
-    Each class gives `fraction` of its images, rounded, but always keeps one.
+    Each class gives `fraction` of its images, rounded, but always keeps one. Equal images are taken together or not
+    at all, so that a class may give fewer.
+
+    Args:
+        split: what to divide.
+        fraction: share to take, in [0, 1).
+        seed: chooses the images.
+        repeats: by position in `split`, the position of the first image equal to it, which has the same label.
 
     Returns:
         What is left and what was taken, both in the order of `split`.
     """
+    equal = {position: [position] for position in range(len(split))}
+    for position, first in (repeats or {}).items():
+        equal[first] += equal.pop(position)
     generator = torch.Generator().manual_seed(seed)
     taken = torch.zeros(len(split), dtype=torch.bool)
     for label in range(int(split.labels.max()) + 1):
         members = torch.nonzero(split.labels == label).flatten()
-        count = min(round(fraction * len(members)), len(members) - 1)
-        taken[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+        room = min(round(fraction * len(members)), len(members) - 1)
+        for position in members[torch.randperm(len(members), generator=generator)].tolist():
+            group = equal.get(position, [])  # nothing for a repeat, which goes with its first
+            if group and len(group) <= room:
+                taken[group] = True
+                room -= len(group)
     return _chosen(split, torch.nonzero(~taken).flatten()), _chosen(split, torch.nonzero(taken).flatten())
 
 

@@ -1,5 +1,6 @@
 """Images that a split is made of: decoded ones packed into one array on disk, or files decoded when asked for."""
 
+import hashlib
 import io
 import json
 import os
@@ -90,16 +91,15 @@ def unpack(folder: Path, name: str) -> PackedImages:
     return PackedImages(torch.from_numpy(mapped), heights, widths)
 
 
-def decoded(content: bytes, name: str, size: int | None = None) -> np.ndarray:
-    """Decode an image file.
+def opened(content: bytes, name: str) -> Image.Image:
+    """Decode an image file at its full size.
 
     Args:
         content: the file.
         name: how to call it in an error.
-        size: resize so that the shorter side has this length (bilinear, antialiased); None leaves it.
 
     Returns:
-        uint8 `(h, w, 3)`, RGB, turned upright where the camera noted a rotation.
+        The image in mode RGB, turned upright where the camera noted a rotation.
 
     Raises:
         UserError: the file is no image, or is truncated.
@@ -108,16 +108,35 @@ def decoded(content: bytes, name: str, size: int | None = None) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             upright = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
-            upright = upright if upright.mode == "RGB" else upright.convert("RGB")
+            return upright if upright.mode == "RGB" else upright.convert("RGB")
     except UnidentifiedImageError:
         raise UserError(f"{name} cannot be read as an image: its content is in no known format.") from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be read as an image: {error}.") from None
-    if size is not None and min(upright.size) != size:
-        shorter = min(upright.size)
-        target = (max(size, upright.width * size // shorter), max(size, upright.height * size // shorter))
-        upright = upright.resize(target, Image.Resampling.BILINEAR)
-    return np.asarray(upright)
+
+
+def resized(image: Image.Image, size: int | None) -> np.ndarray:
+    """Return an image's pixels, uint8 `(h, w, 3)`, its shorter side resized to `size` (bilinear, antialiased).
+
+    None leaves the size.
+    """
+    if size is not None and min(image.size) != size:
+        shorter = min(image.size)
+        target = (max(size, image.width * size // shorter), max(size, image.height * size // shorter))
+        image = image.resize(target, Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def decoded(content: bytes, name: str, size: int | None = None) -> np.ndarray:
+    """Decode an image file: `opened`, then `resized`."""
+    return resized(opened(content, name), size)
+
+
+def pixel_digest(image: Image.Image) -> bytes:
+    """Return 16 bytes that two images share if and (all but certainly) only if size, mode and all pixels are equal."""
+    digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
+    digest.update(image.tobytes())
+    return digest.digest()
 
 
 class Cache:

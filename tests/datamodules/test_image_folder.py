@@ -213,6 +213,70 @@ def test_files_that_are_no_images_by_name_are_left_out(root):
     assert "train/owl/more/zzz.PNG" in data.plain_train_dataset.names
 
 
+# -- equal images -----------------------------------------------------------------------------------------------------
+
+
+def with_repeats(root):
+    """Repeat 6 of the 21 training images of a class as files of another format, one of them twice."""
+    for i in range(6):
+        Image.open(root / f"train/tit/{i:03d}.png").save(root / f"train/tit/copy{i}.bmp")
+    Image.open(root / "train/tit/000.png").save(root / "train/tit/zcopy.tiff")
+    return root
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_equal_training_images_stay_on_one_side(root, keep):
+    with_repeats(root)
+    for seed in (0, 1, 2, 2):  # the last one from the cache
+        found = contents(folder(root, val_fraction=0.3, seed=seed, cache=keep))
+        train, val = ({image for image, _, _ in found[split]} for split in ("train", "val"))
+        assert not train & val
+        assert len(found["train"]) + len(found["val"]) == 38
+        assert [label for _, label, _ in found["val"]] == [0] * 3 + [1] * 8  # 0.3 of 10 and of 28, rounded
+
+
+def test_a_class_of_equal_images_is_not_divided(tmp_path):
+    root = write_images(tmp_path / "data", {"train": {"owl": 1, "tit": 9}, "test": {"owl": 1, "tit": 1}})
+    for i in range(4):
+        Image.open(root / "train/owl/000.png").save(root / f"train/owl/{i}.bmp")
+    data = folder(root, val_fraction=0.5)
+    assert torch.bincount(data.splits["train"].labels).tolist() == [5, 5]
+    assert torch.bincount(data.splits["val"].labels).tolist() == [0, 4]
+
+
+def test_different_images_that_are_equal_once_resized_are_no_repeats(root):
+    for split, grey in (("train", 100), ("test", 101)):
+        pixels = np.full((80, 80, 3), 50, dtype=np.uint8)
+        pixels[5, 5] = grey
+        Image.fromarray(pixels).save(root / split / "owl/faint.png")
+    found = contents(folder(root, val_fraction=0))
+    faint = [image for split in ("train", "test") for image, _, name in found[split] if "faint" in name]
+    assert len(faint) == 2
+    assert faint[0] == faint[1]
+
+
+def test_images_of_other_shape_with_the_same_bytes_are_no_repeats(root):
+    for split, size in (("train", (20, 10)), ("test", (10, 20))):
+        Image.new("RGB", size, (9, 8, 7)).save(root / split / "owl/plain.png")
+    assert len(contents(folder(root, val_fraction=0))["train"]) == 32
+
+
+@pytest.mark.parametrize(("keep", "old_key"), [(True, "images-{}-8"), (False, "checked-{}")])
+def test_what_an_earlier_version_kept_is_not_used(root, tmp_path, keep, old_key):
+    def data():
+        return folder(root, cache=keep, cache_dir=str(tmp_path / "cache"), normalisation="imagenet")
+
+    contents(data())
+    (entry,) = (tmp_path / "cache").iterdir()
+    repeated_in_another_format(root)
+    # the first version's keys had no number, and it let such a copy pass
+    tree = data().listing.tree.fingerprint()
+    entry.rename(entry.with_name(old_key.format(tree)))
+    assert data().fingerprint() != f"{tree}-0.1-0"  # of kept statistics
+    with pytest.raises(UserError, match="in two splits"):
+        contents(data())
+
+
 # -- refusals, each by a real broken data set -------------------------------------------------------------------------
 
 
@@ -260,6 +324,38 @@ def repeated(root):
     (root / "test/tit/copy.png").write_bytes((root / "train/owl/005.png").read_bytes())
 
 
+def repeated_in_another_format(root):
+    Image.open(root / "train/owl/005.png").save(root / "test/owl/copy.bmp")
+
+
+def repeated_with_another_tag(root):
+    exif = Image.Exif()
+    exif[0x010E] = "another description"
+    image = Image.open(root / "train/owl/005.png")
+    image.save(root / "test/owl/copy.png", exif=exif)
+    assert (root / "test/owl/copy.png").read_bytes() != (root / "train/owl/005.png").read_bytes()
+
+
+def repeated_turned_with_a_note_of_it(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    Image.open(root / "train/owl/005.png").rotate(90, expand=True).save(root / "test/owl/copy.png", exif=exif)
+
+
+def repeated_in_val(root):
+    write_images(root, {"val": {"owl": 0, "tit": 0}})
+    Image.open(root / "train/owl/005.png").resize((9, 9)).save(root / "val/owl/000.png")
+    Image.open(root / "test/tit/001.png").save(root / "val/tit/copy.bmp")
+
+
+def repeated_in_another_class(root):
+    Image.open(root / "train/owl/005.png").save(root / "train/tit/copy.bmp")
+
+
+def repeated_in_another_class_of_test(root):
+    (root / "test/tit/copy.png").write_bytes((root / "test/owl/001.png").read_bytes())
+
+
 def no_test(root):
     (root / "test").rename(root / "holdout")
 
@@ -285,7 +381,13 @@ def one_class(root):
         (class_only_in_train, "The class 'wren' is in .*train, but not in .*test"),
         (class_only_in_val, "The class 'wren' is in .*val, but not in .*train"),
         (class_missing_in_val, "The class 'tit' is in .*train, but not in .*val"),
-        (repeated, "The same image is in two splits: .*train/owl/005.png and .*test/tit/copy.png"),
+        (repeated, "The same image is in two splits: .*train/owl/005.png and .*test/tit/copy.png have equal pixels"),
+        (repeated_in_another_format, "in two splits: .*train/owl/005.png and .*test/owl/copy.bmp have"),
+        (repeated_with_another_tag, "in two splits: .*train/owl/005.png and .*test/owl/copy.png have"),
+        (repeated_turned_with_a_note_of_it, "in two splits: .*train/owl/005.png and .*test/owl/copy.png have"),
+        (repeated_in_val, "in two splits: .*val/tit/copy.bmp and .*test/tit/001.png have"),
+        (repeated_in_another_class, "The same image is in two classes: .*train/owl/005.png and .*tit/copy.bmp have"),
+        (repeated_in_another_class_of_test, "in two classes: .*test/owl/001.png and .*test/tit/copy.png have"),
         (no_test, "has no folder test/ with a folder of images for each class"),
         (one_class, "train has 1 class folders; at least two are needed"),
     ],
