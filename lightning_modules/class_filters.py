@@ -346,6 +346,7 @@ class Retrain(Decompose):
 
     def on_train_epoch_start(self) -> None:
         """Keep the running statistics of a backbone that is not trained."""
+        super().on_train_epoch_start()
         if self.trained == "last_layer":
             self.model.backbone.eval()
 
