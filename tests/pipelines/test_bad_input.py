@@ -11,9 +11,10 @@ import torch
 
 from handful.networks import build_classifier
 from lightning_modules.checkpoints import write_tensors
+from pipelines.build import build_datamodule
 from pipelines.cli import main
 from pipelines.messages import condense
-from tests.helpers.pipeline import ROOT, write_config
+from tests.helpers.pipeline import ROOT, tiny_config, write_config
 
 
 def complaint(capsys, *arguments) -> str:
@@ -99,6 +100,7 @@ def test_a_run_folder_that_is_a_file(command, capsys, tmp_path):
 
 def test_full_disk(tmp_path):
     """The system refuses to let a file grow beyond 40 KiB: the checkpoint of dense cannot be written."""
+    build_datamodule(tiny_config()["data"]).setup()  # the pictures are in the cache already
     limited = f"ulimit -f 40; exec {sys.executable} train.py pipeline --config {write_config(tmp_path)}"
     done = subprocess.run(
         ["bash", "-c", f"{limited} --run_dir {tmp_path / 'run'}"],
