@@ -17,6 +17,7 @@ from pipelines.runner import Runner
 CONFIG = QUICKSTART.parent / "sldd" / "image_folder.yaml"
 SEEDS = (0, 1, 2)
 BETAS = (0.196, 0.0)
+STAGES = ("dense", "sparse", "finetuned")
 
 
 def stages(data: Path, runs: Path, seed: int, beta: float) -> dict[str, Any]:
@@ -43,13 +44,13 @@ def main() -> None:
     lines = [
         f"`{CONFIG.relative_to(QUICKSTART.parent.parent)}` on {options.data.name}; test images.",
         "",
-        "| seed | L_div | dense: accuracy | diversity@5 | sparse: accuracy | diversity@5 | finetuned: accuracy | diversity@5 |",
+        "| seed | L_div | " + " | ".join(f"{stage}: accuracy | diversity@5" for stage in STAGES) + " |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for seed in SEEDS:
         for beta in BETAS:
             rows = stages(options.data, options.runs, seed, beta)
-            cells = [f"{rows[s]['accuracy']:.2f} | {rows[s]['diversity@5']:.3f}" for s in ("dense", "sparse", "finetuned")]
+            cells = [f"{rows[stage]['accuracy']:.2f} | {rows[stage]['diversity@5']:.3f}" for stage in STAGES]
             lines.append(f"| {seed} | {'β = 0.196' if beta else 'without'} | {' | '.join(cells)} |")
     write_section("L_div on real images (`python -m benchmarks.diversity_loss`)", lines)
     print("\n".join(lines))
