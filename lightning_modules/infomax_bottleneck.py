@@ -123,7 +123,7 @@ class InfoMaxPlugin(PhaseModule):
         self.optimizer_factory = optimizer
         self.scheduler_factory = lr_scheduler
         self.results: dict[str, float] = {}
-        self._episode: tuple[int, int] | None = None
+        self._episode: tuple[int, int, float] | None = None
         self._testers: dict[str, EpisodeTester] = {}
         self._measured = nn.ModuleDict()
         self._seen = 0
@@ -171,7 +171,7 @@ class InfoMaxPlugin(PhaseModule):
             "finetune": h["finetune"],
         }
         if isinstance(module, Prototypical):
-            self._episode = (module.way, module.shot)
+            self._episode = (module.way, module.shot, module.hparams["temperature"])
             for name in ("accuracy", "clean_accuracy"):
                 self._testers[name] = EpisodeTester(
                     module.way, module.hparams["query"], module.hparams["test_episodes"]
@@ -262,10 +262,11 @@ class InfoMaxPlugin(PhaseModule):
     def task_loss(self, noised: Tensor, clean: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the noised pass with the label or the clean prediction; of an episode, with its queries."""
         if self._episode is not None:
-            scores, targets = scores_of_episode(noised, *self._episode)
+            way, shot, temperature = self._episode
+            scores, targets = scores_of_episode(noised, way, shot)
             if self.hparams["explain"] == "prediction":
-                targets = scores_of_episode(clean, *self._episode)[0].detach().argmax(1)
-            return functional.cross_entropy(scores, targets)
+                targets = scores_of_episode(clean, way, shot)[0].detach().argmax(1)
+            return functional.cross_entropy(scores / temperature, targets)
         targets = labels if self.hparams["explain"] == "label" else clean.detach().argmax(1)
         return functional.cross_entropy(noised.float(), targets)
 

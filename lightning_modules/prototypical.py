@@ -102,6 +102,8 @@ class Prototypical(PhaseModule):
 
     Args:
         network: the network in plain values.
+        temperature: scores are divided by it in training; distances of long embeddings are large, and a short training
+            gets on faster with them smaller. Which class is nearest does not change.
         pooling: `flatten` keeps the places of the last maps (usual for Conv-4), `mean` averages over them.
         way: classes of an episode; the data's.
         shot: support images a class; the data's.
@@ -120,6 +122,7 @@ class Prototypical(PhaseModule):
         self,
         network: dict[str, Any] | NetworkConfig,
         pooling: Literal["mean", "flatten"] = "flatten",
+        temperature: float = 1.0,
         way: int = 5,
         shot: int = 1,
         query: int = 15,
@@ -136,6 +139,7 @@ class Prototypical(PhaseModule):
             {
                 "network": self.network.plain(),
                 "pooling": pooling,
+                "temperature": temperature,
                 "way": way,
                 "shot": shot,
                 "query": query,
@@ -186,7 +190,7 @@ class Prototypical(PhaseModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy of an episode's queries."""
         scores, labels = scores_of_episode(self.model(batch[0]), self.way, self.shot)
-        loss = functional.cross_entropy(scores, labels)
+        loss = functional.cross_entropy(scores / self.hparams["temperature"], labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         self.log("train/accuracy", 100 * (scores.argmax(1) == labels).float().mean(), prog_bar=True, batch_size=1)
         return loss

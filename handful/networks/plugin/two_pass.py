@@ -107,6 +107,9 @@ class TwoPass:
             images: the images of the first pass (only their shape and device matter before the split).
             local: features ``(B, C, H, W)`` that take the place of `recording.local`.
         """
+        # in the layout of the first pass: another one may round otherwise
+        if recording.local.is_contiguous(memory_format=torch.channels_last):
+            local = local.contiguous(memory_format=torch.channels_last)
         results: dict[nn.Module, deque[Any]] = {self._split_module: deque([local])}
         for module, output in recording.earlier:
             results.setdefault(module, deque()).append(output)

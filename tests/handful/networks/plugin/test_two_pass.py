@@ -95,11 +95,11 @@ def test_an_error_inside_leaves_no_trace() -> None:
     assert not any("forward" in module.__dict__ for module in net.modules())
 
 
-@pytest.mark.parametrize("backbone", ["cifar_resnet20", "resnet18", "densenet121", "convnext_atto"])
+@pytest.mark.parametrize("backbone", ["cifar_resnet20", "conv4", "resnet18", "densenet121", "convnext_atto"])
 def test_real_backbones(backbone: str) -> None:
     net = build_classifier({"backbone": backbone}, 5).eval()
     layers = {"densenet121": "backbone.net.features.denseblock1", "convnext_atto": "backbone.net.stages.1"}
-    layer = layers.get(backbone, "backbone.layer1" if backbone.startswith("cifar") else "backbone.net.layer1")
+    layer = layers.get(backbone, "backbone.layer1" if backbone.startswith("c") else "backbone.net.layer1")
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         two = TwoPass(net, layer, ["backbone"])
