@@ -58,7 +58,6 @@ def save_module(module: PhaseModule, path: Path) -> None:
         "pytorch-lightning_version": lightning_version,
         "epoch": 0,
         "global_step": 0,
-        "loops": {},
     }
     module.on_save_checkpoint(checkpoint)
     write_tensors(checkpoint, path)
