@@ -122,7 +122,7 @@ def toy(options: Sequence[str], seeds: Sequence[int] = (0, 1, 2)) -> None:
     ]
     lines += ["", "| accuracy, % | |", "|---|---|", *(f"| {k} | {spread(v, 1)} |" for k, v in accuracy.items())]
     lines += ["", "| mean bits a cell | |", "|---|---|", *(f"| {k} | {spread(v)} |" for k, v in bits.items())]
-    publish("Plug-in: toy birds of one deciding part", lines)
+    publish("Plug-in: toy birds of one deciding part (`python -m benchmarks.plugin toy`)", lines)
 
 
 def replaced(birds: Any, ids: Sequence[int], part: str) -> Tensor:
@@ -196,7 +196,7 @@ def cifar(options: Sequence[str], images: int = 300) -> None:
         "|---|---|---|---|---|---|",
         *table,
     ]
-    publish("Plug-in: ResNet-20 on CIFAR-10", lines)
+    publish("Plug-in: ResNet-20 on CIFAR-10 (`python -m benchmarks.plugin cifar`)", lines)
 
 
 def error(values: Tensor) -> str:
@@ -226,7 +226,7 @@ def fewshot(options: Sequence[str]) -> None:
         "",
         *(f"* {stage}: {row}" for stage, row in rows.items()),
     ]
-    publish("Plug-in: few-shot birds", lines)
+    publish("Plug-in: few-shot birds (`python -m benchmarks.plugin fewshot`)", lines)
 
 
 def draw_episode(module: InfoMaxPlugin, data: Any) -> None:
@@ -290,7 +290,7 @@ def cost(options: Sequence[str], repeats: int = 15) -> None:
             f"{statistics.median(ours):.0f} | {middle:.2f} ({low:.2f} to {high:.2f}) |"
         )
         print(lines[-1], flush=True)
-    publish("Plug-in: cost of a training step", lines)
+    publish("Plug-in: cost of a training step (`python -m benchmarks.plugin cost`)", lines)
 
 
 def _timed(plugin: InfoMaxBottleneck, images: Tensor, layer: str, repeats: int) -> tuple[list[float], list[float]]:

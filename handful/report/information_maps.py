@@ -18,6 +18,8 @@ _TITLES = {
     "redundant": "redundant",
     "keep": "kept share",
     "capacity": "capacity",
+    "iba": "IBA per sample",
+    "iba readout": "IBA readout",
 }
 
 
@@ -42,7 +44,7 @@ def information_sheet(
         tiles.append(captioned(picture(image, side), [captions[i] if captions else f"image {i}"]))
         for name, values in maps.items():
             tile = overlay(image, values[i], signed=name in _SIGNED, side=side)
-            tiles.append(captioned(tile, [_TITLES.get(name, name), _numbers(name, values[i])]))
+            tiles.append(captioned(tile, [_title(name), _numbers(name, values[i])]))
     return sheet(tiles, columns=1 + len(maps), title=title)
 
 
@@ -64,7 +66,7 @@ def comparison_sheet(
         for name in which:
             for network, found in maps.items():
                 tile = overlay(image, found[name][i], signed=name in _SIGNED, side=side)
-                tiles.append(captioned(tile, [f"{network}: {_TITLES.get(name, name)}", _numbers(name, found[name][i])]))
+                tiles.append(captioned(tile, [f"{network}: {_title(name)}", _numbers(name, found[name][i])]))
     return sheet(tiles, columns=1 + len(which) * len(maps), title=title)
 
 
@@ -97,10 +99,14 @@ def episode_sheet(
         tiles.append(captioned(picture(queries[c], side), [predictions[c]]))
         for kind, values in query_maps.items():
             tile = overlay(queries[c], values[c], signed=kind in _SIGNED, side=side)
-            tiles.append(captioned(tile, [f"query: {_TITLES.get(kind, kind)}"]))
+            tiles.append(captioned(tile, [f"query: {_title(kind)}"]))
     return sheet(tiles, columns=3 + len(query_maps), title=title)
 
 
+def _title(name: str) -> str:
+    return _TITLES.get(name, {"gradcam": "Grad-CAM"}.get(name, name))
+
+
 def _numbers(name: str, values: Tensor) -> str:
-    unit = "" if name == "keep" else " bits"
+    unit = " bits" if name in _TITLES and name != "keep" else ""
     return f"mean {float(values.mean()):.2f}, max {float(values.max()):.2f}{unit}"
