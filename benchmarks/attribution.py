@@ -9,7 +9,6 @@ HANDFUL_DATA).
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,9 +29,11 @@ from callbacks import AttributionMaps
 from handful.attribution import attribute
 from handful.attribution.methods.path import quadrature
 from handful.networks import build_classifier
+from pipelines.memory import peak_memory_mib, reset_peak_memory
 
 Work = Callable[[], object]
 
+TITLE = "Attribution (`python -m benchmarks.attribution`)"
 CLASSES = 10
 CHUNK = 32
 
@@ -224,7 +225,7 @@ def methods(turns: int) -> list[str]:
 
 
 def peak_mib(steps: int, who: str, images: int) -> float:
-    """Peak resident memory of integrated gradients in a process of its own, less that of one forward pass."""
+    """Peak resident memory of integrated gradients in a process of its own, less what it held before."""
     command = [sys.executable, "-m", "benchmarks.attribution", "--peak", who, str(steps), str(images)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
@@ -235,17 +236,18 @@ def peak(who: str, steps: int, count: int) -> None:
     images = torch.randn(count, 3, 64, 64)
     with torch.no_grad():
         model(images[:1])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reset_peak_memory()
+    before = peak_memory_mib(torch.device("cpu"))
     if who == "ours":
         attribute(model, images, 0, method="integrated_gradients", steps=steps)
     else:
         captum.attr.IntegratedGradients(model).attribute(images, target=0, n_steps=steps)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(peak_memory_mib(torch.device("cpu")) - before)
 
 
 def memory(turns: int) -> list[str]:
     """Peak memory with 8 and with 50 steps."""
-    lines = ["", "| integrated gradients, 64 px: peak memory, MiB | 8 steps | 50 steps | ratio |", "|---|---|---|---|"]
+    lines = ["| integrated gradients, 64 px: peak memory, MiB | 8 steps | 50 steps | ratio |", "|---|---|---|---|"]
     for count in (4, 16):
         for who in ("ours", "captum"):
             found = {steps: [peak_mib(steps, who, count) for _ in range(turns)] for steps in (8, 50)}
@@ -287,7 +289,7 @@ def callback_cost(folder: Path) -> list[str]:
             use_distributed_sampler=False, default_root_dir=out, enable_progress_bar=False,
         )  # fmt: skip
         trainer.fit(module, data)
-    lines = ["", "| CIFAR-10, ResNet-20 | epoch, s | gradient and Grad-CAM of 16 images, s | share |"]
+    lines = ["| CIFAR-10, ResNet-20 | epoch, s | gradient and Grad-CAM of 16 images, s | share |"]
     lines.append("|---|---|---|---|")
     for number, (epoch, maps) in enumerate(zip(seconds.epochs, seconds.maps, strict=True)):
         lines.append(f"| epoch {number} | {epoch:.1f} | {maps:.2f} | {100 * maps / (epoch - maps):.2f} % |")
@@ -298,7 +300,7 @@ def callback_cost(folder: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cifar10", type=Path, default=os.environ.get("HANDFUL_DATA"))
-    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--peak", nargs=3, metavar=("WHO", "STEPS", "IMAGES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
@@ -306,11 +308,11 @@ def main() -> None:
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    lines = methods(options.turns) + memory(3)
+    write_section(f"{TITLE}: passes", methods(options.turns))
+    write_section(f"{TITLE}: memory", memory(1))
     if options.cifar10:
         torch.set_num_threads(threads)
-        lines += callback_cost(Path(options.cifar10))
-    write_section("Attribution (`python -m benchmarks.attribution`)", lines)
+        write_section(f"{TITLE}: the callback", callback_cost(Path(options.cifar10)))
 
 
 if __name__ == "__main__":

@@ -88,9 +88,9 @@ def rows(model: Classifier, images: Tensor, masks: Tensor, methods: Sequence[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="+", default=["breast", "wing", "tail"], choices=PART_NAMES)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--images", type=int, default=60, help="test images explained, by part")
+    parser.add_argument("--parts", nargs="+", default=["breast", "wing"], choices=PART_NAMES)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--images", type=int, default=16, help="test images explained, by part")
     options = parser.parse_args()
     torch.set_num_threads(1)
     tables = {}

@@ -78,6 +78,17 @@ def test_the_model_is_left_as_it_was_found(method, surroundings):
     assert not found.scores.requires_grad
 
 
+def test_hooks_at_a_layer_are_gone_afterwards():
+    model = relu_classifier()
+    before = _state(model)
+    attribute(model, images(), method="gradcam", layer="backbone.2")
+    assert _state(model) == before
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 2))
+    before = _state(plain)
+    attribute(plain, images(), method="gradcam")
+    assert _state(plain) == before
+
+
 @pytest.mark.parametrize("method", OWN)
 def test_an_exception_leaves_no_trace_either(method):
     model = relu_classifier()
