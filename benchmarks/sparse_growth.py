@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.ticker import NullLocator
 
 from benchmarks.results import write_section
 from benchmarks.sparse_data import network_like_features
@@ -57,6 +58,8 @@ def main() -> None:
             axis.loglog(sizes, seconds, mark, label=f"{name}, exponent {exponent(sizes, seconds):.2f}")
         axis.loglog(sizes, [selection[0] * s / sizes[0] for s in sizes], "k:", lw=1, label="linear")
         axis.set_xlabel({"rows": "rows N", "classes": "classes C", "features": "features F"}.get(what, "selected"))
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.legend(fontsize=7)
         told = [", ".join(f"{value:.3g}" for value in values) for values in (sizes, selection, path)]
         lines.append(

@@ -203,3 +203,12 @@ def test_continuing_the_line_of_the_last_two_points_spares_passes(data, monkeypa
     warm = elastic_net_path(*data, **options)
     assert sum(p.passes for p in continued) < 0.7 * sum(p.passes for p in warm)
     assert continued[-1].objective == pytest.approx(warm[-1].objective, rel=1e-4)
+
+
+def test_biases_sum_to_zero_and_unequal_classes_are_solved(data):
+    """A constant added to all biases changes nothing; the records show the centred ones."""
+    x, y = data
+    uneven = (y > 1) | (torch.arange(len(y)) % 7 == 0)
+    path = elastic_net_path(x[uneven], y[uneven], n_lambdas=15, epsilon=0.02)
+    assert all(p.kkt <= 1e-2 for p in path)
+    assert all(abs(p.bias.sum().item()) < 1e-12 for p in path)
