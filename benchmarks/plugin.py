@@ -224,7 +224,10 @@ def fewshot(options: Sequence[str]) -> None:
         f"{splits.episodes} episodes; {run.results['seconds']} seconds. Accuracies in per cent over 600 episodes of "
         "novel classes, with half the 95 % interval; guessing gives 20.",
         "",
-        *(f"* {stage}: {row}" for stage, row in rows.items()),
+        *(
+            f"* {stage}: " + ", ".join(f"{name} {value:.2f}" for name, value in row.items())
+            for stage, row in rows.items()
+        ),
     ]
     publish("Plug-in: few-shot birds (`python -m benchmarks.plugin fewshot`)", lines)
 
