@@ -68,6 +68,15 @@ def test_a_class_that_did_not_win_trails():
     assert torch.equal(found.runner_up, model(x).argmax(1))
 
 
+def test_a_feature_that_both_weigh_the_same_cannot_bring_a_tie():
+    model, x = sparse_classifier().eval(), images(3)
+    found = contributions(model, x, model(x).argmin(1))  # behind, so a tie would take more of something
+    same = found.weights == found.other_weights
+    assert same.any()
+    assert found.tie_values[same].isnan().all()
+    assert not found.tie_values.isinf().any()
+
+
 def test_what_has_no_contributions_says_so():
     with pytest.raises(UserError, match="one linear layer"):
         contributions(nn.Sequential(nn.Flatten(), nn.Linear(432, 2)), images())
