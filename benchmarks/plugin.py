@@ -140,7 +140,7 @@ def replaced(birds: Any, ids: Sequence[int], part: str) -> Tensor:
 # -- CIFAR-10 ---------------------------------------------------------------------------------------------------------
 
 
-def cifar(options: Sequence[str], images: int = 300) -> None:
+def cifar(options: Sequence[str], images: int = 60) -> None:
     """The public ResNet-20: accuracy under noise, bits, and insertion and deletion beside other maps."""
     folder = data_folder()
     given = [
@@ -166,10 +166,10 @@ def cifar(options: Sequence[str], images: int = 300) -> None:
     table, maps = [], {}
     for name in (*networks, "random"):
         started = time.perf_counter()
-        maps[name] = torch.cat([draw(name, pictures[s : s + 50], ids[s : s + 50]) for s in range(0, images, 50)])
+        maps[name] = torch.cat([draw(name, pictures[s : s + 20], ids[s : s + 20]) for s in range(0, images, 20)])
         seconds = (time.perf_counter() - started) / images
-        insertion = area_under(perturbation_curve(plugin.base, pictures, maps[name], mode="insertion", steps=32))
-        deletion = area_under(perturbation_curve(plugin.base, pictures, maps[name], mode="deletion", steps=32))
+        insertion = area_under(perturbation_curve(plugin.base, pictures, maps[name], mode="insertion", steps=16))
+        deletion = area_under(perturbation_curve(plugin.base, pictures, maps[name], mode="deletion", steps=16))
         half = float(area_above_half(maps[name]).mean())
         table.append(
             f"| {name} | {float(insertion.mean()):.3f} ± {error(insertion)} | {float(deletion.mean()):.3f} ± "
@@ -190,7 +190,7 @@ def cifar(options: Sequence[str], images: int = 300) -> None:
     lines += [f"| {k} | {rows['plugin'].get(k, '–')} | {rows['readout'].get(k, '–')} |" for k in keys]
     lines += [
         "",
-        f"Insertion and deletion over {images} test images, 32 steps, ± standard error:",
+        f"Insertion and deletion over {images} test images, 16 steps, ± standard error:",
         "",
         "| map | insertion ↑ | deletion ↓ | difference ↑ | area above half maximum | ms an image |",
         "|---|---|---|---|---|---|",
