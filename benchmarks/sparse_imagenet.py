@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import resource
 import tempfile
 import time
 import warnings
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.results import write_section
 from benchmarks.sparse_data import network_like_features
+from benchmarks.sparse_memory import peak
 from handful.sparse import select_features
 from handful.sparse.minimise import lambda_grid, lambda_max
 from handful.sparse.oracle import MemoryOracle
@@ -40,19 +40,20 @@ def path(lines: list[str]) -> None:
     rows = Rows(features)
     design = design_matrix(rows, column_statistics(rows))
     del rows, features
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
     begun = time.process_time()
     oracle = MemoryOracle(design, labels, C)
     grid = lambda_grid(lambda_max(oracle(oracle.bias_only()).gradient, 0.99), 100, 1e-3)
     points = coarse_to_fine(oracle, ExactPath(oracle, grid, 0.99), 10.0)
     seconds = time.process_time() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    risen = peak() - before
     point = [p for p in points if p.density <= 10][-1]
     product = products(design)
     lines += [
         f"* Path, {N:,} × {S}, {C:,} classes: densest point with ≤ 10 weights a class (λ no. {point.index}, "
         f"{point.density:.2f} a class, KKT {point.kkt:.1e}) in **{seconds:.0f} CPU s**, {oracle.passes} passes "
-        f"over all rows and a coarse path; peak memory rose by {max(0.0, peak - before):.0f} MiB over the design "
+        f"over all rows and a coarse path; peak memory rose by {risen:.0f} MiB over the design "
         f"matrix's {design.numel() * 4 / 2**20:.0f} MiB. The products of one pass alone take {product:.2f} s.",
     ]
     print(lines[-1], flush=True)

@@ -61,7 +61,7 @@ def test_constant_features_are_never_chosen_and_carry_no_weight():
 
 
 def test_a_duplicate_is_not_chosen_twice_and_running_out_is_told():
-    features = torch.cat([X[:, :5], X[:, :5] * 2 + 1, -X[:, :5]], 1)
+    features = torch.cat([X[:, :5], X[:, :5] * 2 + 1, -X[:, :5], torch.full_like(X[:, :1], 0.1)], 1)
     chosen = select_features(features, Y, 5).features
     assert sorted(c % 5 for c in chosen) == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="6 wanted, but only 5 distinct"):

@@ -5,8 +5,12 @@ import pytest
 import torch
 
 from handful.errors import UserError
-from handful.sparse import PathPoint, RegularisationPath, elastic_net_path
+from handful.sparse import PathPoint, RegularisationPath, column_statistics, elastic_net_path
+from handful.sparse.oracle import MemoryOracle
 from handful.sparse.path import ExactPath
+from handful.sparse.rows import Rows
+from handful.sparse.search import coarse_to_fine
+from handful.sparse.standardise import design_matrix
 from tests.handful.sparse.problems import naive_objective, small, standardised
 
 
@@ -212,3 +216,16 @@ def test_biases_sum_to_zero_and_unequal_classes_are_solved(data):
     path = elastic_net_path(x[uneven], y[uneven], n_lambdas=15, epsilon=0.02)
     assert all(p.kkt <= 1e-2 for p in path)
     assert all(abs(p.bias.sum().item()) < 1e-12 for p in path)
+
+
+@pytest.mark.parametrize("coarse_rows", [24, 40, 60])
+def test_a_poor_sample_costs_passes_but_not_the_answer(data, coarse_rows):
+    x, y = data[0].double(), data[1]
+    # solved closely, so that no density hangs on where a solve stopped
+    path = elastic_net_path(x, y, n_lambdas=20, epsilon=0.05, tolerance=1e-6)
+    oracle = MemoryOracle(design_matrix(Rows(x), column_statistics(x)), y, 6)
+    for wanted in (2.0, 7.0):
+        solver = ExactPath(oracle, [p.lam for p in path], 0.99, tolerance=1e-6)
+        found = coarse_to_fine(oracle, solver, wanted, coarse_rows=coarse_rows)
+        expected = [p for p in path if p.density <= wanted][-1]
+        assert [p for p in found if p.density <= wanted][-1].index == expected.index
