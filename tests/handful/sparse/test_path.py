@@ -218,7 +218,7 @@ def test_biases_sum_to_zero_and_unequal_classes_are_solved(data):
     assert all(abs(p.bias.sum().item()) < 1e-12 for p in path)
 
 
-@pytest.mark.parametrize("coarse_rows", [24, 40, 60])
+@pytest.mark.parametrize("coarse_rows", [24, 60])
 def test_a_poor_sample_costs_passes_but_not_the_answer(data, coarse_rows):
     x, y = data[0].double(), data[1]
     # solved closely, so that no density hangs on where a solve stopped

@@ -2,8 +2,11 @@ import pytest
 import torch
 
 from handful.errors import UserError
-from handful.sparse import elastic_net_path
-from handful.sparse.saga import ShuffledRows, SlowProgress
+from handful.sparse import column_statistics, elastic_net_path
+from handful.sparse.glm_saga_package import glm_saga_path
+from handful.sparse.rows import Rows
+from handful.sparse.saga import ShuffledRows, SlowProgress, saga_path
+from handful.sparse.standardise import design_matrix
 from tests.handful.sparse.problems import small
 
 OPTIONS = {"n_lambdas": 7, "epsilon": 0.3, "seed": 4}
@@ -14,16 +17,27 @@ def data():
     return small(n=300, f=16, c=5, dtype=torch.float32)
 
 
-def test_equal_to_the_package_point_by_point(data):
+def test_iterates_are_those_of_the_package(data):
+    """A fixed number of epochs: no stopping rule that an ulp could tip."""
     pytest.importorskip("glm_saga")
-    ours = elastic_net_path(*data, solver="saga", include_zero=False, **OPTIONS)
-    theirs = elastic_net_path(*data, solver="glm_saga", **OPTIONS)
+    x, y = data
+    design = design_matrix(Rows(x), column_statistics(x))
+    options = {"max_epochs": 15, "patience": 1000, **OPTIONS}
+    ours, theirs = saga_path(design, y, 5, **options), glm_saga_path(design, y, 5, **options)
     assert [p.lam for p in ours] == [p.lam for p in theirs]
     for a, b in zip(ours, theirs, strict=True):
-        assert torch.allclose(a.weight, b.weight, atol=1e-4)
-        assert torch.allclose(a.bias, b.bias, atol=1e-4)
-        assert a.density == b.density
-        assert a.objective == pytest.approx(b.objective, rel=1e-5)
+        assert torch.allclose(a.weight, b.weight, atol=1e-5)
+        assert torch.allclose(a.bias, b.bias, atol=1e-5)
+
+
+def test_with_its_stopping_rule_too(data):
+    """Rounding may move a stop by an epoch, which by the rule itself changes the objective by less than 1e-4."""
+    pytest.importorskip("glm_saga")
+    ours = elastic_net_path(*data, solver="saga", **OPTIONS)
+    theirs = elastic_net_path(*data, solver="glm_saga", **OPTIONS)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.objective == pytest.approx(b.objective, abs=1e-4)
+        assert abs(a.density - b.density) <= 0.4
 
 
 def test_exact_is_lower_at_every_point_and_writes_the_same_records(data):
