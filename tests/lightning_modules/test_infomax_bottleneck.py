@@ -153,7 +153,7 @@ def test_the_readout_bottleneck_alone(tmp_path, dense) -> None:
     assert "sufficient_bits" not in row
     assert row["capacity_bits"] > 0
     loaded = load_module(tmp_path / "last.ckpt")
-    assert loaded.plugin.infer.layers[-1].out_channels == 8
+    assert loaded.plugin.infer.decide[-1].out_channels == 8
     images = torch.stack([data().test_dataset[i][0] for i in range(2)])
     assert attribute(loaded.model, images, method="capacity").map().shape == (2, 16, 16)
 
@@ -183,7 +183,7 @@ def test_the_attribution_callback_draws_the_maps_and_changes_nothing(tmp_path, d
     assert (tmp_path / "drawn" / "attribution" / "sufficient" / "epoch_001.png").is_file()
     early = load_module(tmp_path / "drawn" / "epoch_000.ckpt").plugin
     late = load_module(tmp_path / "drawn" / "epoch_001.ckpt").plugin
-    assert not torch.equal(early.infer.layers[0].weight, late.infer.layers[0].weight)
+    assert not torch.equal(early.infer.read_global.weight, late.infer.read_global.weight)
     assert torch.equal(early.bank.features, late.bank.features)
 
 

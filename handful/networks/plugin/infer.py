@@ -12,6 +12,10 @@ from torch.nn import functional
 class InferNetwork(nn.Module):
     """Three 1x1 convolutions over the first pass's layers, resized and concatenated, and its global output.
 
+    The first convolution is taken layer by layer before resizing, which gives the same numbers: resizing mixes places
+    with weights that sum to one, the convolution mixes channels. The deep layers, which have most channels, are so
+    read on their own few places; on a ResNet-50 this takes a tenth of the operations.
+
     Args:
         layer_channels: channels of each layer read.
         global_features: length of the global representation; it is repeated at every place.
@@ -41,9 +45,12 @@ class InferNetwork(nn.Module):
             last.weight.mul_(1e-3)
             # the bias is that raw value whose bounded logit is `start`
             last.bias.fill_(bound * torch.atanh(torch.tensor(start / bound)).item())  # type: ignore[union-attr]
-        self.layers = nn.Sequential(
-            nn.Conv2d(inputs, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, narrow, 1), nn.ReLU(), last
-        )
+        self.read_layers = nn.ModuleList(nn.Conv2d(channels, hidden, 1, bias=False) for channels in layer_channels)
+        self.read_global = nn.Linear(global_features, hidden)
+        # as one convolution over all inputs would be drawn
+        for parameter in (*self.read_layers.parameters(), *self.read_global.parameters()):
+            nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5)
+        self.decide = nn.Sequential(nn.ReLU(), nn.Conv2d(hidden, narrow, 1), nn.ReLU(), last)
         self.bound = bound
         self.smoothing = smoothing
 
@@ -55,9 +62,14 @@ class InferNetwork(nn.Module):
             representation: normalised global representation ``(B, D)``.
             size: height and width of the noised layer.
         """
-        maps = [functional.interpolate(layer, size, mode="bilinear", align_corners=False) for layer in layers]
-        maps.append(representation[:, :, None, None].expand(-1, -1, *size))
-        raw = self.layers(torch.cat(maps, 1)).float()
+        hidden = self.read_global(representation)[:, :, None, None]
+        for read, layer in zip(self.read_layers, layers, strict=True):
+            # channels last, where a 1x1 convolution is a plain product and resizing goes along memory
+            maps = read(layer.contiguous(memory_format=torch.channels_last))
+            if maps.shape[2:] != size:
+                maps = functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+            hidden = hidden + maps
+        raw = self.decide(hidden).float()
         logits = self.bound * torch.tanh(raw / self.bound)
         return blur(logits, self.smoothing) if self.smoothing else logits
 

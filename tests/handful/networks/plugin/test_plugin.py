@@ -66,10 +66,22 @@ def test_infer_network_starts_almost_clean_and_stays_bounded() -> None:
     assert logits.shape == (2, 3, 8, 8)
     torch.testing.assert_close(logits, torch.full_like(logits, -5.0), atol=0.05, rtol=0)
     with torch.no_grad():
-        infer.layers[-1].bias.fill_(1000.0)
+        infer.decide[-1].bias.fill_(1000.0)
     logits = infer(layers, torch.randn(2, 4), (8, 8))
     assert logits.max().item() <= 6
     assert logits.min().item() > 5.9
+
+
+def test_infer_network_against_one_convolution_over_all_inputs() -> None:
+    infer = InferNetwork([5, 7], 4, 2, start=0.0)
+    layers, representation = [torch.randn(2, 5, 9, 9), torch.randn(2, 7, 4, 4)], torch.randn(2, 4)
+    with torch.no_grad():
+        infer.decide[-1].weight.mul_(1e3)
+        resized = functional.interpolate(layers[1], (9, 9), mode="bilinear", align_corners=False)
+        together = torch.cat([layers[0], resized, representation[:, :, None, None].expand(-1, -1, 9, 9)], 1)
+        weights = [*(read.weight for read in infer.read_layers), infer.read_global.weight[:, :, None, None]]
+        expected = infer.decide(functional.conv2d(together, torch.cat(weights, 1), infer.read_global.bias))
+        torch.testing.assert_close(infer(layers, representation, (9, 9)), 6 * torch.tanh(expected / 6))
 
 
 def test_blur_against_scipy() -> None:
