@@ -81,7 +81,7 @@ def test_head_has_its_own_learning_rate(tmp_path):
     module = build_module(
         pipeline.phases["dense"].module, "dense", {"network": pipeline.network.plain(), "num_classes": 3}
     )
-    rates = {len(g["params"]): g["lr"] for g in module.configure_optimizers().param_groups}
+    rates = {len(g["params"]): g["lr"] for g in module.configure_optimizers()["optimizer"].param_groups}
     assert rates[2] == 0.5
     assert sorted(rates.values()) == [0.01, 0.5]
 
