@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from benchmarks.results import write_section
 from handful.attribution import attribute
-from handful.attribution.layers import cut_at, find_layer
+from handful.attribution.layers import cut_at
 from handful.birds import PART_NAMES, PARTS
 from handful.metrics.faithfulness import area_under, perturbation_curve
 from handful.metrics.localisation import area_above_half, energy_in_mask, pointing_hits
@@ -300,12 +300,11 @@ def _timed(plugin: InfoMaxBottleneck, images: Tensor, layer: str, repeats: int) 
     """Milliseconds of the plug-in's step and of the bare passes, alternating."""
     optimiser = torch.optim.Adam([p for p in plugin.parameters() if p.requires_grad], 1e-3)
     labels = torch.zeros(len(images), dtype=torch.int64)
-    module = find_layer(plugin.base, layer)
 
     def bare() -> None:
         with torch.no_grad():
             plugin.base(images)
-        with cut_at(module, layer) as cut:
+        with cut_at(plugin.base, layer, (images.shape[2], images.shape[3])) as cut:
             loss = functional.cross_entropy(plugin.base(images), labels)
         torch.autograd.grad(loss, cut[0])
 

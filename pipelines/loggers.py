@@ -47,30 +47,33 @@ def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Log
         identity.write_text(secrets.token_hex(4))
     if mode == "offline":
         rank_zero_info(f"W&B: offline; `wandb sync --append {folder / 'wandb'}/offline-run-*` uploads the run")
-    logger = _logger(config, run, phase, folder, identity.read_text(), mode)
-    try:
-        _ = logger.experiment
-    except Exception as error:  # no network, a key that is refused: the dashboard is never worth a run
-        rank_zero_info(f"W&B: {type(error).__name__}; offline instead")
-        logger = _logger(config, run, phase, folder, identity.read_text(), "offline")
-    return logger
+    for attempt, otherwise in ((mode, "offline instead"), ("offline", "this phase goes without")):
+        try:
+            return _logger(config, run, phase, folder, identity.read_text(), attempt)
+        except Exception as error:  # no network, a key that is refused: the dashboard is never worth a run
+            rank_zero_info(f"W&B: {type(error).__name__}; {otherwise}")
+    return None
 
 
 def _logger(config: WandbConfig, run: str, phase: str, folder: Path, identity: str, mode: str) -> WandbLogger:
+    """The logger of a run that is begun here: Lightning would pass on an option that wandb warns of."""
     import wandb
 
-    return WandbLogger(
+    begun = wandb.init(
         name=f"{run}-{phase}",
         project=config.project,
         entity=config.entity,
         group=run,
         job_type=phase,
-        save_dir=folder,
+        dir=folder,
         id=identity,
         resume="allow",
-        mode=mode,
+        mode=mode,  # type: ignore[arg-type]
         settings=wandb.Settings(silent=True, console="off"),
     )
+    begun.define_metric("trainer/global_step")
+    begun.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(experiment=begun, project=config.project, save_dir=folder, id=identity)
 
 
 def _mode(config: WandbConfig) -> str:

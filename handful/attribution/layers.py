@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from handful.attribution.layouts import layout_of
 from handful.errors import UserError
 
 _LISTED = 40
@@ -34,27 +35,34 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 @contextlib.contextmanager
-def cut_at(layer: nn.Module, name: str) -> Iterator[list[Tensor]]:
-    """Within, a forward pass records its graph only from `layer`'s output on; that output is the list's one entry.
+def cut_at(model: nn.Module, name: str, size: tuple[int, int]) -> Iterator[list[Tensor]]:
+    """Within, a forward pass records its graph only from a layer's maps on; these maps are the list's one entry.
 
-    The rest of the network receives a copy, so that an in-place layer after the cut does not overwrite the entry.
+    Channels-last maps and tokens of transformers are read as `(B, F, h, w)`. The rest of the network receives a copy,
+    so that an in-place layer after the cut does not overwrite the entry.
+
+    Args:
+        model: the model.
+        name: of the layer, see `find_layer`.
+        size: height and width of the images in pixels.
 
     Raises:
-        UserError: the layer does not give maps `(B, F, h, w)`, or runs more than once in a pass.
+        UserError: there is no such layer, it does not give maps, or runs more than once in a pass.
     """
     outputs: list[Tensor] = []
 
-    def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim != 4:
+    def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: object) -> Tensor:
+        layout = layout_of(output, size, model)
+        if layout is None or not isinstance(output, Tensor):
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise UserError(f'layer "{name}" gives {shape}, not maps (B, F, h, w): name a layer that does')
         if outputs:
             raise UserError(f'layer "{name}" runs more than once in a forward pass: name the block around it')
-        cut = output.detach().requires_grad_()
+        cut = layout.maps(output.detach()).requires_grad_()
         outputs.append(cut)
-        return cut.clone()
+        return layout.output(cut.clone(), output)
 
-    handle = layer.register_forward_hook(hook)
+    handle = find_layer(model, name).register_forward_hook(hook)
     try:
         yield outputs
     finally:
@@ -65,6 +73,8 @@ def cut_at(layer: nn.Module, name: str) -> Iterator[list[Tensor]]:
 def last_maps_layer(model: nn.Module, image: Tensor) -> str:
     """The name of the last module to give maps with more than one cell, found by one forward pass of `(1, 3, H, W)`.
 
+    Tokens do not count: in a transformer that answers from its class token, the last ones decide nothing.
+
     Raises:
         UserError: the model has none.
     """
@@ -73,8 +83,10 @@ def last_maps_layer(model: nn.Module, image: Tensor) -> str:
 
     def watch(path: str, module: nn.Module) -> None:
         def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-                seen.append(path)
+            if isinstance(output, Tensor) and output.ndim == 4:
+                layout = layout_of(output, (image.shape[2], image.shape[3]), model)
+                if layout is not None and layout.maps(output)[0, 0].numel() > 1:
+                    seen.append(path)
 
         handles.append(module.register_forward_hook(hook))
 

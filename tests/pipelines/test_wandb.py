@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
-from tests.helpers.pipeline import tiny_config, write_config
+from tests.helpers.pipeline import run_train, tiny_config, write_config
 from tests.helpers.wandb_file import run_of
 
 
@@ -33,11 +33,35 @@ def test_offline_runs_can_be_read_back(tmp_path, monkeypatch):
     expected = {"val/accuracy", "val/diversity@1", "val/diversity@5", "train/loss", "trainer/global_step"}
     assert expected <= set().union(*history)
     logged = [row["val/accuracy"] for row in history if "val/accuracy" in row]
-    with (tmp_path / "run/dense/metrics.csv").open() as file:
-        written = [float(row["val/accuracy"]) for row in csv.DictReader(file) if row["val/accuracy"]]
-    assert logged == pytest.approx(written)
+    assert logged == pytest.approx(accuracies(tmp_path))
     assert len(logged) == 2
     assert "test/accuracy" in set().union(*found["evaluate"][1])
+
+
+def test_a_killed_phase_goes_on_in_its_own_run(tmp_path):
+    phases = {name: tiny_config()["phases"][name] for name in ("dense", "evaluate")}
+    config = write_config(tmp_path, phases=phases, wandb={"mode": "auto", "project": "birds"})
+    command = ("pipeline", "--config", config, "--run_dir", tmp_path / "run")
+    # WANDB_SERVICE: the helper process of an earlier test's runs, which would be taken for this one's
+    environment = {"WANDB_MODE": "offline", "HOME": str(tmp_path), "WANDB_SERVICE": ""}
+    assert run_train(*command, HANDFUL_KILL="Dense/1/2", **environment).returncode == -9
+    done = run_train(*command, **environment)
+    assert done.returncode == 0, done.stderr
+    assert "anonymous" not in done.stderr
+    identity = (tmp_path / "run/dense/wandb_id").read_text()
+    killed, resumed = (run_of(path) for path in sorted((tmp_path / "run/dense").rglob("*.wandb")))
+    assert resumed[0].run_id == identity
+    assert {row["val/accuracy"] for row in resumed[2] if "val/accuracy" in row} == set(accuracies(tmp_path)[1:])
+    if killed[0] is not None:  # W&B writes in blocks: of a process that is killed, what filled none is lost
+        assert killed[0].run_id == identity
+        # what the killed process had told of the broken epoch, the other tells again, at the same steps
+        first, second = ({row["trainer/global_step"]: row.get("train/loss") for row in r[2]} for r in (killed, resumed))
+        assert all(second[step] == pytest.approx(first[step]) for step in first.keys() & second.keys())
+
+
+def accuracies(folder):
+    with (folder / "run/dense/metrics.csv").open() as file:
+        return [float(row["val/accuracy"]) for row in csv.DictReader(file) if row["val/accuracy"]]
 
 
 def test_logged_in_nowhere_means_offline_without_a_question(tmp_path, monkeypatch):
@@ -52,3 +76,20 @@ def test_logged_in_nowhere_means_offline_without_a_question(tmp_path, monkeypatc
     assert _mode(WandbConfig(mode="disabled")) == "disabled"
     monkeypatch.setenv("WANDB_MODE", "dryrun")
     assert _mode(WandbConfig()) == "offline"
+
+
+def test_a_dashboard_that_cannot_be_had_is_no_reason_to_stop(tmp_path, monkeypatch):
+    import wandb
+
+    from pipelines.loggers import wandb_logger
+    from pipelines.phases import WandbConfig
+
+    asked = []
+
+    def refuse(**arguments):
+        asked.append(arguments["mode"])
+        raise wandb.errors.CommError("no")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    assert wandb_logger(WandbConfig(mode="online"), "run", "dense", tmp_path) is None
+    assert asked == ["online", "offline"]

@@ -63,10 +63,11 @@ def gradcam(job: Job) -> Tensor:
     name = job.layer
     if name is None and not isinstance(model, Classifier):
         name = last_maps_layer(model, job.images[:1])
-    layer = None if name is None else find_layer(model, name)
+    if name is not None:
+        find_layer(model, name)  # a wrong name is told before any work
 
     def work(start: int, stop: int) -> None:
-        maps, logits = _cut_forward(model, job.images[start:stop], layer, name)
+        maps, logits = _cut_forward(model, job.images[start:stop], name)
         scores = job.observe(start, logits)
         alpha = gradients(scores, maps).mean(dim=(3, 4))
         parts[start] = torch.einsum("ntf,nfhw->nthw", alpha, maps.detach()).relu()
@@ -76,15 +77,15 @@ def gradcam(job: Job) -> Tensor:
     return torch.cat([parts[start] for start in sorted(parts)])
 
 
-def _cut_forward(model: nn.Module, images: Tensor, layer: nn.Module | None, name: str | None) -> tuple[Tensor, Tensor]:
+def _cut_forward(model: nn.Module, images: Tensor, name: str | None) -> tuple[Tensor, Tensor]:
     """The layer's maps, a leaf of the graph, and the logits computed from them."""
-    if layer is None:
+    if name is None:
         assert isinstance(model, Classifier)
         with torch.no_grad():
             found = model.feature_maps(images)
         maps = found.detach().requires_grad_()
         return maps, model.head(model.pool(maps))
-    with cut_at(layer, name or "") as outputs:
+    with cut_at(model, name, (images.shape[2], images.shape[3])) as outputs:
         logits = model(images)
     if not outputs:
         raise UserError(f'layer "{name}" does not run in a forward pass: name one that does')

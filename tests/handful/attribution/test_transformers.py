@@ -1,0 +1,114 @@
+"""Layers that give channels last or tokens: Grad-CAM against the formula written out in the layer's own layout."""
+
+import pytest
+import torch
+from torch import nn
+
+from handful.attribution import attribute
+from handful.attribution.layouts import Layout, layout_of
+from handful.errors import UserError
+from handful.networks import build_classifier
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module", params=["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224"])
+def transformer(request):
+    torch.manual_seed(0)
+    return build_classifier({"backbone": request.param, "image_size": SIDE}, 5).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def by_hand(model, layer, images, target, prefix=None):
+    """Σ α A over the last axis, the spatial axes kept; tokens' `prefix` cut off."""
+    kept = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda m, i, output: kept.append(output))
+    score = model(images)[:, target].sum()
+    handle.remove()
+    gradient = torch.autograd.grad(score, kept[0])[0]
+    maps = kept[0].detach()
+    if prefix is not None:
+        maps, gradient = maps[:, prefix:], gradient[:, prefix:]
+    axes = tuple(range(1, maps.ndim - 1))
+    return (maps * gradient.mean(dim=axes, keepdim=True)).sum(dim=-1).relu()
+
+
+def test_mean_of_cam_plus_bias_is_the_logit(transformer, images):
+    found = attribute(transformer, images, "top2", method="cam")
+    bias = transformer.head.class_weights()[1]
+    torch.testing.assert_close(found.raw.mean(dim=(2, 3)) + bias[found.targets], found.scores, rtol=1e-4, atol=1e-4)
+
+
+def test_the_last_layer_by_name_is_the_feature_maps(transformer, images):
+    by_name = attribute(transformer, images, 1, method="gradcam", layer="backbone.net.norm").raw
+    torch.testing.assert_close(by_name, attribute(transformer, images, 1, method="gradcam").raw)
+    assert by_name.max() > 0
+
+
+def test_an_inner_layer_of_swin(images):
+    torch.manual_seed(1)
+    model = build_classifier({"backbone": "swin_tiny_patch4_window7_224", "image_size": SIDE}, 5).eval()
+    mine = attribute(model, images, 2, method="gradcam", layer="backbone.net.layers.1").raw
+    torch.testing.assert_close(mine, by_hand(model, "backbone.net.layers.1", images, 2))
+    assert mine.shape == (3, 8, 8)
+
+
+def test_an_inner_layer_of_vit(images):
+    torch.manual_seed(1)
+    model = build_classifier({"backbone": "vit_tiny_patch16_224", "image_size": SIDE}, 5).eval()
+    mine = attribute(model, images, 2, method="gradcam", layer="backbone.net.blocks.5").raw
+    torch.testing.assert_close(mine.flatten(1), by_hand(model, "backbone.net.blocks.5", images, 2, prefix=1))
+    assert mine.shape == (3, 4, 4)
+
+
+def test_channels_last_inside_a_channels_first_network(images):
+    torch.manual_seed(1)
+    model = build_classifier({"backbone": "convnext_tiny"}, 5).eval()
+    layer, tall = "backbone.net.stages.1.blocks.0.mlp.fc1", nn.functional.interpolate(images, (96, 64))
+    mine = attribute(model, tall, 0, method="gradcam", layer=layer).raw
+    torch.testing.assert_close(mine, by_hand(model, layer, tall, 0))
+    assert mine.shape == (3, 12, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "kind"),
+    [
+        ((2, 8, 7, 7), (224, 224), "NCHW"),
+        ((2, 7, 7, 768), (224, 224), "NHWC"),
+        ((2, 64, 64, 64), (64, 64), "NCHW"),
+        ((2, 14, 7, 512), (448, 224), "NHWC"),
+        ((2, 512, 1, 1), (64, 64), "NCHW"),
+    ],
+)
+def test_the_layout_is_read_off_the_proportions(shape, size, kind):
+    layout = layout_of(torch.zeros(shape), size, nn.Identity())
+    assert layout.kind == kind
+
+
+def test_reading_and_writing_back_are_inverse():
+    for layout, shape in (
+        (Layout("NCHW"), (2, 5, 3, 4)),
+        (Layout("NHWC"), (2, 3, 4, 5)),
+        (Layout("tokens", (3, 4), 1), (2, 13, 5)),
+    ):
+        output = torch.randn(shape)
+        maps = layout.maps(output)
+        assert maps.shape == (2, 5, 3, 4)
+        torch.testing.assert_close(layout.output(maps, output), output)
+
+
+def test_tokens_of_a_network_without_a_grid_are_refused(images):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.inner(x.flatten(2).transpose(1, 2)).mean(dim=1)
+
+    with pytest.raises(UserError, match=r"gives \(3, 4096, 4\), not maps"):
+        attribute(Tokens(), images, 0, method="gradcam", layer="inner")
