@@ -120,6 +120,8 @@ class ClassifierModule(PhaseModule):
     """
 
     model: Classifier
+    #: The stage that is being tested, for the progress bar.
+    stage = ""
 
     def __init__(
         self,

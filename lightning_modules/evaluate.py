@@ -53,6 +53,7 @@ class Evaluate(PhaseModule):
             module = load_module(path)
             if not isinstance(module, ClassifierModule):
                 raise UserError(f"{path}: holds no classifier, but {type(module).__name__}")
+            module.stage = stage
             trainer.test(module, dataloaders=datamodule.test_dataloader(), verbose=False)
             rows[stage] = module.test_row()
         self.trainer = trainer

@@ -34,6 +34,7 @@ from pipelines.files import copy_atomically, read_record, write_atomically
 from pipelines.loggers import csv_logger, finish_wandb, wandb_logger
 from pipelines.memory import peak_memory_mib, reset_peak_memory
 from pipelines.phases import Phase, Pipeline
+from pipelines.progress import with_progress_bar
 from pipelines.ranks import global_rank
 from pipelines.tables import format_table, stage_table
 
@@ -280,7 +281,7 @@ class Runner:
             callbacks=[
                 EpochSeed(seed),
                 *_checkpoints(folder, phase, validates),
-                *build_callbacks(phase.callbacks),
+                *with_progress_bar(build_callbacks(phase.callbacks), arguments.get("enable_progress_bar", True)),
             ],
         )
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from benchmarks.tensor_memory import peak_tensor_bytes
 from handful.attribution import attribute
 from handful.attribution.methods.path import quadrature
 from handful.errors import UserError
@@ -106,6 +107,19 @@ def test_integrated_gradients_leave_unused_and_unchanged_pixels_at_zero():
     assert raw[..., 4:].abs().max() == 0
     assert raw[:, :, 0, 0].abs().max() == 0
     assert raw[..., :4].abs().max() > 0
+
+
+@pytest.mark.parametrize(("method", "option"), [("integrated_gradients", "steps"), ("smoothgrad", "samples")])
+def test_more_steps_need_no_more_memory(method, option):
+    model, x = relu_classifier(), images(4)
+
+    def peak(count: int) -> int:
+        return peak_tensor_bytes(lambda: attribute(model, x, 0, method=method, chunk=8, **{option: count}))
+
+    peak(8)  # what is kept from the first call on
+    few = peak(8)
+    assert few > 8 * x[0].numel() * 4 * 2  # maps of eight copies, forward and backward
+    assert peak(50) <= 1.02 * few  # a number a step
 
 
 def test_integrated_gradients_do_not_depend_on_how_the_model_is_written():
