@@ -24,12 +24,14 @@ USAGE = """usage: python train.py COMMAND [--help] [options]
 
   pipeline   run all phases of a config, each resumable: the same command again goes on where it stopped
   explain    why a run's model decides as it does, for your own pictures: a page and its numbers
+  tradeoff   what fewer features, and fewer of them a class, cost in accuracy: a table and a figure
   fit | validate | test | predict
              one phase at a time (LightningCLI); test --run_dir RUN [--phase PHASE] tests a finished run
 
   python train.py pipeline --config configs/quickstart.yaml
   python train.py pipeline --config configs/quickstart.yaml --print_config
   python train.py explain  --run_dir runs/quickstart --images photos/
+  python train.py tradeoff --run_dir runs/quickstart --n_features 4,6,10,20 --features_per_class 1,3,5
 """
 
 
@@ -116,6 +118,13 @@ def _explain(arguments: list[str]) -> None:
     print(f"written to {page}", flush=True)
 
 
+def _tradeoff(arguments: list[str]) -> None:
+    from pipelines.tradeoff import tradeoff
+
+    figure = _call(tradeoff, "tradeoff", arguments)
+    print(f"\n  written to {figure.parent}", flush=True)
+
+
 def _call(function: Callable[..., Any], name: str, arguments: list[str]) -> Any:
     """Call a function with options that are its arguments, their help its docstring's."""
     parser = OneSentenceParser(prog=f"train.py {name}", description=(function.__doc__ or "").partition("\n")[0])
@@ -127,7 +136,7 @@ def _call(function: Callable[..., Any], name: str, arguments: list[str]) -> Any:
 
 
 #: Commands of our own; everything else is LightningCLI's.
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"pipeline": _pipeline, "explain": _explain}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"pipeline": _pipeline, "explain": _explain, "tradeoff": _tradeoff}
 
 _LIGHTNING = ("fit", "validate", "test", "predict")
 

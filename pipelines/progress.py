@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
 
 class PhaseProgressBar(RichProgressBar):
-    """Lightning's own bar; names the stage that is tested, and leaves out the last letters of the dashboard's run id."""
+    """Lightning's own bar, with the stage that is tested and without the last letters of a dashboard's run id."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """What stands beside the bar."""

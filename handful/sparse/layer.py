@@ -19,6 +19,7 @@ from handful.sparse.oracle import DistributedOracle, MemoryOracle, Oracle, Strea
 from handful.sparse.path import PathPoint, RegularisationPath
 from handful.sparse.ranks import total
 from handful.sparse.rows import Features, Rows
+from handful.sparse.selection import Selection
 from handful.sparse.split import hold_out
 from handful.sparse.standardise import ColumnStatistics, column_statistics, design_matrix
 
@@ -85,7 +86,7 @@ def fit_sparse_layer(
     features_per_class: int = 5,
     *,
     solver: str = "exact",
-    selection: str = "greedy",
+    selection: str | Selection = "greedy",
     cut: str = "average",
     choose: str = "density",
     search: str = "path",
@@ -113,7 +114,7 @@ def fit_sparse_layer(
         n_features: how many features may decide, S.
         features_per_class: wanted mean number of non-zero weights a class, k.
         solver: "exact", "saga" (the reference's iterates, not converged) or "glm_saga" (the package).
-        selection: "greedy" or "saga" (the published procedure).
+        selection: "greedy", "saga" (the published procedure), or features that are chosen already.
         cut: "average" keeps the C·k largest weights overall (as published), "per_class" the k largest of every
             class, "refit" those of "average", fitted again.
         choose: "density" takes the densest point with at most 2k weights a class (as published), "validation" the
@@ -144,19 +145,22 @@ def fit_sparse_layer(
     index = held = None
     if val is None and val_fraction > 0:
         index, held = hold_out(labels, val_fraction, seed, group)
-    chosen = select_features(
-        features,
-        labels,
-        n_features,
-        method=selection,
-        seed=seed,
-        index=index,
-        num_classes=num_classes,
-        statistics=statistics,
-        group=group,
-        device=device,
-        progress=progress,
-    )
+    if isinstance(selection, Selection):
+        chosen = selection.first(n_features)
+    else:
+        chosen = select_features(
+            features,
+            labels,
+            n_features,
+            method=selection,
+            seed=seed,
+            index=index,
+            num_classes=num_classes,
+            statistics=statistics,
+            group=group,
+            device=device,
+            progress=progress,
+        )
     columns = chosen.index()
     fitted_labels = labels
     selected: Features = features

@@ -41,6 +41,17 @@ class Selection:
         """The columns as a tensor (S,) int64."""
         return torch.tensor(self.features, dtype=torch.long)
 
+    def first(self, n_features: int) -> Selection:
+        """What a selection of fewer features would have been: they join one by one.
+
+        Raises:
+            UserError: there are not so many.
+        """
+        if not 1 <= n_features <= len(self.features):
+            raise UserError(f"n_features: {n_features} wanted of {len(self.features)} chosen ones")
+        lam = self.log[n_features - 1]["lam"]
+        return Selection(self.features[:n_features], self.lam if lam is None else float(lam), self.method, self.log[:n_features])
+
 
 def select_greedy(
     rows: Rows,
