@@ -18,12 +18,14 @@ from handful.errors import UserError
 from lightning_modules import PhaseModule
 from pipelines.messages import OneSentenceParser, run_command
 from pipelines.parse import parse_pipeline
+from pipelines.ranks import global_rank
 from pipelines.runs import Run
 
 USAGE = """usage: python train.py COMMAND [--help] [options]
 
   pipeline   run all phases of a config, each resumable: the same command again goes on where it stopped
   explain    why a run's model decides as it does, for your own pictures: a page and its numbers
+  report     a finished run on one page: stages and cost, the features that decide, every class, curves
   tradeoff   what fewer features, and fewer of them a class, cost in accuracy: a table and a figure
   fit | validate | test | predict
              one phase at a time (LightningCLI); test --run_dir RUN [--phase PHASE] tests a finished run
@@ -108,7 +110,20 @@ def _pipeline(arguments: list[str]) -> None:
     from pipelines.runner import Runner
 
     pipeline, start_at = parse_pipeline(arguments)
-    Runner(pipeline, start_at).run()
+    runner = Runner(pipeline, start_at)
+    runner.run()
+    if global_rank() == 0:
+        _write_report(runner.folder)
+
+
+def _write_report(folder: Path) -> None:
+    """The report of a run that has just ended; a picture that fails costs the report, never the run."""
+    from pipelines.report import report
+
+    try:
+        print(f"  report: {report(str(folder))}", flush=True)
+    except Exception as error:
+        warnings.warn(f"the report could not be written ({type(error).__name__}: {error})", stacklevel=2)
 
 
 def _explain(arguments: list[str]) -> None:
@@ -125,6 +140,13 @@ def _tradeoff(arguments: list[str]) -> None:
     print(f"\n  written to {figure.parent}", flush=True)
 
 
+def _report(arguments: list[str]) -> None:
+    from pipelines.report import report
+
+    page = _call(report, "report", arguments)
+    print(f"written to {page}", flush=True)
+
+
 def _call(function: Callable[..., Any], name: str, arguments: list[str]) -> Any:
     """Call a function with options that are its arguments, their help its docstring's."""
     parser = OneSentenceParser(prog=f"train.py {name}", description=(function.__doc__ or "").partition("\n")[0])
@@ -136,7 +158,12 @@ def _call(function: Callable[..., Any], name: str, arguments: list[str]) -> Any:
 
 
 #: Commands of our own; everything else is LightningCLI's.
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"pipeline": _pipeline, "explain": _explain, "tradeoff": _tradeoff}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "pipeline": _pipeline,
+    "explain": _explain,
+    "report": _report,
+    "tradeoff": _tradeoff,
+}
 
 _LIGHTNING = ("fit", "validate", "test", "predict")
 

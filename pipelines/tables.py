@@ -19,10 +19,19 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> str:
     """The rows of `results.json`, one a stage."""
+    return format_table(*_stage_rows(stages))
+
+
+def stage_cells(stages: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Column names and the cells of every stage, as `stage_table` shows them."""
+    columns, rows = _stage_rows(stages)
+    return columns, [[_cell(column, value) for column, value in zip(columns, row, strict=True)] for row in rows]
+
+
+def _stage_rows(stages: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     names = list(dict.fromkeys(key for row in stages.values() for key in row))
     shown = [name for name in names if not name.startswith("diversity@") or name == "diversity@5"]
-    rows = [[stage, *(row.get(name) for name in shown)] for stage, row in stages.items()]
-    return format_table(["stage", *shown], rows)
+    return ["stage", *shown], [[stage, *(row.get(name) for name in shown)] for stage, row in stages.items()]
 
 
 def _is_number(value: Any) -> bool:

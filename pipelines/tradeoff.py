@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
@@ -143,9 +144,13 @@ def _write(folder: Path, record: dict[str, Any]) -> None:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(record["sizes"])
+    figure_of(record).savefig(folder / "tradeoff.png", dpi=150)
+
+
+def figure_of(record: dict[str, Any]) -> Figure:
+    """The figure of a `tradeoff.json`."""
     dense = record["dense"]
-    figure = tradeoff_figure(_grid(record["sizes"]), dense["accuracy"], dense["n_features"])
-    figure.savefig(folder / "tradeoff.png", dpi=150)
+    return tradeoff_figure(_grid(record["sizes"]), dense["accuracy"], dense["n_features"])
 
 
 def _grid(rows: Sequence[dict[str, Any]]) -> dict[int, dict[int, float]]:

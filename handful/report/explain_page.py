@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from handful.report.overlays import data_uri
+from handful.report.page import html_page
 
 
 @dataclass
@@ -43,14 +44,7 @@ def explain_page(
     stated = " · ".join(html.escape(fact) for fact in facts)
     links = " ".join(f'<a href="#{number}">{html.escape(record["name"])}</a>' for number, record in enumerate(records))
     contents = f"<nav>{links}</nav>" if len(records) > 3 else ""
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title><style>{_STYLE}</style></head>
-<body><header><h1>{html.escape(title)}</h1><p>{stated}</p>{_KEY}{contents}</header>
-<main>
-{cards}
-</main></body></html>
-"""
+    return html_page(title, f"<p>{stated}</p>{_KEY}{contents}", cards, _STYLE)
 
 
 #: What a map's sum misses is told from this share of the score on.
@@ -63,34 +57,14 @@ _KEY = (
 )
 
 _STYLE = """
-:root{--ink:#1f2126;--soft:#6a6f7b;--line:#e3e5ea;--for:#cf3b36;--against:#3566c0;--paper:#fff;--back:#f5f6f8}
-*{box-sizing:border-box}
-body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,"Segoe UI",Roboto,sans-serif}
-header,main{max-width:1080px;margin:0 auto;padding:0 20px}
-header{padding-top:28px} h1{font-size:26px;margin:0 0 4px} header p{margin:4px 0;color:var(--soft)}
-nav{display:flex;flex-wrap:wrap;gap:4px 14px;font-size:13px;margin-top:8px} nav a{color:var(--against)}
-.key span{display:inline-block;width:12px;height:12px;border-radius:3px;margin:0 3px 0 10px;vertical-align:-1px}
-.key span:first-child{margin-left:0}.for{background:var(--for)}.against{background:var(--against)}
-.heat{background:linear-gradient(90deg,#3b0f63,#d94849,#fcf499)}
-article{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:22px;margin:18px 0}
-h2{font-size:20px;margin:0;overflow-wrap:anywhere}
-h3{font-size:15px;margin:22px 0 8px} h2 small{color:var(--soft);font-weight:400}
 .top{display:flex;gap:24px;flex-wrap:wrap}.top>img{width:224px;border-radius:8px}.top>div{flex:1;min-width:280px}
-img{display:block;max-width:100%;height:auto}
-figure{margin:0;width:150px} figure img{width:150px;border-radius:6px}
-figcaption{overflow-wrap:anywhere;font-size:12.5px;line-height:1.35;color:var(--soft);margin-top:4px}
-figcaption b{color:var(--ink)}
-.row{display:flex;gap:14px;flex-wrap:wrap}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}
-td,th{padding:3px 10px 3px 0;text-align:right;white-space:nowrap} th{color:var(--soft);font-weight:400;font-size:12.5px}
-td:first-child,th:first-child{text-align:left} td.bar{width:45%;padding-right:0}
+td.bar{width:45%;padding-right:0}
 .bar div{position:relative;height:13px;background:linear-gradient(var(--line),var(--line)) 50%/1px 100% no-repeat}
 .bar i{position:absolute;top:0;height:13px;border-radius:2px}
 .p{display:grid;grid-template-columns:minmax(90px,auto) 1fr 56px;gap:2px 10px;align-items:center;font-size:14px}
 .p div{background:var(--line);border-radius:3px;height:10px}
 .p i{display:block;height:10px;border-radius:3px;background:#5b6270}
-.sum td{border-top:1px solid var(--line);font-weight:600} ul{margin:6px 0;padding-left:20px} .soft{color:var(--soft)}
-.scroll{overflow-x:auto}
+.sum td{border-top:1px solid var(--line);font-weight:600} ul{margin:6px 0;padding-left:20px}
 """
 
 

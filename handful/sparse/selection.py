@@ -50,7 +50,8 @@ class Selection:
         if not 1 <= n_features <= len(self.features):
             raise UserError(f"n_features: {n_features} wanted of {len(self.features)} chosen ones")
         lam = self.log[n_features - 1]["lam"]
-        return Selection(self.features[:n_features], self.lam if lam is None else float(lam), self.method, self.log[:n_features])
+        lam = self.lam if lam is None else float(lam)
+        return Selection(self.features[:n_features], lam, self.method, self.log[:n_features])
 
 
 def select_greedy(

@@ -1,0 +1,94 @@
+"""Figures of a run: measures by epoch, the regularisation path, what every class weighs."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+#: Series by name: (x, y) each.
+Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+_COLOURS = ("#3566c0", "#cf3b36", "#2a8c6a", "#b07d12", "#7a4fb5", "#6a6f7b")
+
+#: Names are written beside the rows up to so many classes.
+_NAMED = 60
+
+
+def epochs_figure(panels: Mapping[str, Series]) -> Figure:
+    """Measures by epoch, a panel each.
+
+    Args:
+        panels: title → series by name, x the epoch.
+    """
+    figure = Figure(figsize=(3.4 * len(panels), 2.6), layout="constrained")
+    for axes, (title, series) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for (name, (x, y)), colour in zip(series.items(), _cycle(len(series)), strict=True):
+            axes.plot(x, y, color=colour, label=name, marker="o" if len(x) < 25 else None, markersize=3)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_xlabel("epoch", fontsize=9)
+        _plain(axes)
+        if len(series) > 1:
+            axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def path_figure(
+    density: Sequence[float], accuracy: Series, chosen: float | None = None, wanted: float | None = None
+) -> Figure:
+    """Accuracy along the regularisation path, over the mean number of weights a class.
+
+    Args:
+        density: of every point of the path.
+        accuracy: series by name over the density, in per cent.
+        chosen: density of the point that was taken.
+        wanted: weights a class that were kept of it.
+    """
+    figure = Figure(figsize=(5.2, 3), layout="constrained")
+    axes = figure.subplots()
+    for (name, (x, y)), colour in zip(accuracy.items(), _cycle(len(accuracy)), strict=True):
+        axes.plot(x, y, ".", color=colour, label=name)
+    if chosen is not None:
+        axes.axvline(chosen, color="#6a6f7b", linewidth=1, linestyle="--", label=f"taken: {chosen:.1f} a class")
+    if wanted is not None:
+        axes.axvline(wanted, color="#6a6f7b", linewidth=1, linestyle=":", label=f"kept of it: {wanted:.1f}")
+    axes.set_xlim(0, max(density) or 1)
+    axes.set_xlabel("weights a class, before the cut", fontsize=9)
+    axes.set_ylabel("accuracy in %", fontsize=9)
+    _plain(axes)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def weights_figure(effects: Tensor, class_names: Sequence[str], features: Sequence[int]) -> Figure:
+    """What every class weighs: red speaks for it, blue against it.
+
+    Args:
+        effects: `(C, S)`.
+        class_names: C names.
+        features: S numbers.
+    """
+    rows, columns = effects.shape
+    named = rows <= _NAMED
+    names = 0.065 * max(map(len, class_names)) if named else 0.0
+    size = names + 0.28 * columns + 1.3, max(1.6, (0.22 if named else 0.06) * rows + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    limit = float(effects.abs().max()) or 1.0
+    image = axes.imshow(effects.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="none")
+    axes.set_xticks(range(columns), [str(f) for f in features], fontsize=7, rotation=90)
+    axes.set_yticks(range(rows) if named else [], class_names if named else [], fontsize=7)
+    axes.set_xlabel("feature", fontsize=9)
+    figure.colorbar(image, ax=axes, shrink=0.8).ax.tick_params(labelsize=8)
+    return figure
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(axis="y", alpha=0.25)
+    axes.tick_params(labelsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,202 @@
+"""`python train.py report`: a finished run on one page that needs nothing but itself."""
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from datamodules.base import HandfulDataModule
+from handful.errors import UserError
+from handful.networks import Classifier
+from handful.networks.heads import LinearHead
+from handful.report.curves import Series, epochs_figure, path_figure, weights_figure
+from handful.report.overlays import denormalise, overlay, picture
+from handful.report.run_page import ClassRow, FeatureCard, run_page
+from pipelines.features import gather_features
+from pipelines.files import write_atomically
+from pipelines.runs import Run
+from pipelines.tables import stage_cells
+from pipelines.tradeoff import figure_of
+
+#: Side of the pictures in pixels.
+SIDE = 128
+
+#: Heads that weigh more features than this are not drawn feature by feature.
+FEW = 120
+
+#: The curves that are drawn: panel → how a column of `metrics.csv` begins.
+PANELS = {"validation accuracy, %": "val/accuracy", "loss": "val/loss", "diversity@5": "val/diversity@5"}
+
+
+def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
+    """Write a run's report: stages and cost, the features that decide, every class, curves, the configuration.
+
+    Args:
+        run_dir: folder of the run.
+        images: pictures a feature.
+        out: folder to write to; RUN_DIR/report if not given.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: no such run, or none of its phases is finished.
+    """
+    if images < 1:
+        raise UserError(f"--images must be at least 1, not {images}")
+    run = Run(run_dir)
+    phase = run.phase_of()
+    model = getattr(run.load(), "model", None)
+    cards: list[FeatureCard] = []
+    rows: list[ClassRow] = []
+    figures: dict[str, Figure] = {}
+    if isinstance(model, Classifier) and isinstance(model.head, LinearHead):
+        deciding = _Deciding(model, run.datamodule())
+        rows = deciding.classes()
+        if model.head.n_features <= FEW:
+            cards = deciding.cards(images)
+            figures["Weights"] = weights_figure(deciding.effects, deciding.names, deciding.used)
+        else:
+            rows = [ClassRow(row.name, row.images, row.accuracy, {}, row.mistaken) for row in rows]
+    curves = _curves(run)
+    if curves:
+        figures["Training"] = epochs_figure(curves)
+    figures |= _paths(run)
+    tradeoff = run.folder / "tradeoff" / "tradeoff.json"
+    if tradeoff.is_file():
+        figures["Trade-off"] = figure_of(json.loads(tradeoff.read_text()))
+    folder = Path(out) if out else run.folder / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    page = run_page(
+        str(run.config.get("name", run.folder.name)),
+        run.results,
+        stage_cells(run.results.get("stages", {})),
+        yaml.safe_dump(run.config, sort_keys=False),
+        cards,
+        rows,
+        figures,
+        f"phase {phase}",
+    )
+    write_atomically(folder / "index.html", page)
+    return folder / "index.html"
+
+
+class _Deciding:
+    """What decides in a classifier, measured on its run's test images.
+
+    Attributes:
+        used: the features with a weight in any class, those of most classes first.
+        effects: `(C, S)` of the features `used`: weight × standard deviation of the feature on the test images.
+        names: of the classes.
+    """
+
+    def __init__(self, model: Classifier, data: HandfulDataModule) -> None:
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.data = data
+        self.names = list(data.class_names)
+        self.features, self.labels = gather_features(self.model, data.test_dataloader(), "test")
+        head: Any = self.model.head
+        weights = head.class_weights()[0].detach().cpu()
+        with torch.no_grad():
+            self.predicted = head(self.features.to(next(self.model.parameters()).device)).argmax(dim=1).cpu()
+        count = (weights != 0).sum(dim=0)
+        self.used: list[int] = [f for f in count.argsort(descending=True, stable=True).tolist() if count[f]]
+        self.effects: Tensor = (weights * self.features.std(dim=0, unbiased=False))[:, self.used]
+        self._weighs = weights[:, self.used] != 0
+
+    def cards(self, images: int) -> list[FeatureCard]:
+        """Every feature, with the test images where it is largest."""
+        places = {f: self.features[:, f].argsort(descending=True, stable=True)[:images].tolist() for f in self.used}
+        drawn = self._drawn(places)
+        return [
+            FeatureCard(
+                feature,
+                {self.names[c]: float(self.effects[c, s]) for c in self._weighs[:, s].nonzero()[:, 0].tolist()},
+                drawn[feature],
+            )
+            for s, feature in enumerate(self.used)
+        ]
+
+    @torch.no_grad()
+    def _drawn(self, places: Mapping[int, Sequence[int]]) -> dict[int, list[tuple[Image.Image, Image.Image, str]]]:
+        dataset: Any = self.data.test_dataset
+        device = next(self.model.parameters()).device
+        drawn: dict[int, list[tuple[Image.Image, Image.Image, str]]] = defaultdict(list)
+        for feature, chosen in places.items():
+            images = torch.stack([dataset[place][0] for place in chosen])
+            maps = self.model.feature_maps(images.to(device))[:, feature].cpu()
+            for image, one, place in zip(denormalise(images, self.data.mean, self.data.std), maps, chosen, strict=True):
+                name = self.names[int(self.labels[place])]
+                drawn[feature].append((picture(image, SIDE), overlay(image, one, side=SIDE), name))
+        return drawn
+
+    def classes(self) -> list[ClassRow]:
+        """Every class: how well it is recognised, what decides it, what it is taken for."""
+        rows = []
+        for label, name in enumerate(self.names):
+            predicted = self.predicted[self.labels == label]
+            counts = torch.bincount(predicted, minlength=len(self.names)).double()
+            right = float(counts[label])
+            counts[label] = 0
+            other = int(counts.argmax())
+            share = 100 / max(1, len(predicted))
+            weighs = self._weighs[label].nonzero()[:, 0].tolist()
+            rows.append(
+                ClassRow(
+                    name,
+                    len(predicted),
+                    share * right,
+                    {self.used[s]: float(self.effects[label, s]) for s in weighs},
+                    (self.names[other], share * float(counts[other])) if counts[other] else None,
+                )
+            )
+        return rows
+
+
+def _curves(run: Run) -> dict[str, Series]:
+    """Measures by epoch of the phases that trained."""
+    panels: dict[str, dict[str, tuple[list[float], list[float]]]] = defaultdict(dict)
+    for phase in run.phases:
+        rows = _csv(run.folder / phase / "metrics.csv")
+        for title, column in PANELS.items():
+            points = [(float(row["epoch"]), float(row[column])) for row in rows if row.get(column) and row.get("epoch")]
+            if len(points) > 1:
+                panels[title][phase] = ([x for x, _ in points], [y for _, y in points])
+    return dict(panels)
+
+
+def _paths(run: Run) -> dict[str, Figure]:
+    """The regularisation path of a sparse phase."""
+    figures = {}
+    for phase in run.phases:
+        rows = _csv(run.folder / phase / "path.csv")
+        record = run.folder / phase / "layer.json"
+        if not rows or not record.is_file():
+            continue
+        layer = json.loads(record.read_text())
+        density = [float(row["density"]) for row in rows]
+        series = {
+            title: (density, [100 * float(row[column]) for row in rows])
+            for title, column in (("training images", "train_accuracy"), ("held-out images", "val_accuracy"))
+            if all(row.get(column) for row in rows)
+        }
+        if series:
+            figures["Regularisation path"] = path_figure(
+                density, series, layer.get("density_before_cut"), layer.get("features_per_class")
+            )
+    return figures
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

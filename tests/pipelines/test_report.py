@@ -1,0 +1,113 @@
+"""The report of a run: its numbers are those of the run and of the model, whatever kind of run it is."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from handful.errors import UserError
+from pipelines import report as module
+from pipelines.cli import main
+from pipelines.report import report
+from pipelines.runs import Run
+from tests.helpers.pipeline import tiny_config, write_config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    config = write_config(folder)
+    main(["pipeline", "--config", str(config), "--run_dir", str(folder / "run")])
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return (run / "report" / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def deciding(run):
+    run = Run(run)
+    return module._Deciding(run.load().model, run.datamodule())
+
+
+def test_a_pipeline_ends_with_its_report(page, run):
+    stages = json.loads((run / "results.json").read_text())["stages"]
+    for stage, row in stages.items():
+        assert f"<td>{stage}</td><td>{row['accuracy']:.2f}</td>" in page
+    for heading in ("Stages", "Features", "Classes", "Weights", "Training", "Regularisation path", "Configuration"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "Trade-off" not in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def test_effects_are_what_a_deviation_more_adds_to_the_logit(deciding):
+    head, features = deciding.model.head, deciding.features
+    for s, feature in enumerate(deciding.used):
+        more = features.clone()
+        more[:, feature] += features[:, feature].std(unbiased=False)
+        with torch.no_grad():
+            added = (head(more) - head(features)).mean(dim=0)
+        torch.testing.assert_close(deciding.effects[:, s], added, rtol=1e-3, atol=1e-4)
+    counts = (head.class_weights()[0] != 0).sum(dim=0)
+    assert sorted(deciding.used) == counts.nonzero()[:, 0].tolist()
+
+
+def test_pictures_are_those_where_the_feature_is_largest(deciding, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(deciding, "_drawn", lambda places: asked.update(places) or {f: [] for f in places})
+    cards = deciding.cards(3)
+    for card in cards:
+        largest = deciding.features[:, card.number].topk(3).values
+        assert torch.equal(deciding.features[asked[card.number], card.number], largest)
+        named = {deciding.names.index(name) for name in card.effects}
+        assert named == set((deciding.model.head.class_weights()[0][:, card.number] != 0).nonzero()[:, 0].tolist())
+
+
+def test_the_map_beside_a_picture_is_that_features_own(deciding, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(module, "overlay", lambda image, values, **more: drawn.append(values))
+    deciding._drawn({deciding.used[1]: [4, 0]})
+    dataset = deciding.data.test_dataset
+    with torch.no_grad():
+        maps = deciding.model.feature_maps(torch.stack([dataset[4][0], dataset[0][0]]))[:, deciding.used[1]]
+    torch.testing.assert_close(torch.stack(drawn), maps)
+
+
+def test_recognised_images_of_all_classes_are_the_accuracy(deciding, run):
+    rows = deciding.classes()
+    right = sum(row.accuracy / 100 * row.images for row in rows)
+    accuracy = json.loads((run / "results.json").read_text())["stages"]["finetuned"]["accuracy"]
+    assert 100 * right / sum(row.images for row in rows) == pytest.approx(accuracy, abs=1e-3)
+    for label, row in enumerate(rows):
+        wrong = deciding.predicted[(deciding.labels == label) & (deciding.predicted != label)]
+        if len(wrong):
+            assert row.mistaken[0] == deciding.names[int(wrong.mode().values)] or len(wrong.unique()) > 1
+            assert row.mistaken[1] == pytest.approx(100 * int(wrong.bincount().max()) / row.images)
+        else:
+            assert row.mistaken is None
+
+
+def test_a_run_of_a_dense_stage_alone_has_a_report(tmp_path):
+    config = write_config(tmp_path, phases={"dense": tiny_config()["phases"]["dense"]})
+    main(["pipeline", "--config", str(config), "--run_dir", str(tmp_path / "run"), "--phases.dense.max_epochs", "1"])
+    text = (tmp_path / "run/report/index.html").read_text()
+    assert "<h2>Classes</h2>" in text
+
+
+def test_a_report_that_fails_is_told_and_costs_nothing_else(run, monkeypatch, capsys):
+    def broken(folder):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(module, "report", broken)
+    with pytest.warns(UserWarning, match=r"report could not be written \(RuntimeError: no ink\)"):
+        main(["pipeline", "--config", str(run.parent / "tiny.yaml"), "--run_dir", str(run)])
+
+
+def test_bad_input_is_one_sentence(tmp_path, run):
+    with pytest.raises(UserError, match="not the folder of a run"):
+        report(str(tmp_path))
+    with pytest.raises(UserError, match="--images must be at least 1"):
+        report(str(run), images=0)
