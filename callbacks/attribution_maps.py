@@ -8,15 +8,16 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
-import torch.distributed
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.nn import functional
 
+from callbacks.ranks import gather_objects
 from callbacks.records import log_image, run_folder
 from handful.attribution import Attribution, Contributions, attribute, contributions, get
+from handful.attribution.targets import Targets
 from handful.errors import UserError
 from handful.networks import Classifier
 from handful.networks.heads import LinearHead
@@ -47,7 +48,9 @@ class AttributionMaps(pl.Callback):
     to every logger that takes pictures. With `"cam"` and a head that weighs few features, the features of the
     predicted class are drawn as well, each with its contribution to the logit. Logs `attribution/seconds`.
 
-    Runs at the end of validation and test loops on the loop's own data set. Training is not touched: parameters,
+    Runs at the end of validation and test loops on the loop's own data set; where there are no validation images, after
+    every epoch of training on the training images, not augmented. Where several stages are tested, each has a folder of
+    its own, `attribution_test/<stage>`. Training is not touched: parameters,
     buffers, `.grad`, `training` flags, hooks and random states stay as they are, and the weights of a run are
     bit by bit those of a run without the callback. Each process explains its share of the images; the arrays do not
     depend on how many there are.
@@ -65,7 +68,8 @@ class AttributionMaps(pl.Callback):
         seed: of the methods that draw random numbers.
 
     Raises:
-        UserError: an unknown method, a wrong number, an image that is not there.
+        UserError: an unknown method or target, a wrong number, an image or a class that is not there; where `strict`,
+            a map that fails.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class AttributionMaps(pl.Callback):
         strict: bool = False,
         seed: int = 0,
     ) -> None:
+        Targets(target, 1, torch.zeros(1, dtype=torch.int64))
         for name in (*methods, *(options or {})):
             get(name)
         if not methods:
@@ -112,6 +117,23 @@ class AttributionMaps(pl.Callback):
 
     # Which images
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse images and classes that are not there before anything is trained."""
+        data: Any = getattr(trainer, "datamodule", None)
+        classes = getattr(data, "num_classes", None)
+        if isinstance(self.target, int) and classes is not None and not 0 <= self.target < classes:
+            raise UserError(f"AttributionMaps.target: there is no class {self.target}, they are 0 to {classes - 1}")
+        dataset = self._watched(trainer)
+        if isinstance(self.images, list) and dataset is not None:
+            self._choose(trainer, dataset)
+
+    @staticmethod
+    def _watched(trainer: pl.Trainer) -> Any:
+        """The data set whose images are drawn in training, where a data module knows it."""
+        data: Any = getattr(trainer, "datamodule", None)
+        found = getattr(data, "val_dataset", None)
+        return getattr(data, "plain_train_dataset", None) if found is None else found
+
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the losses of the loop before."""
         self._losses, self._seen = [], 0
@@ -143,7 +165,7 @@ class AttributionMaps(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Note the losses, where the worst images are wanted and not known."""
-        if "attribution_test" not in self.places:
+        if _test_folder(pl_module) not in self.places:
             self._note(trainer, outputs)
 
     def _note(self, trainer: pl.Trainer, outputs: STEP_OUTPUT) -> None:
@@ -163,8 +185,10 @@ class AttributionMaps(pl.Callback):
             if missing:
                 raise UserError(f"AttributionMaps.images: there is no image {missing[0]}, they are 0 to {size - 1}")
             return list(self.images)
-        if self.choose == "worst" and (every := sorted(set().union(*_gather(trainer, self._losses)), key=_worst)):
-            return [place for _, place in every[: self.images]]
+        if self.choose == "worst":
+            every = sorted(set().union(*gather_objects(trainer, self._losses)), key=_worst)
+            if every:
+                return [place for _, place in every[: self.images]]
         labels = getattr(dataset, "labels", None)
         if labels is None:
             return [place * size // min(self.images, size) for place in range(min(self.images, size))]
@@ -172,21 +196,25 @@ class AttributionMaps(pl.Callback):
 
     # When
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw training images where there are no others."""
+        if not trainer.val_dataloaders and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._draw(trainer, pl_module, "attribution", self._watched(trainer))
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw, in training every n-th epoch."""
         skipped = trainer.state.fn == "fit" and (trainer.current_epoch + 1) % self.every_n_epochs != 0
         if not trainer.sanity_checking and not skipped:
-            self._draw(trainer, pl_module, "attribution", _first(trainer.val_dataloaders))
+            self._draw(trainer, pl_module, "attribution", _dataset(trainer.val_dataloaders))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw."""
-        self._draw(trainer, pl_module, "attribution_test", _first(trainer.test_dataloaders))
+        self._draw(trainer, pl_module, _test_folder(pl_module), _dataset(trainer.test_dataloaders))
 
     # What
 
-    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: str, loader: Any) -> None:
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: str, dataset: Any) -> None:
         started = time.perf_counter()
-        dataset = getattr(loader, "dataset", None)
         if dataset is None or not hasattr(dataset, "__getitem__"):
             rank_zero_warn("AttributionMaps: the loader has no data set to take images from, so nothing is drawn")
             return
@@ -198,7 +226,7 @@ class AttributionMaps(pl.Callback):
             except Exception as error:
                 mine = {-1 - trainer.global_rank: _Group(dict.fromkeys(self.methods, _sentence(error)), None)}
             groups: dict[int, _Group] = {}
-            for share in _gather(trainer, mine):
+            for share in gather_objects(trainer, mine):
                 groups |= share
             self._tell(groups)
             if trainer.is_global_zero and min(groups) == 0:
@@ -254,7 +282,7 @@ class AttributionMaps(pl.Callback):
             if isinstance(found, str)
         }
         if failed and self.strict:
-            raise RuntimeError("; ".join(f"attribution by {name} failed: {why}" for name, why in failed.items()))
+            raise UserError("; ".join(f"attribution by {name} failed: {why}" for name, why in failed.items()))
         for name, why in failed.items():
             rank_zero_warn(f"AttributionMaps: {name} failed and is left out of this epoch: {why}")
 
@@ -308,15 +336,6 @@ def _arrays(method: str, found: Attribution) -> dict[str, Any]:
     return {f"{method}/{name}": value.numpy() for name, value in kept.items() if value is not None}
 
 
-def _gather(trainer: pl.Trainer, mine: Any) -> list[Any]:
-    """The same kind of thing from every process, in the order of the ranks."""
-    if trainer.world_size == 1 or not torch.distributed.is_initialized():
-        return [mine]
-    every: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(every, mine)
-    return every
-
-
 def _worst(pair: tuple[float, int]) -> tuple[float, int]:
     return -pair[0], pair[1]
 
@@ -331,10 +350,15 @@ def _by_class(labels: Tensor, count: int) -> list[int]:
     return [place for _, _, place in sorted(keyed)[:count]]
 
 
-def _first(loaders: Any) -> Any:
-    if isinstance(loaders, list | tuple):
-        return loaders[0] if loaders else None
-    return loaders
+def _dataset(loaders: Any) -> Any:
+    """The data set of the first loader."""
+    first = (loaders[0] if loaders else None) if isinstance(loaders, list | tuple) else loaders
+    return getattr(first, "dataset", None)
+
+
+def _test_folder(pl_module: pl.LightningModule) -> str:
+    stage = getattr(pl_module, "stage", "")
+    return f"attribution_test/{stage}" if stage else "attribution_test"
 
 
 def _normalisation(trainer: pl.Trainer) -> tuple[Sequence[float], Sequence[float]] | None:

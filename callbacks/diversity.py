@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from handful.metrics import DiversityAtK
@@ -24,6 +25,12 @@ class Diversity(pl.Callback):
         self.k = k
         self.metric: DiversityAtK | None = None
         self.seen = False
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say so where there is nothing to measure on."""
+        data: Any = getattr(trainer, "datamodule", None)
+        if data is not None and getattr(data, "val_dataset", data) is None:
+            rank_zero_warn("Diversity: there are no validation images, so diversity@k is only known of the test")
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from nothing, on the device the model is on."""

@@ -87,6 +87,10 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     def fingerprint(self) -> str:
         """Return a short text that changes whenever the training images do."""
 
+    def contents(self) -> str:
+        """Return a short text by which a run knows its images again, also at another place."""
+        return self.fingerprint()
+
     # -- splits ---------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -137,6 +141,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
             "name": type(self).__name__,
             "fingerprint": self.fingerprint(),
             "num_classes": self.num_classes,
+            "class_names": list(self.class_names),
             "image_size": self.image_size,
             "images": {name: len(split) for name, split in self.splits.items()},
             "mean": list(self.mean),

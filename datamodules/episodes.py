@@ -120,6 +120,10 @@ class Episodes(HandfulDataModule):
         """Return a short text that changes with the files and the classes trained on."""
         return f"{self._tree.fingerprint()}-{self.fractions}-{self.seed}"
 
+    def contents(self) -> str:
+        """Return a short text that a copy of the files at another place shares."""
+        return self._tree.contents()
+
     def load_splits(self) -> dict[str, Split]:
         """Return the base, val and novel classes' images as "train", "val" and "test"; labels count in each split."""
         paths = [path for members in self.files.values() for path in members]

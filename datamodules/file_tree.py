@@ -27,6 +27,9 @@ class FileTree(Protocol):
     def fingerprint(self) -> str:
         """Return a short text that changes when files are added, taken away or written anew."""
 
+    def contents(self) -> str:
+        """Return a short text that a copy at another place shares, and that changes with what the files hold."""
+
 
 def open_tree(root: str | Path) -> FileTree:
     """Return the files under `root`, a folder or a `.zip` archive.
@@ -85,6 +88,10 @@ class Folder:
         lines = [f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in sorted(self._stats.items())]
         return _digest(str(self.root.resolve()), *lines)
 
+    def contents(self) -> str:
+        """Return a digest of name and size of every file."""
+        return _digest(*(f"{path}\0{stat.st_size}" for path, stat in sorted(self._stats.items())))
+
 
 class Archive:
     """The files of a zip archive, read where it lies: nothing is unpacked, so no name in it can lead elsewhere.
@@ -130,6 +137,10 @@ class Archive:
         """Return a digest of name, size and check sum of every file."""
         lines = [f"{path}\0{entry.file_size}\0{entry.CRC}" for path, entry in sorted(self._entries.items())]
         return _digest(*lines)
+
+    def contents(self) -> str:
+        """Return the same: an archive carries no place."""
+        return self.fingerprint()
 
     def _zip(self) -> zipfile.ZipFile:
         # the position in an open file is shared with forked processes

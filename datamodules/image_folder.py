@@ -26,7 +26,7 @@ _SPLITS = ("train", "val", "test")
 # With cache "auto", decoded images up to so many bytes are kept.
 _CACHE_LIMIT = 2**30
 # Part of every cache key: raised when what is checked, kept or split changes, so that older entries are not used.
-_VERSION = 2
+_VERSION = 3
 _REPEATS = "repeats.json"
 
 
@@ -92,6 +92,10 @@ class ImageFolder(HandfulDataModule):
     def fingerprint(self) -> str:
         """Return a short text that changes with the files and with what the validation split is drawn from."""
         return f"{self._checked_key}-{self.val_fraction}-{self.seed}"
+
+    def contents(self) -> str:
+        """Return a short text that a copy of the files at another place shares."""
+        return f"{_VERSION}-{self.listing.tree.contents()}"
 
     def load_splits(self) -> dict[str, Split]:
         """Return the splits; decodes and checks all images unless the cache knows them."""

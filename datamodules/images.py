@@ -99,7 +99,7 @@ def opened(content: bytes, name: str) -> Image.Image:
         name: how to call it in an error.
 
     Returns:
-        The image in mode RGB, turned upright where the camera noted a rotation.
+        The image in mode RGB, 16 bits scaled to 8, turned upright where the camera noted a rotation.
 
     Raises:
         UserError: the file is no image, or is truncated.
@@ -108,11 +108,26 @@ def opened(content: bytes, name: str) -> Image.Image:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             upright = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
-            return upright if upright.mode == "RGB" else upright.convert("RGB")
+            return upright if upright.mode == "RGB" else _eight_bits(upright).convert("RGB")
     except UnidentifiedImageError:
         raise UserError(f"{name} cannot be read as an image: its content is in no known format.") from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be read as an image: {error}.") from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image whose pixels are wider than a byte with 65,535 as white; Pillow would cut them off at 255.
+
+    Raises:
+        ValueError: the values are no 16-bit ones, so nothing says what is white.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"its values are of mode {image.mode}, from {values.min():g} to {values.max():g}; "
+                         "save it with 8 or 16 bits")
+    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
 
 
 def resized(image: Image.Image, size: int | None) -> np.ndarray:

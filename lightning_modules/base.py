@@ -120,7 +120,7 @@ class ClassifierModule(PhaseModule):
     """
 
     model: Classifier
-    #: The stage that is being tested, for the progress bar.
+    #: The stage that is being tested, where several are.
     stage = ""
 
     def __init__(
@@ -162,7 +162,9 @@ class ClassifierModule(PhaseModule):
         self.test_diversity = DiversityAtK(MAX_DIVERSITY)
 
     def check(self, classifier: Classifier) -> None:
-        """Refuse an optimizer or schedule that cannot be built."""
+        """Refuse numbers out of range, and an optimizer or schedule that cannot be built."""
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"label_smoothing: in [0, 1), not {self.label_smoothing}")
         try:
             optimizer = self.optimizer_factory([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
             if self.scheduler_factory is not None:
@@ -230,8 +232,9 @@ class ClassifierModule(PhaseModule):
 
     def on_test_epoch_end(self) -> None:
         """Log what was measured; every rank takes part."""
+        place = f"test/{self.stage}" if self.stage else "test"
         for name, value in self.test_row().items():
-            self.log(f"test/{name}", value, sync_dist=False)
+            self.log(f"{place}/{name}", value, sync_dist=False)
 
     def test_row(self) -> dict[str, float]:
         """The row of `results.json` for this classifier, from the test loop that has just run."""

@@ -49,6 +49,28 @@ def load_module(path: str | Path) -> PhaseModule:
     return module.eval()
 
 
+def check_weights(path: str | Path, module: PhaseModule) -> None:
+    """Refuse a checkpoint that is not there, cannot be read, or does not fit the module.
+
+    Raises:
+        UserError: with the file and the first thing that does not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        shapes = {name: tuple(value.shape) for name, value in found.items()}
+    except Exception as error:  # torch raises many kinds for a file it does not like
+        raise UserError(f"{path}: not a checkpoint written by Handful ({type(error).__name__})") from error
+    for name, value in module.state_dict().items():
+        if shapes.get(name) != tuple(value.shape):
+            there = f"has shape {shapes[name]}" if name in shapes else "is missing"
+            raise UserError(
+                f"{path}: a checkpoint of another architecture ({name} {there}, here {tuple(value.shape)})"
+            )
+
+
 def save_module(module: PhaseModule, path: Path) -> None:
     """Write a checkpoint of a module that no Trainer has trained; it loads like any other. Atomic."""
     checkpoint: dict[str, Any] = {

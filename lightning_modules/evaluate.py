@@ -54,7 +54,7 @@ class Evaluate(PhaseModule):
             if not isinstance(module, ClassifierModule):
                 raise UserError(f"{path}: holds no classifier, but {type(module).__name__}")
             module.stage = stage
-            trainer.test(module, dataloaders=datamodule.test_dataloader(), verbose=False)
+            trainer.test(module, datamodule=datamodule, verbose=False)
             rows[stage] = module.test_row()
         self.trainer = trainer
         self.report(rows)

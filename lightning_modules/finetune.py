@@ -84,7 +84,11 @@ class Finetune(ClassifierModule):
                 f"{self.network.backbone} for {self.num_classes}"
             )
         self.build(sparse.hparams["n_features"])
-        self.model.load_state_dict(sparse.model.state_dict())
+        try:
+            self.model.load_state_dict(sparse.model.state_dict())
+        except RuntimeError as error:
+            first = str(error).splitlines()[1:2] or [str(error)]
+            raise UserError(f"{path}: of another {self.network.backbone} than here ({first[0].strip()})") from error
 
     def needs(self) -> list[str]:
         """The phase of the sparse stage, unless `init_from` stands in."""

@@ -75,6 +75,10 @@ class Sparsify(PhaseModule):
                 f"features_per_class is {self.hparams['features_per_class']}, but {wanted} features are selected; "
                 f"choose 1 to {wanted}"
             )
+        if not 0 <= self.hparams["alpha"] <= 1:
+            raise UserError(f"alpha: in [0, 1], not {self.hparams['alpha']}")
+        if self.hparams["n_lambdas"] < 2:
+            raise UserError(f"n_lambdas: at least 2 points make a path, not {self.hparams['n_lambdas']}")
 
     def needs(self) -> list[str]:
         """The phase of the dense stage."""

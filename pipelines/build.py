@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
 from lightning_modules import PhaseModule
-from pipelines.messages import OneSentenceParser
+from pipelines.messages import OneSentenceParser, user_error_in
 from pipelines.phases import Spec
 
 
@@ -21,7 +21,14 @@ def _instantiate(base: type, spec: Spec, key: str, **extra: Any) -> Any:
     parser.add_subclass_arguments(base, key, required=True)
     spec = copy.deepcopy(spec)
     spec["init_args"] = {**(spec.get("init_args") or {}), **{name: extra[name] for name in required}}
-    return parser.instantiate(parser.parse_object({key: spec}))[key]
+    try:
+        return parser.instantiate(parser.parse_object({key: spec}))[key]
+    except ValueError as error:
+        told = user_error_in(error)
+        if told is None or told is error:
+            raise
+        sentence = str(told)
+        raise UserError(sentence if sentence.startswith(key) else f"{key}: {sentence}") from error
 
 
 def build_module(spec: Spec, phase: str, shared: dict[str, Any]) -> PhaseModule:

@@ -13,9 +13,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import datamodules  # noqa: F401  registers the data modules by class name
+from callbacks.predictions import WritePredictions
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
 from lightning_modules import PhaseModule
+from lightning_modules.checkpoints import check_weights
 from pipelines.messages import OneSentenceParser, run_command
 from pipelines.parse import parse_pipeline
 from pipelines.ranks import global_rank
@@ -28,7 +30,8 @@ USAGE = """usage: python train.py COMMAND [--help] [options]
   report     a finished run on one page: stages and cost, the features that decide, every class, curves
   tradeoff   what fewer features, and fewer of them a class, cost in accuracy: a table and a figure
   fit | validate | test | predict
-             one phase at a time (LightningCLI); test --run_dir RUN [--phase PHASE] tests a finished run
+             one phase at a time (LightningCLI); test --run_dir RUN [--phase PHASE] tests a finished run,
+             predict --run_dir RUN writes predictions.csv into the phase's folder
 
   python train.py pipeline --config configs/quickstart.yaml
   python train.py pipeline --config configs/quickstart.yaml --print_config
@@ -59,9 +62,34 @@ class HandfulCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Start from `init_from` where it is given, unless a checkpoint is resumed."""
+        self._take_weights()
+
+    def before_validate(self) -> None:
+        """Refuse to measure random weights."""
+        self._take_weights()
+
+    def before_test(self) -> None:
+        """Refuse to measure random weights."""
+        self._take_weights()
+
+    def before_predict(self) -> None:
+        """Refuse to predict with random weights; keep what is predicted."""
+        self._take_weights()
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.append(WritePredictions())
+
+    def _take_weights(self) -> None:
         assert isinstance(self.model, PhaseModule)
-        if not self.config.fit.ckpt_path:
+        path = self.config[self.subcommand].ckpt_path
+        if path and Path(path).suffix == ".ckpt":
+            check_weights(path, self.model)
+        elif not path:
             self.model.hand_over({})
+            if self.subcommand != "fit" and self.model.starts_fresh:
+                raise UserError(
+                    f"{self.subcommand}: no weights but random ones; give --run_dir RUN, --ckpt_path FILE or "
+                    "--model.init_from FILE"
+                )
 
 
 class _LightningParser(OneSentenceParser, LightningArgumentParser):
@@ -92,7 +120,10 @@ def _expand_run_dir(arguments: list[str]) -> list[str]:
     run = Path(found["run_dir"])
     phase = Run(run).phase_of(found["phase"])
     folder = run / phase
-    return [rest[0], "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "best.ckpt"), *rest[1:]]
+    return [
+        rest[0], "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "best.ckpt"),
+        "--trainer.default_root_dir", str(folder), "--trainer.logger", "false", *rest[1:],
+    ]  # fmt: skip
 
 
 def _take(arguments: list[str], name: str) -> str | None:

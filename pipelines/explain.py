@@ -11,7 +11,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.augmentation import centre_crop
-from datamodules.base import HandfulDataModule
 from datamodules.image_folder import IMAGE_SUFFIXES
 from datamodules.images import decoded
 from handful.attribution import Attribution, Contributions, attribute, contributions, get
@@ -21,7 +20,7 @@ from handful.networks.heads import MIN_STD, LinearHead, SparseHead
 from handful.report.explain_page import Pictures, explain_page
 from handful.report.overlays import overlay, picture
 from pipelines.files import write_atomically
-from pipelines.runs import Run
+from pipelines.runs import Inputs, Run
 
 #: Side of the pictures on the page: maps are laid over the photograph, not over the few pixels the model saw.
 SIDE = 224
@@ -76,7 +75,7 @@ def explain(
     model = getattr(run.load(stage), "model", None)
     if not isinstance(model, Classifier):
         raise UserError(f"--stage: {phase} of {run_dir} holds no classifier that could be explained")
-    data = run.datamodule()
+    data = run.inputs()
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     explainer = _Explainer(model, data, chosen, _class(target, data.class_names), features, seed)
     for start in tqdm(range(0, len(files), BATCH), "Explaining", unit="batch", delay=1, leave=False):
@@ -108,7 +107,7 @@ class _Explainer:
     def __init__(
         self,
         model: Classifier,
-        data: HandfulDataModule,
+        data: Inputs,
         methods: Sequence[str],
         target: int | None,
         features: int,
@@ -205,7 +204,7 @@ def _class(target: str, names: Sequence[str]) -> int | None:
     raise UserError(f"--target: no class {target!r}; give pred, 0 to {len(names) - 1} or a name: {some}")
 
 
-def _read(files: Sequence[Path], data: HandfulDataModule) -> tuple[Tensor, Tensor]:
+def _read(files: Sequence[Path], data: Inputs) -> tuple[Tensor, Tensor]:
     """The same middle part of every picture, for the eye `(N, 3, S, S)` in [0, 1] and normalised for the model."""
     shown: list[Tensor] = []
     seen: list[Tensor] = []
@@ -322,6 +321,9 @@ def _line(record: dict[str, Any]) -> str:
     text = f"{record['name']}: {predicted['class']} ({100 * predicted['probability']:.1f} %)"
     strongest = record.get("contributions", [])[:3]
     if strongest:
-        text += " because of " + ", ".join(f"feature {p['feature']} ({p['contribution']:+.2f})" for p in strongest)
-        text += f"; next {record['runner_up']['class']}"
+        explained = record["explained"]
+        asked_for = explained["class"] != predicted["class"]
+        text += f"; {explained['class']} ({100 * explained['probability']:.1f} %) has" if asked_for else " because of"
+        text += " " + ", ".join(f"feature {p['feature']} ({p['contribution']:+.2f})" for p in strongest)
+        text += f"; {'strongest other' if asked_for else 'next'} {record['runner_up']['class']}"
     return text

@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,6 +25,12 @@ def copy_atomically(source: Path, target: Path) -> None:
     temporary = target.with_name(target.name + ".tmp")
     shutil.copyfile(source, temporary)
     os.replace(temporary, target)
+
+
+def digest(path: Path) -> str:
+    """Sixteen letters that two files share if they hold the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -12,9 +12,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from handful.errors import UserError
 from pipelines.ranks import global_rank
 
-# No room, a file too large, no leave to write, a file where a folder should be.
+# No room, a file too large, no leave to write, a file where a folder should be, a folder that cannot be made.
 _CANNOT_WRITE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR,
+    errno.ENOENT,
 }  # fmt: skip
 
 #: Exit status of a command that was given bad input.
@@ -52,8 +53,11 @@ def run_command(command: Callable[[], None]) -> None:
     """Run a command; bad input and a full disk end in one sentence on standard error and exit status 2."""
     try:
         command()
-    except UserError as error:
-        _end(str(error))
+    except ValueError as error:
+        told = user_error_in(error)
+        if told is None:
+            raise
+        _end(str(told))
     except MisconfigurationException as error:
         _end(" ".join(str(error).split()))
     except OSError as error:
@@ -61,6 +65,14 @@ def run_command(command: Callable[[], None]) -> None:
             raise
         where = error.filename if isinstance(error.filename, str) else "a file"
         _end(f"{where}: {error.strerror}; results written before stay as they are")
+
+
+def user_error_in(error: BaseException) -> UserError | None:
+    """The sentence that an error carries: itself, or what it was raised from (jsonargparse wraps constructors')."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, UserError):
+        seen = seen.__cause__ or seen.__context__
+    return seen
 
 
 def _end(sentence: str) -> NoReturn:

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import timm
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -30,7 +31,7 @@ from handful.networks import build_classifier, input_statistics
 from lightning_modules import PhaseModule, load_module, save_module
 from lightning_modules.checkpoints import AtomicCheckpointIO
 from pipelines.build import build_callbacks, build_datamodule, build_module, class_of, plain
-from pipelines.files import copy_atomically, read_record, write_atomically
+from pipelines.files import copy_atomically, digest, read_record, write_atomically
 from pipelines.loggers import csv_logger, finish_wandb, wandb_logger
 from pipelines.memory import peak_memory_mib, reset_peak_memory
 from pipelines.phases import Phase, Pipeline
@@ -40,6 +41,9 @@ from pipelines.tables import format_table, stage_table
 
 #: Digits after the point in `results.json`; float32 sums of other batches differ only beyond them.
 DIGITS = 4
+
+#: Where a phase's record keeps what the files of weights held.
+WEIGHTS = "content of the weights"
 
 #: Rank zero may solve for long while the others wait; Lightning's own limit is half an hour.
 PATIENCE = timedelta(days=2)
@@ -63,6 +67,9 @@ class Runner:
         if start_at is not None and start_at not in names:
             raise UserError(f"start_at: no phase {start_at!r}; there are {', '.join(names)}")
         self.redo = set() if start_at is None else set(names[names.index(start_at) :])
+        if not 0 <= pipeline.seed < 2**32 - len(names):
+            raise UserError(f"seed: from 0 to {2**32 - len(names) - 1}, not {pipeline.seed}")
+        self._processes = 1
         _check_trainer("trainer", pipeline.trainer)
         for name, phase in pipeline.phases.items():
             _check_trainer(f"phases.{name}.trainer", phase.trainer)
@@ -73,6 +80,7 @@ class Runner:
         datamodule = self._data({})
         shared = self._shared(datamodule)
         self._check(shared)
+        self._check_share(datamodule)
         waiting = self._unfinished()
         self.folder.mkdir(parents=True, exist_ok=True)
         earlier: dict[str, Path] = {}
@@ -88,6 +96,17 @@ class Runner:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
         return self._results(datamodule.summary())
+
+    @cached_property
+    def _contents(self) -> str:
+        """The images, by their names and sizes."""
+        return self._data({}).contents()
+
+    @cached_property
+    def _weights(self) -> list[str]:
+        """The files of weights to start from, by what they hold."""
+        files = [self.pipeline.init_from, self.pipeline.network.pretrained]
+        return [digest(Path(file)) for file in files if isinstance(file, str) and Path(file).is_file()]
 
     def _unfinished(self) -> set[str]:
         """The phases to run: those not done, and all that stand on one that runs.
@@ -110,6 +129,8 @@ class Runner:
     def _compare(self, name: str, phase: Phase, found: dict[str, Any], how: str) -> None:
         asked = self._fingerprint(phase)
         for key, value in asked.items():
+            if key == WEIGHTS and not value:
+                continue  # the file is gone, and not needed again
             if value != found.get(key):
                 raise UserError(
                     f"{self.folder / name}: {how} with another {key} ({_brief(found.get(key))}, now {_brief(value)}); "
@@ -154,19 +175,33 @@ class Runner:
                     f"{key}.max_epochs is 0, but there are no weights to take; give epochs, --init_from or "
                     "--network.pretrained"
                 )
+            if phase.max_epochs < 0:
+                raise UserError(f"{key}.max_epochs: at least 0, not {phase.max_epochs}")
             if phase.data:
                 self._data(phase.data)
             build_callbacks(phase.callbacks)
             self._try_trainer(key, phase)
             before.append(name)
 
+    def _check_share(self, datamodule: HandfulDataModule) -> None:
+        """Refuse more processes than images: one without any would leave the others waiting."""
+        if self._processes == 1:
+            return
+        for split, images in datamodule.splits.items():
+            if len(images) < self._processes:
+                raise UserError(
+                    f"trainer.devices: {self._processes} processes, but only {len(images)} {split} images; "
+                    f"take at most {len(images)}"
+                )
+
     def _try_trainer(self, key: str, phase: Phase) -> None:
         """Build the phase's Trainer without loggers and checkpoints, for its complaints."""
         arguments = {**self.pipeline.trainer, **phase.trainer}
         try:
-            pl.Trainer(**arguments, logger=False, enable_checkpointing=False, max_epochs=phase.max_epochs)
+            trainer = pl.Trainer(**arguments, logger=False, enable_checkpointing=False, max_epochs=phase.max_epochs)
         except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{key}: the Trainer refuses its arguments: {' '.join(str(error).split())}") from error
+        self._processes = trainer.num_devices * trainer.num_nodes
 
     def _arguments(self, index: int, shared: dict[str, Any]) -> dict[str, Any]:
         return shared | ({"init_from": self.pipeline.init_from} if index == 0 else {})
@@ -180,6 +215,7 @@ class Runner:
             for key, value in {**pipeline.trainer, **phase.trainer}.items()
             if key not in hardware and not key.startswith("enable_")
         }
+        # the place of the images may change, the images may not
         data = _flat(pipeline.data | {"phase": phase.data})
         record = {
             "seed": pipeline.seed,
@@ -190,7 +226,9 @@ class Runner:
             "trainer": trainer,
             "callbacks": phase.callbacks,
             "monitor": phase.monitor,
-            "data": {key: value for key, value in data.items() if not key.endswith(("num_workers", "cache_dir"))},
+            "data": {k: v for k, v in data.items() if not k.endswith(("num_workers", "cache_dir", "root"))},
+            "content of the images": self._contents,
+            WEIGHTS: self._weights,
         }
         return json.loads(json.dumps(plain(record)))
 
@@ -248,6 +286,10 @@ class Runner:
             trainer.strategy.barrier(f"{name} recorded")
         except UserError as error:
             raise UserError(f"phase {name}: {error}") from error
+        except RuntimeError as error:
+            if not str(error).startswith("Early stopping conditioned on metric"):
+                raise
+            raise UserError(f"phase {name}: {' '.join(str(error).split())}") from error
         finally:
             finish_wandb()
 
@@ -262,6 +304,7 @@ class Runner:
         if resume is not None:
             step = _step_of(resume)
         loggers: list[Any] = [csv_logger(folder, step)]
+        shows = arguments.get("enable_progress_bar", True)
         dashboard = wandb_logger(self.pipeline.wandb, self.pipeline.name, name, folder)
         if dashboard is not None:
             dashboard.log_hyperparams({"phase": name, **_as_config(self.pipeline)})
@@ -281,7 +324,7 @@ class Runner:
             callbacks=[
                 EpochSeed(seed),
                 *_checkpoints(folder, phase, validates),
-                *with_progress_bar(build_callbacks(phase.callbacks), arguments.get("enable_progress_bar", True)),
+                *with_progress_bar(_observers_first(build_callbacks(phase.callbacks)), shows),
             ],
         )
 
@@ -393,6 +436,11 @@ def _checkpoints(folder: Path, phase: Phase, validates: bool) -> list[pl.Callbac
     return [best, last] if validates else [last]
 
 
+def _observers_first(callbacks: list[pl.Callback]) -> list[pl.Callback]:
+    """Averages of weights last: at the end of validation they take back the weights that the others look at."""
+    return sorted(callbacks, key=lambda callback: isinstance(callback, WeightAveraging))
+
+
 def _check_trainer(key: str, arguments: Mapping[str, Any]) -> None:
     """Refuse what a Trainer would not take, and strategies that lose what a phase hands over."""
     ours = {"self", "callbacks", "logger", "default_root_dir", "max_epochs", "plugins", "fast_dev_run"}
@@ -402,6 +450,14 @@ def _check_trainer(key: str, arguments: Mapping[str, Any]) -> None:
             raise UserError(f"{key}.{name}: not an argument of the Trainer that a pipeline can set")
         if key != "trainer" and name in ("devices", "num_nodes", "accelerator", "strategy"):
             raise UserError(f"{key}.{name}: all phases run on the same processes; set trainer.{name}")
+    precision = str(arguments.get("precision", "32-true"))
+    if precision.endswith("-true") and precision != "32-true":
+        raise UserError(
+            f"{key}.precision: {precision} keeps the weights themselves in it, which the sparse layer and the reported "
+            f"numbers need in float32; take {precision.replace('true', 'mixed')}"
+            if precision != "64-true"
+            else f"{key}.precision: the networks compute in float32; take 32-true"
+        )
     strategy = str(arguments.get("strategy", "auto"))
     if "fork" in strategy or "spawn" in strategy or "notebook" in strategy:
         raise UserError(f"{key}.strategy: {strategy} loses what a phase hands over; use ddp")

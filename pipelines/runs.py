@@ -1,6 +1,8 @@
 """A finished run, read back from its folder."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,28 @@ from handful.networks import input_statistics
 from lightning_modules import PhaseModule, load_module
 from lightning_modules.evaluate import SLDD_STAGES
 from pipelines.build import build_datamodule
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model must know about the images it was trained on.
+
+    Attributes:
+        class_names: by label.
+        image_size: side in pixels.
+        mean: of the channels, for pixel values in [0, 1].
+        std: of the channels.
+    """
+
+    class_names: Sequence[str]
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    @classmethod
+    def of(cls, data: HandfulDataModule) -> "Inputs":
+        """Those of a data module."""
+        return cls(list(data.class_names), data.image_size, list(data.mean), list(data.std))
 
 
 class Run:
@@ -33,7 +57,13 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The run's configuration, everything resolved."""
-        config: dict[str, Any] = yaml.safe_load((self.folder / "config.yaml").read_text())
+        path = self.folder / "config.yaml"
+        try:
+            config = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+        if not isinstance(config, dict) or not isinstance(config.get("phases"), dict):
+            raise UserError(f"{path}: not the configuration of a run; it has no phases")
         return config
 
     @property
@@ -73,6 +103,12 @@ class Run:
         if datamodule.normalisation == "backbone":
             datamodule.set_normalisation(*input_statistics(self.config["network"]))
         return datamodule
+
+    def inputs(self) -> "Inputs":
+        """What the run's images are like: from its results, so that the images need not be at hand; else from them."""
+        data = self.results.get("data", {})
+        keys = [field.name for field in fields(Inputs)]
+        return Inputs(*(data[key] for key in keys)) if set(keys) <= set(data) else Inputs.of(self.datamodule())
 
     def _stages(self) -> dict[str, str]:
         for phase in self.config["phases"].values():

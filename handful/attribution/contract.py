@@ -147,6 +147,8 @@ def attribute(
         )  # fmt: skip
         _check_options(chosen, job, options)
         raw = chosen.compute(job, **options).detach()
+        if job.unread:
+            raise UserError(f"method {chosen.name} takes no {' and no '.join(job.unread)}")
         logits = job.clean_logits()
         with torch.no_grad():
             return _pack(chosen, job, raw, logits)

@@ -62,7 +62,8 @@ class Job:
         self.images = images
         self.targets = targets
         self.method = method
-        self.layer = layer
+        self._layer = layer
+        self._unread = {name for name, given in (("layer", layer), ("baseline", baseline)) if given is not None}
         self.normalisation = normalisation
         self.seed = seed
         pixels, fewest, most = _SIZES.get(images.device.type, _SIZES["cpu"])
@@ -73,6 +74,17 @@ class Job:
         self._ids = None if image_ids is None else [str(image_id) for image_id in image_ids]
         self._logits: Tensor | None = None
         self._seen = 0
+
+    @property
+    def layer(self) -> str | None:
+        """The layer that was asked for."""
+        self._unread.discard("layer")
+        return self._layer
+
+    @property
+    def unread(self) -> list[str]:
+        """What was asked for and the method never looked at."""
+        return sorted(self._unread)
 
     def __len__(self) -> int:
         """N, the number of images."""
@@ -131,6 +143,7 @@ class Job:
 
     def baseline(self, default: str) -> Tensor:
         """The baseline `(1 or N, C, H, W)`: the one asked for, else `default`; its name goes on the record."""
+        self._unread.discard("baseline")
         asked = default if self._baseline is None else self._baseline
         values, self.notes["baseline"] = make_baseline(self.images, asked, self.normalisation)
         return values
@@ -138,6 +151,7 @@ class Job:
     @property
     def baseline_given(self) -> bool:
         """Whether the caller asked for a baseline."""
+        self._unread.discard("baseline")
         return self._baseline is not None
 
     def generator(self, image: int, step: int = 0) -> torch.Generator:

@@ -52,6 +52,8 @@ class Targets:
                 self.single = False
             else:
                 raise UserError(f'target "{target}" is unknown: give pred, label, top3 (any number) or a class number')
+        elif isinstance(target, bool):
+            raise UserError(f"target {target} is no class: give pred, label, top3 (any number) or a class number")
         elif isinstance(target, int):
             self.index = torch.full((n_images, 1), target)
         else:

@@ -80,6 +80,8 @@ def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
             return CifarResNet(int(depth), **network.options)
         except TypeError as error:
             raise UserError(f"network.options: {network.backbone} takes width only ({error})") from error
+        except (ValueError, RuntimeError, ZeroDivisionError) as error:
+            raise UserError(f"network.options: {network.backbone} cannot be built ({error})") from error
     if network.backbone == "conv4":
         if network.reduced_strides:
             raise UserError("network.reduced_strides: only timm's ResNets offer it")

@@ -205,7 +205,7 @@ def test_a_failing_map_is_told_and_training_goes_on(cache, tmp_path, failing):
 
 
 def test_strict_stops(cache, tmp_path, failing):
-    with pytest.raises(RuntimeError, match="no map today"):
+    with pytest.raises(UserError, match="no map today"):
         trainer(tmp_path, AttributionMaps([failing], 5, strict=True)).fit(dense(), birds(cache))
 
 
@@ -280,6 +280,41 @@ def test_a_module_and_data_of_another_kind(tmp_path):
     run = trainer(tmp_path, AttributionMaps(["gradient", "gradcam"], 4, strict=True))
     run.validate(Plain(), torch.utils.data.DataLoader(data, 2), verbose=False)
     assert arrays(tmp_path)["gradcam/raw"].shape == (4, 6, 6)
+
+
+def test_without_validation_images_training_images_are_drawn(tmp_path, cache):
+    data = birds(cache)
+    data.__dict__["splits"] = {name: split for name, split in data.splits.items() if name != "val"}
+    module = dense()
+    trainer(tmp_path, AttributionMaps(["gradient"], images=[4, 1])).fit(module, data)
+    found = arrays(tmp_path, epoch=1)
+    images = torch.stack([data.plain_train_dataset[place][0] for place in (4, 1)])
+    expected = attribute(module.model, images, method="gradient").raw
+    np.testing.assert_allclose(found["gradient/raw"], expected, rtol=1e-4, atol=1e-6)
+    assert len(list((tmp_path / "attribution").glob("*.npz"))) == 2
+
+
+def test_every_tested_stage_has_a_folder_of_its_own(tmp_path, cache):
+    run, data = trainer(tmp_path, AttributionMaps(["gradient"], 2, choose="worst")), birds(cache)
+    for number, stage in enumerate(("dense", "sparse")):
+        module = sparse() if number else dense()
+        module.stage = stage
+        run.test(module, datamodule=data, verbose=False)
+    first, second = (arrays(tmp_path, f"attribution_test/{stage}") for stage in ("dense", "sparse"))
+    assert not np.array_equal(first["gradient/raw"], second["gradient/raw"])
+
+
+def test_what_is_not_there_is_refused_before_training(tmp_path, cache):
+    for wrong, told in (
+        (AttributionMaps(["gradient"], images=[99]), "no image 99"),
+        (AttributionMaps(["gradient"], target=3), "no class 3, they are 0 to 2"),
+    ):
+        run = trainer(tmp_path, wrong)
+        with pytest.raises(UserError, match=told):
+            run.fit(dense(), birds(cache))
+        assert run.global_step == 0
+    with pytest.raises(UserError, match='target "topp" is unknown'):
+        AttributionMaps(["gradient"], target="topp")
 
 
 def test_bad_input_is_one_sentence(cache, tmp_path):

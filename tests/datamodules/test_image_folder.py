@@ -188,6 +188,30 @@ def test_grey_palette_and_transparent_images_become_rgb(root):
     assert len(contents(folder(root, val_fraction=0))["train"]) == 35
 
 
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_sixteen_bits_are_scaled_to_eight(kind):
+    values = np.array([[0, 257 * 5], [257 * 200 + 90, 65535]], dtype=np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, kind)
+    assert decoded(buffer.getvalue(), "deep")[..., 1].tolist() == [[0, 5], [200, 255]]
+
+
+def test_values_that_nothing_says_the_white_of_are_refused():
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[0.25, 3.5]], dtype=np.float32)).save(buffer, "tiff")
+    with pytest.raises(UserError, match=r"depth\.tiff cannot be read as an image: its values are of mode F, .* to 3.5"):
+        decoded(buffer.getvalue(), "depth.tiff")
+
+
+def test_a_copy_at_another_place_holds_the_same(root, tmp_path):
+    copied = shutil.copytree(root, tmp_path / "copy")
+    data = folder(copied)
+    assert data.contents() == folder(root).contents()
+    assert data.fingerprint() != folder(root).fingerprint()
+    next((copied / "test").rglob("*.png")).unlink()
+    assert folder(copied).contents() != folder(root).contents()
+
+
 def test_a_photograph_taken_upright_is_turned_upright():
     buffer = io.BytesIO()
     exif = Image.Exif()

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -61,12 +62,83 @@ def command(tmp_path):
         (["--phases.dense.module.optimizer.lr", "-1"], r"phases.dense: the optimizer or its schedule cannot be built"),
         (["--phases.dense.data", "{batch_sise: 4}"], r"batch_sise"),
         (["--phases.dense.monitor", "val/acuracy"], r"val/acuracy"),
+        (["--data.image_size", "8"], r"^handful: data: size must be at least 16 pixels, not 8"),
+        (["--data.batch_size", "0"], r"^handful: data.batch_size must be at least 1"),
+        (["--data.n_classes", "1"], r"^handful: data: .*class"),
+        (["--data.deciding_parts", "[nose]"], r"^handful: data: .*nose"),
+        (["--data.normalisation", "{mean: [0, 0], std: [1, 1]}"], r"^handful: data"),
+        (["--phases.dense.callbacks", "[{class_path: AttributionMaps, init_args: {methods: [bogus]}}]"], r"bogus"),
+        (["--phases.dense.module.label_smoothing", "2"], r"phases.dense: label_smoothing: in \[0, 1\), not 2"),
+        (["--phases.dense.callbacks", "[{class_path: EarlyStopping, init_args: {monitor: val/nope}}]"], r"val/nope"),
+        (["--network.options", "{width: -3}"], r"network.options: cifar_resnet20 cannot be built"),
+        (["--seed", "-1"], r"seed: from 0 to"),
+        (["--phases.dense.max_epochs", "-1"], r"phases.dense.max_epochs: at least 0, not -1"),
+        (["--phases.sparsify.module.alpha", "2"], r"phases.sparsify: alpha: in \[0, 1\], not 2"),
+        (["--phases.sparsify.module.n_lambdas", "0"], r"phases.sparsify: n_lambdas: at least 2 points"),
+        (["--trainer.precision", "bf16-true"], r"trainer.precision: bf16-true .* take bf16-mixed"),
+        (["--trainer.devices", "10", "--trainer.strategy", "ddp"], r"10 processes, but only 9 val images; take at most"),
     ],
 )
 def test_mistakes(command, capsys, extra, told):
     if "source" in extra[0] or "monitor" in extra[0]:
         command += ["--phases.dense.max_epochs", "1"]
     assert re.search(told, complaint(capsys, *command, *extra))
+
+
+@pytest.fixture(scope="module")
+def dense_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dense")
+    config = write_config(folder, phases={"dense": tiny_config()["phases"]["dense"]})
+    main(["pipeline", "--config", str(config), "--run_dir", str(folder / "run"), "--phases.dense.max_epochs", "1"])
+    return folder / "run"
+
+
+def test_random_weights_are_not_measured(dense_run, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in ("test", "validate", "predict"):
+        told = complaint(capsys, command, "--config", dense_run / "dense/config.yaml")
+        assert f"{command}: no weights but random ones; give --run_dir RUN, --ckpt_path FILE or --model.init_from" in told
+    told = complaint(
+        capsys, "test", "--config", dense_run / "dense/config.yaml", "--model.init_from", tmp_path / "none.pth"
+    )
+    assert "none.pth: there is no such file of weights" in told
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda file: file.write_bytes(b"garbage"), r"best\.ckpt: not a checkpoint written by Handful"),
+        (lambda file: write_tensors({"state_dict": {}}, file), r"best\.ckpt: a checkpoint of another architecture"),
+    ],
+)
+def test_broken_checkpoints_of_a_run(dense_run, capsys, tmp_path, damage, told):
+    copy = shutil.copytree(dense_run, tmp_path / "run")
+    damage(copy / "dense/best.ckpt")
+    assert re.search(told, complaint(capsys, "test", "--run_dir", copy))
+
+
+def test_a_checkpoint_that_is_not_there(dense_run, capsys, tmp_path):
+    told = complaint(capsys, "test", "--config", dense_run / "dense/config.yaml", "--ckpt_path", tmp_path / "none.ckpt")
+    assert "none.ckpt: there is no such checkpoint" in told
+
+
+@pytest.mark.parametrize("text", ["name: [", "name: run", "- 1"])
+def test_a_broken_config_of_a_run(dense_run, capsys, tmp_path, text):
+    copy = shutil.copytree(dense_run, tmp_path / "run")
+    (copy / "config.yaml").write_text(text)
+    assert "config.yaml: not" in complaint(capsys, "report", "--run_dir", copy)
+
+
+def test_mistakes_of_the_single_commands(dense_run, capsys):
+    assert "batch_size must be at least 1" in complaint(
+        capsys, "test", "--run_dir", dense_run, "--data.batch_size", "0"
+    )
+    fit = ("fit", "--config", dense_run / "dense/config.yaml")
+    assert "no model 'nope'" in complaint(capsys, *fit, "--model.network", "{backbone: nope}")
+
+
+def test_a_place_that_cannot_be_written(dense_run, capsys):
+    assert "/proc/x: No such file" in complaint(capsys, "report", "--run_dir", dense_run, "--out", "/proc/x")
 
 
 def test_missing_config(capsys, tmp_path):

@@ -89,6 +89,31 @@ def test_contributions_and_bias_add_up_to_the_logit(run, photos, tmp_path, capsy
     assert page == tmp_path / "out" / "index.html"
 
 
+def test_the_line_of_another_class_says_which(run, photos, tmp_path, capsys):
+    names = Run(run).datamodule().class_names
+    _, records = explained(run, photos, tmp_path / "out", target=names[0])
+    lines = capsys.readouterr().out.splitlines()
+    told = 0
+    for record, line in zip(records, lines, strict=True):
+        if record["predicted"]["class"] != names[0]:
+            assert f"; {names[0]} (" in line
+            assert "strongest other" in line
+            assert "because" not in line
+            told += 1
+    assert told
+
+
+def test_a_run_without_its_images_can_be_explained(run, photos, tmp_path):
+    _, before = explained(run, photos, tmp_path / "before")
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "results.json").write_text(json.dumps({"data": Run(run).datamodule().summary()}))
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["data"] = {"class_path": "ImageFolder", "init_args": {"root": "/nowhere"}}
+    (copy / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    _, after = explained(copy, photos, tmp_path / "after")
+    assert after == before
+
+
 def test_a_change_that_is_told_ties_the_two(run, photos, tmp_path):
     _, records = explained(run, photos, tmp_path / "out")
     model = Run(run).load("finetune").model

@@ -4,16 +4,19 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from handful.errors import UserError
+from handful.networks import build_classifier
 from lightning_modules import Finetune, load_module
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
 from pipelines.runs import Run
-from tests.helpers.pipeline import write_config
+from tests.helpers.pipeline import tiny_config, write_config
 
 
 def run(*arguments):
@@ -135,6 +138,53 @@ def test_a_finished_phase_is_not_taken_for_another(copy, extra, key):
     with pytest.raises(UserError, match=rf"dense: finished with another {key} .*--start_at dense"):
         run("--config", copy / "config.yaml", "--run_dir", copy, *extra)
     assert (copy / "config.yaml").read_text() == before
+
+
+def test_other_images_or_weights_at_the_same_place_are_noticed(tmp_path):
+    root = tmp_path / "photos"
+    for split, count in (("train", 6), ("test", 3)):
+        for label in ("crow", "owl"):
+            (root / split / label).mkdir(parents=True)
+            for i in range(count):
+                noise = np.random.default_rng([len(split), len(label), i]).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(root / split / label / f"{i}.png")
+    network = {"backbone": "cifar_resnet20", "options": {"width": 4}}
+    model = build_classifier(network, 2)
+    torch.save(model.state_dict(), tmp_path / "start.pth")
+    config = write_config(
+        tmp_path,
+        data={"class_path": "ImageFolder", "init_args": {"root": "", "image_size": 16, "batch_size": 4}},
+        phases={"dense": {"module": {"class_path": "Dense"}}, "evaluate": {"module": {"class_path": "Evaluate"}}},
+        network=network,
+    )
+    command = ["--config", config, "--run_dir", tmp_path / "run", "--init_from", tmp_path / "start.pth"]
+    first = run(*command, "--data.root", root)
+    moved = shutil.copytree(root, tmp_path / "moved")
+    assert run(*command, "--data.root", moved)["stages"] == first["stages"]
+    (moved / "test/owl/0.png").unlink()
+    results = (tmp_path / "run/results.json").read_bytes()
+    with pytest.raises(UserError, match="dense: finished with another content of the images"):
+        run(*command, "--data.root", moved)
+    assert (tmp_path / "run/results.json").read_bytes() == results
+    torch.save(build_classifier(network, 2).state_dict(), tmp_path / "start.pth")
+    with pytest.raises(UserError, match="dense: finished with another content of the weights"):
+        run(*command, "--data.root", root)
+    (tmp_path / "start.pth").unlink()
+    assert run(*command, "--data.root", root)["stages"] == first["stages"]
+
+
+def test_observers_see_the_averaged_weights(tmp_path):
+    average = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}
+    maps = {"class_path": "AttributionMaps", "init_args": {"methods": ["gradient"], "images": 2}}
+    phases = tiny_config()["phases"]
+    phases["dense"] |= {"callbacks": [average, maps], "max_epochs": 1}
+    run("--config", write_config(tmp_path, phases={"dense": phases["dense"]}), "--run_dir", tmp_path / "run")
+    scores = np.load(tmp_path / "run/dense/attribution/epoch_000.npz")
+    finished = Run(tmp_path / "run")
+    images = torch.stack([finished.datamodule().val_dataset[int(place)][0] for place in scores["places"]])
+    with torch.no_grad():
+        expected = finished.load("dense").model(images).max(dim=1).values
+    np.testing.assert_allclose(scores["gradient/scores"], expected, rtol=1e-4)
 
 
 def test_a_begun_phase_is_not_resumed_with_another_configuration(copy):

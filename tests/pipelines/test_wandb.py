@@ -35,7 +35,7 @@ def test_offline_runs_can_be_read_back(tmp_path, monkeypatch):
     logged = [row["val/accuracy"] for row in history if "val/accuracy" in row]
     assert logged == pytest.approx(accuracies(tmp_path))
     assert len(logged) == 2
-    assert "test/accuracy" in set().union(*found["evaluate"][1])
+    assert "test/dense/accuracy" in set().union(*found["evaluate"][1])
 
 
 def test_a_killed_phase_goes_on_in_its_own_run(tmp_path):

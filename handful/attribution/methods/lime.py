@@ -62,9 +62,14 @@ def lime(
 
 def _segments(job: Job, segments: str | Tensor, n_segments: int) -> Tensor:
     size = (job.images.shape[2], job.images.shape[3])
+    if n_segments < 1:
+        raise UserError(f"n_segments must be at least 1, not {n_segments}")
     if isinstance(segments, Tensor):
-        if segments.shape[-2:] != size or segments.is_floating_point():
-            raise UserError(f"segments must be int labels (N, H, W), not {tuple(segments.shape)} {segments.dtype}")
+        if segments.shape[-2:] != size or segments.is_floating_point() or int(segments.min()) < 0:
+            raise UserError(
+                f"segments must be int labels (N, H, W) from 0, not {tuple(segments.shape)} {segments.dtype} "
+                f"from {segments.min().item()}"
+            )
         return segments.cpu().long().expand(len(job), *size).clone()
     if segments == "slic":
         return superpixels(job.images, n_segments)

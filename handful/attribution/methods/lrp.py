@@ -95,7 +95,7 @@ def _explicit(model: nn.Module) -> nn.Module:
             linear.bias.copy_(bias)
         model = nn.Sequential(model.backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
     try:
-        graph = cast(fx.GraphModule, fuse(copy.deepcopy(model).eval()))
+        graph = cast(fx.GraphModule, fuse(_plain_norms(copy.deepcopy(model)).eval()))
     except Exception as error:  # tracing fails in many ways
         raise UserError(f"lrp cannot follow the forward pass of {type(model).__name__}: {error}") from error
     _modules_for_sums(graph)
@@ -105,6 +105,17 @@ def _explicit(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.ReLU):
             module.inplace = False
     return graph.requires_grad_(False)
+
+
+def _plain_norms(module: nn.Module) -> nn.Module:
+    """The module with batch norms of several processes as those of one, which they are in evaluation mode."""
+    if isinstance(module, nn.SyncBatchNorm):
+        plain = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine)
+        plain.load_state_dict(module.state_dict())
+        return plain.to(module.running_mean.device if module.running_mean is not None else None)
+    for name, child in module.named_children():
+        setattr(module, name, _plain_norms(child))
+    return module
 
 
 def _modules_for_sums(graph: fx.GraphModule) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from handful.attribution.job import Job
 from handful.attribution.methods.gradient import input_gradient
@@ -25,14 +27,31 @@ class _PositiveBackward(torch.autograd.Function):
         return gradients[0].clamp(min=0), None
 
 
+class _ReluCalls(TorchFunctionMode):
+    """Counts ReLUs, whether of a module or a function call."""
+
+    _RELUS = (functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += func in self._RELUS
+        return func(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]:
     """Within, every `nn.ReLU` passes back max(R, 0); with `keep_gate` only where its input was positive.
 
     Raises:
-        UserError: no `nn.ReLU` ran within.
+        UserError: no `nn.ReLU` ran within, or some ReLUs are function calls, which cannot be hooked.
     """
     runs = 0
+    calls = _ReluCalls()
     inputs: dict[nn.Module, Tensor] = {}
     handles = []
 
@@ -55,7 +74,8 @@ def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]
                 if not keep_gate:
                     handles.append(module.register_forward_pre_hook(before))
                 handles.append(module.register_forward_hook(after))
-        yield
+        with calls:
+            yield
     finally:
         for handle in handles:
             handle.remove()
@@ -63,6 +83,11 @@ def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]
         raise UserError(
             f"{method} changes the backward rule of nn.ReLU modules, and {type(model).__name__} runs none: "
             "it would silently be the plain gradient"
+        )
+    if calls.count > runs:
+        raise UserError(
+            f"{method} changes the backward rule of nn.ReLU modules, and {calls.count - runs} of the {calls.count} ReLUs "
+            f"of {type(model).__name__} are function calls: it would silently be the plain gradient in part"
         )
 
 
