@@ -1,7 +1,6 @@
 """Do the filters of a class look at the parts that define it? Measured on the toy birds, whose parts are known.
 
-    python train.py pipeline --config configs/filters/toy_birds.yaml
-    python -m benchmarks.filters_birds --run_dir runs/filters_toy_birds
+    python -m benchmarks.filters_birds            # runs configs/filters/toy_birds.yaml first, if need be
 
 For every test image and every feature: the share of its map's mass that lies on the parts by which the classes
 differ. Compared: the filters of the image's class, the filters of other classes only, all other features, and the
@@ -21,6 +20,8 @@ from benchmarks.results import write_section
 from datamodules.toy_birds import ToyBirds
 from handful.birds import PART_NAMES
 from handful.filters.measures import membership
+from pipelines.parse import QUICKSTART, parse_pipeline
+from pipelines.runner import Runner
 from pipelines.runs import Run
 
 GROUPS = ("its filters", "filters of other classes only", "all other features", "area")
@@ -59,7 +60,12 @@ def mean_where(values: Tensor, mask: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run_dir", type=Path, default=Path("runs/filters_toy_birds"))
-    run = Run(parser.parse_args().run_dir)
+    folder = parser.parse_args().run_dir
+    if not (folder / "results.json").is_file():
+        config = QUICKSTART.parent / "filters" / "toy_birds.yaml"
+        pipeline, _ = parse_pipeline(["--config", str(config), "--run_dir", str(folder), "--wandb.mode", "disabled"])
+        Runner(pipeline).run()
+    run = Run(folder)
     deciding = run.config["data"]["init_args"]["deciding_parts"] or list(PART_NAMES)
     columns = [PART_NAMES.index(part) for part in deciding]
     filters = torch.load(run.folder / "filters" / "filters.pt", weights_only=True)["filters"]

@@ -152,7 +152,7 @@ class AttributionMaps(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Note the losses, where the worst images are wanted and not known."""
-        if "attribution" not in self.places:
+        if "attribution" not in self.places and dataloader_idx == 0:
             self._note(trainer, outputs)
 
     def on_test_batch_end(
@@ -165,7 +165,7 @@ class AttributionMaps(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Note the losses, where the worst images are wanted and not known."""
-        if _test_folder(pl_module) not in self.places:
+        if _test_folder(pl_module) not in self.places and dataloader_idx == 0:
             self._note(trainer, outputs)
 
     def _note(self, trainer: pl.Trainer, outputs: STEP_OUTPUT) -> None:
@@ -229,10 +229,14 @@ class AttributionMaps(pl.Callback):
             for share in gather_objects(trainer, mine):
                 groups |= share
             self._tell(groups)
+            failure = ""
             if trainer.is_global_zero and min(groups) == 0:
-                self._write(
+                failure = self._write(
                     trainer, folder, [groups[number] for number in sorted(groups)], *self._items(folder, dataset)
                 )
+            # all processes stop, or none does
+            if self.strict and (told := "".join(gather_objects(trainer, failure))):
+                raise UserError(told)
         pl_module.log("attribution/seconds", time.perf_counter() - started, sync_dist=False)
 
     def _items(self, folder: str, dataset: Any) -> tuple[Tensor, Tensor]:
@@ -288,14 +292,16 @@ class AttributionMaps(pl.Callback):
 
     def _write(
         self, trainer: pl.Trainer, folder: str, groups: Sequence[_Group], images: Tensor, labels: Tensor
-    ) -> None:
-        """Files and loggers, on rank zero."""
+    ) -> str:
+        """Files and loggers, on rank zero; what went wrong in one sentence."""
         try:
             self._write_files(trainer, folder, groups, images, labels)
         except Exception as error:
-            if self.strict:
-                raise
-            rank_zero_warn(f"AttributionMaps: this epoch's pictures could not be written: {_sentence(error)}")
+            told = f"AttributionMaps: this epoch's pictures could not be written: {_sentence(error)}"
+            if not self.strict:
+                rank_zero_warn(told)
+            return told
+        return ""
 
     def _write_files(
         self, trainer: pl.Trainer, folder: str, groups: Sequence[_Group], images: Tensor, labels: Tensor

@@ -1,5 +1,7 @@
 """The maps of every epoch: no trace in training, the same arrays on one process and two, failures that only tell."""
 
+import random
+
 import lightning.pytorch as pl
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from callbacks import AttributionMaps
+from callbacks import AttributionMaps, attribution_maps
 from callbacks.attribution_maps import _by_class
 from datamodules.toy_birds import ToyBirds
-from handful.attribution import attribute, register
+from handful.attribution import attribute, contributions, register
 from handful.attribution.registry import _METHODS
 from handful.errors import UserError
 from handful.networks.heads import SparseHead
@@ -135,6 +137,51 @@ def test_files_hold_what_attribute_gives(cache, tmp_path):
         with Image.open(tmp_path / "attribution" / method / "epoch_000.png") as sheet:
             assert min(sheet.size) > 100
     assert found["labels"].tolist() == [data.val_dataset[place][1] for place in (14, 2, 7)]
+    assert not any(name.startswith("features") for name in found)  # a dense head weighs them all
+
+
+def test_seeds_ids_and_normalisation_reach_the_methods(cache, tmp_path):
+    module, data, places = dense().eval(), birds(cache), [14, 2, 7, 1, 0, 9]
+    options = {"smoothgrad": {"samples": 2}, "integrated_gradients": {"steps": 2, "baseline": "black"}}
+    callback = AttributionMaps(list(options), places, options=options, seed=5, strict=True)
+    trainer(tmp_path, callback).validate(module, data, verbose=False)
+    images = torch.stack([data.val_dataset[place][0] for place in places])
+    for method, more in options.items():
+        expected = attribute(
+            module.model, images, method=method, seed=5, image_ids=places, normalisation=(data.mean, data.std), **more
+        )
+        np.testing.assert_allclose(arrays(tmp_path)[f"{method}/raw"], expected.raw, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What the sheets are given, by the sheet's name."""
+    given = {}
+    for name in ("method_sheet", "features_sheet"):
+
+        def keep(*arguments, name=name):
+            given[name] = arguments
+            return Image.new("RGB", (4, 4))
+
+        monkeypatch.setattr(attribution_maps, name, keep)
+    return given
+
+
+def test_sheets_show_the_images_as_the_eye_sees_them_with_their_labels(cache, tmp_path, drawn):
+    data, places = birds(cache), [14, 2, 7, 1, 0, 9]
+    module = sparse().eval()
+    trainer(tmp_path, AttributionMaps(["cam"], places, features=1)).validate(module, data, verbose=False)
+    items = [data.val_dataset[place] for place in places]
+    images = torch.stack([image for image, _ in items])
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in (data.mean, data.std))
+    titles = [f"{place}: {data.class_names[label]}" for place, (_, label) in zip(places, items, strict=True)]
+    for seen, _, names, told, *_ in drawn.values():
+        torch.testing.assert_close(seen, images * std + mean, rtol=0, atol=1e-5)
+        assert (list(names), told) == (data.class_names, titles)
+    assert len(set(titles)) == 6
+    expected = contributions(module.model, images)
+    torch.testing.assert_close(drawn["features_sheet"][1].values, expected.values, rtol=1e-4, atol=1e-5)
+    assert drawn["features_sheet"][4] == 1
 
 
 @pytest.mark.parametrize("choose", ["classes", "worst"])
@@ -209,6 +256,40 @@ def test_strict_stops(cache, tmp_path, failing):
         trainer(tmp_path, AttributionMaps([failing], 5, strict=True)).fit(dense(), birds(cache))
 
 
+def test_pictures_that_cannot_be_written_are_told_or_stop(cache, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(attribution_maps, "method_sheet", full)
+    with pytest.warns(UserWarning, match="could not be written: OSError: no space left"):
+        trainer(tmp_path, AttributionMaps(["gradient"], 2)).validate(dense(), birds(cache), verbose=False)
+    with pytest.raises(UserError, match="no space left"):
+        trainer(tmp_path, AttributionMaps(["gradient"], 2, strict=True)).validate(dense(), birds(cache), verbose=False)
+
+
+def test_images_that_cannot_be_fetched_are_told_and_nothing_is_written(cache, tmp_path):
+    class Gone(AttributionMaps):
+        def _items(self, folder, dataset):
+            raise OSError("disk gone")
+
+    with pytest.warns(UserWarning, match="gradient failed .*disk gone"):
+        trainer(tmp_path, Gone(["gradient"], 2)).validate(dense(), birds(cache), verbose=False)
+    assert not (tmp_path / "attribution").exists()
+    with pytest.raises((RuntimeError, UserError), match="disk gone"):
+        trainer(tmp_path, Gone(["gradient"], 2, strict=True)).validate(dense(), birds(cache), verbose=False)
+
+
+def test_the_sanity_check_is_neither_drawn_nor_counted(cache, tmp_path):
+    module, data = dense(), birds(cache)
+    callback = Watched(["gradient"], 4, "worst")
+    trainer(tmp_path, callback, max_epochs=1, num_sanity_val_steps=2).fit(module, data)
+    assert callback.watched == 1
+    images, labels = zip(*(data.val_dataset[i] for i in range(15)), strict=True)
+    with torch.no_grad():
+        losses = functional.cross_entropy(module.eval()(torch.stack(images)), torch.tensor(labels), reduction="none")
+    assert callback.places["attribution"] == losses.topk(4).indices.tolist()
+
+
 def test_epochs_between_and_the_sanity_check(cache, tmp_path):
     callback = Watched(["gradient"], 2, every_n_epochs=2)
     run = trainer(tmp_path, callback, max_epochs=3, num_sanity_val_steps=1, logger=CSVLogger(tmp_path))
@@ -232,6 +313,14 @@ def test_the_worst_images_are_those_of_highest_loss_and_stay(cache, tmp_path):
     with torch.no_grad():
         losses = functional.cross_entropy(module(torch.stack(images)), torch.tensor(labels), reduction="none")
     assert callback.places["attribution"] == losses.topk(4).indices.tolist()
+    run.test(module, data, verbose=False)  # has worst images of its own
+    images, labels = zip(*(data.test_dataset[i] for i in range(6)), strict=True)
+    with torch.no_grad():
+        losses = functional.cross_entropy(module(torch.stack(images)), torch.tensor(labels), reduction="none")
+    assert callback.places["attribution_test"] == losses.topk(4).indices.tolist()
+    assert arrays(tmp_path, "attribution_test")["labels"].tolist() == [
+        labels[place] for place in callback.places["attribution_test"]
+    ]
     resumed = AttributionMaps(["gradient"], 4, "worst")
     resumed.load_state_dict(callback.state_dict())
     trainer(tmp_path / "resumed", resumed).fit(dense(), data)
@@ -280,6 +369,54 @@ def test_a_module_and_data_of_another_kind(tmp_path):
     run = trainer(tmp_path, AttributionMaps(["gradient", "gradcam"], 4, strict=True))
     run.validate(Plain(), torch.utils.data.DataLoader(data, 2), verbose=False)
     assert arrays(tmp_path)["gradcam/raw"].shape == (4, 6, 6)
+    assert arrays(tmp_path)["places"].tolist() == [0, 1, 3, 4]  # without labels, spread over the set
+
+
+def test_of_several_loaders_the_first_is_drawn(tmp_path):
+    class Plain(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+
+        def forward(self, images):
+            return self.net(images)
+
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            return None
+
+    loaders = [torch.utils.data.DataLoader([(torch.rand(3, 2, 2), label)] * 2) for label in (0, 1)]
+    trainer(tmp_path, AttributionMaps(["gradient"], 2, strict=True)).validate(Plain(), loaders, verbose=False)
+    assert arrays(tmp_path)["labels"].tolist() == [0, 0]
+
+
+def test_a_data_set_that_draws_random_numbers_takes_none_from_training(tmp_path):
+    class Plain(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+
+        def forward(self, images):
+            return self.net(images)
+
+        def validation_step(self, batch, batch_idx):
+            return None
+
+    class Noisy(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, place):
+            return torch.rand(3, 2, 2) + random.random() + np.random.random(), 0  # noqa: NPY002
+
+    class Kept(Watched):
+        def _draw(self, *arguments):
+            before = random.getstate()
+            super()._draw(*arguments)
+            assert random.getstate() == before
+
+    callback = Kept(["gradient"], 2, strict=True)
+    trainer(tmp_path, callback).validate(Plain(), torch.utils.data.DataLoader(Noisy()), verbose=False)
+    assert callback.watched == 1
 
 
 def test_without_validation_images_training_images_are_drawn(tmp_path, cache):
@@ -315,6 +452,19 @@ def test_what_is_not_there_is_refused_before_training(tmp_path, cache):
         assert run.global_step == 0
     with pytest.raises(UserError, match='target "topp" is unknown'):
         AttributionMaps(["gradient"], target="topp")
+
+
+def test_only_images_of_the_first_loader_count_as_worst(tmp_path, cache):
+    data = birds(cache)
+    callback = AttributionMaps(["gradient"], 2, choose="worst")
+    loaders = [data.val_dataloader(), data.test_dataloader()]
+    module = dense()
+    module.validation_step = lambda batch, batch_idx, dataloader_idx=0: module.shared_step(batch)
+    trainer(tmp_path, callback).validate(module, dataloaders=loaders, verbose=False)
+    with torch.no_grad():
+        images, labels = (torch.stack([torch.as_tensor(i[k]) for i in data.val_dataset]) for k in (0, 1))
+        losses = functional.cross_entropy(module.model.eval()(images), labels, reduction="none")
+    assert callback.places["attribution"] == losses.topk(2).indices.tolist()
 
 
 def test_bad_input_is_one_sentence(cache, tmp_path):

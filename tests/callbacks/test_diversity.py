@@ -17,13 +17,14 @@ def birds() -> ToyBirds:
                     batch_size=4)  # fmt: skip
 
 
-def fitted(tmp_path, *callbacks, devices=1):
+def fitted(tmp_path, *callbacks, devices=1, sanity=0):
     pl.seed_everything(0, verbose=False)
     module = Dense(NETWORK, 3)
     trainer = pl.Trainer(
         accelerator="cpu", devices=devices, strategy="ddp_fork" if devices > 1 else "auto", max_epochs=2,
         callbacks=list(callbacks), logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False, default_root_dir=tmp_path,
+        enable_model_summary=False, num_sanity_val_steps=sanity, use_distributed_sampler=False,
+        default_root_dir=tmp_path,
     )  # fmt: skip
     trainer.fit(module, birds())
     return module, trainer
@@ -44,6 +45,13 @@ def test_numbers_are_those_of_single_images(tmp_path):
     module, trainer = fitted(tmp_path, Diversity())
     for name, value in expected(module).items():
         assert float(trainer.callback_metrics[f"val/{name}"]) == pytest.approx(value, rel=1e-5)
+
+
+def test_as_many_are_logged_as_asked_for_and_the_sanity_check_does_not_count(tmp_path):
+    module, trainer = fitted(tmp_path, Diversity(k=3), sanity=2)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items() if "val/div" in name}
+    wanted = {f"val/diversity@{k}": expected(module)[f"diversity@{k}"] for k in (1, 2, 3)}
+    assert logged == pytest.approx(wanted, rel=1e-5)
 
 
 def test_training_does_not_notice(tmp_path):

@@ -33,11 +33,20 @@ def test_picture(tmp_path):
     assert t.loggers[0].images == [{"key": "maps/cam", "images": [str(path)], "step": 40, "caption": ["a bird"]}]
 
 
+def test_a_picture_that_is_written_already_is_handed_on_as_it_is(tmp_path):
+    t, path = trainer(tmp_path), tmp_path / "drawn.png"
+    Image.new("RGB", (4, 4)).save(path)
+    assert log_image(t, "maps", path) == path
+    assert t.loggers[0].images == [{"key": "maps", "images": [str(path)], "step": 40, "caption": None}]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_table(tmp_path):
     t = trainer(tmp_path)
     path = log_table(t, "filters", ["class", "filter"], [("wren", 3), ("robin", 5)])
     assert path.read_text().split() == ["class,filter", "wren,3", "robin,5"]
-    assert t.loggers[0].tables[0]["data"] == [["wren", 3], ["robin", 5]]
+    rows = [["wren", 3], ["robin", 5]]
+    assert t.loggers[0].tables == [{"key": "filters", "columns": ["class", "filter"], "data": rows, "step": 40}]
 
 
 def test_other_ranks_write_nothing(tmp_path):

@@ -1,6 +1,7 @@
 import errno
 import io
 import multiprocessing
+import shutil
 import zipfile
 
 import numpy as np

@@ -1,7 +1,9 @@
 """`explain`: numbers that add up, a page that needs nothing but itself, bad input in one sentence."""
 
 import json
+import math
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -9,10 +11,15 @@ import torch
 import yaml
 from PIL import Image
 
-from handful.attribution import attribute
+import pipelines.explain
+from handful.attribution import Attribution, attribute, contributions
+from handful.attribution.contributions import Contributions
 from handful.errors import UserError
+from handful.networks.classifier import Classifier
+from handful.networks.heads import SparseHead
+from handful.report.overlays import overlay
 from lightning_modules import Dense, Finetune, save_module
-from pipelines.explain import explain, find_images
+from pipelines.explain import SIDE, _changes, _Explainer, _read, _told, explain, find_images
 from pipelines.runs import Run
 
 DATA = {
@@ -91,12 +98,15 @@ def test_contributions_and_bias_add_up_to_the_logit(run, photos, tmp_path, capsy
 
 def test_the_line_of_another_class_says_which(run, photos, tmp_path, capsys):
     names = Run(run).datamodule().class_names
-    _, records = explained(run, photos, tmp_path / "out", target=names[0])
+    _, records = explained(run, photos, tmp_path / "own")
+    target = next(name for name in names if name != records[0]["predicted"]["class"])
+    capsys.readouterr()
+    _, records = explained(run, photos, tmp_path / "out", target=target)
     lines = capsys.readouterr().out.splitlines()
     told = 0
     for record, line in zip(records, lines, strict=True):
-        if record["predicted"]["class"] != names[0]:
-            assert f"; {names[0]} (" in line
+        if record["predicted"]["class"] != target:
+            assert f"; {target} (" in line
             assert "strongest other" in line
             assert "because" not in line
             told += 1
@@ -129,6 +139,118 @@ def test_a_change_that_is_told_ties_the_two(run, photos, tmp_path):
             told += 1
     assert told > 0
     assert bias.shape == (3,)
+
+
+def test_probabilities_are_those_of_the_logits_beside_them(run, photos, tmp_path, capsys):
+    names = Run(run).datamodule().class_names
+    _, records = explained(run, photos, tmp_path / "out", target=names[2], methods="none")
+    lines = capsys.readouterr().out.splitlines()
+    for record, line in zip(records, lines, strict=True):
+        top, explained_, other = record["top"], record["explained"], record["runner_up"]
+        assert {one["class"] for one in top} == set(names)  # all three of them
+        assert top[0] == record["predicted"]
+        assert [one["logit"] for one in top] == sorted((one["logit"] for one in top), reverse=True)
+        total = sum(math.exp(one["logit"]) for one in top)
+        for one in (*top, explained_, other):
+            assert one["probability"] == pytest.approx(math.exp(one["logit"]) / total, rel=1e-4)
+        assert other["class"] == next(one["class"] for one in top if one["class"] != names[2])
+        assert f"{top[0]['class']} ({100 * top[0]['probability']:.1f} %)" in line
+
+
+def test_the_changes_told_are_the_smallest_in_standard_deviations():
+    head = SparseHead(5, 2, 4)
+    weight = torch.tensor([[1.0, 1, 1, 1], [0, 0, 0, 0]])
+    head.fill(torch.tensor([4, 0, 2, 1]), torch.zeros(4), torch.tensor([8.0, 0.1, 1, 2]), weight, torch.zeros(2))
+    features = torch.full((1, 5), 9.0, dtype=torch.float64)
+    parts = Contributions(
+        classes=torch.tensor([0]), runner_up=torch.tensor([1]), logits=torch.zeros(1, 2), features=features,
+        weights=torch.tensor([[2.0, 0.5, 1, 0, 4]], dtype=torch.float64), other_weights=torch.zeros(1, 5),
+        bias=torch.tensor([-60.5], dtype=torch.float64), other_bias=torch.zeros(1), maps=features[:, :, None, None],
+    )  # fmt: skip
+    assert float(parts.margin) == 7  # 3.5 of 0 is 35 deviations, 14 of 1 more than there is, 7 of 2 is 7, 1.75 of 4 0.2
+    told = _changes(parts, 0, Classifier(torch.nn.Identity(), head))
+    assert [change["feature"] for change in told] == [4, 2, 0]
+    assert [change["needed"] for change in told] == pytest.approx([7.25, 2, 5.5])
+    assert all(change["value"] == 9 for change in told)
+
+
+def test_each_image_is_told_its_own_numbers():
+    found = Attribution(
+        torch.zeros(2, 3, 3), "lime", torch.tensor([1, 0]), torch.tensor([2.0, 3.0]), None, torch.zeros(2, 2), (3, 3),
+        completeness=torch.tensor([0.25, 0.5]), notes={"r2": torch.tensor([0.75, 0.125]), "baseline": "mean"},
+    )  # fmt: skip
+    told = {"title": "LIME", "target": "wren", "score": 3, "completeness": 0.5, "r2": 0.125, "baseline": "mean"}
+    assert _told(found, 1, ["wren", "robin"]) == told
+
+
+@pytest.fixture
+def explainer(run):
+    def make(target=None, seed=0, methods=("cam", "integrated_gradients", "smoothgrad")):
+        found, data = Run(run), Run(run).datamodule()
+        return _Explainer(found.load("finetune").model.eval(), data, methods, target, 2, seed)
+
+    return make
+
+
+def test_a_pictures_page_does_not_depend_on_those_beside_it(explainer, photos):
+    files = {path.name: path for path in find_images(photos)}
+    together, alone = explainer(), explainer()
+    together.add(files)
+    for name, path in files.items():
+        alone.add({name: path})
+    for name, raw in together.maps().items():
+        np.testing.assert_allclose(alone.maps()[name], raw, rtol=1e-3, atol=1e-4)
+    for one, other in zip(together.pictures, alone.pictures, strict=True):
+        for kind in ("features", "lead", "methods"):
+            assert getattr(one, kind).keys() == getattr(other, kind).keys()
+            for key, image in getattr(one, kind).items():
+                apart = np.abs(np.asarray(image).astype(int) - np.asarray(getattr(other, kind)[key]))
+                assert apart.mean() < 1, (kind, key)
+        assert np.array_equal(one.image, other.image)
+    for one, other in zip(together.records, alone.records, strict=True):
+        for method, told in one["methods"].items():
+            numbers = {key: value for key, value in told.items() if isinstance(value, float)}
+            expected = {key: other["methods"][method][key] for key in numbers}
+            assert numbers == pytest.approx(expected, rel=1e-3, abs=1e-4)
+            assert "score" in numbers
+
+
+def test_pictures_are_of_the_features_and_methods_they_are_named_after(explainer, photos):
+    files = {path.name: path for path in find_images(photos)}
+    at_work = explainer()
+    at_work.add(files)
+    shown, images = _read(list(files.values()), at_work.data)
+    parts = contributions(at_work.model, images)
+    cam = attribute(at_work.model, images, method="cam")
+    for row, drawn in enumerate(at_work.pictures):
+        assert list(drawn.features) == parts.strongest(row, 2).tolist()
+        assert set(drawn.lead) <= set(parts.strongest_lead(row, 2).tolist())
+        assert next(iter(drawn.lead)) == int(parts.strongest_lead(row)[0])
+        for feature, image in drawn.features.items():
+            values = parts.weights[row, feature] * parts.maps[row, feature]
+            assert np.array_equal(image, overlay(shown[row], values, True, SIDE))
+        for feature, image in drawn.lead.items():
+            values = (parts.weights - parts.other_weights)[row, feature] * parts.maps[row, feature]
+            assert np.array_equal(image, overlay(shown[row], values, True, SIDE))
+        assert np.array_equal(drawn.methods["cam"], overlay(shown[row], cam.map()[row], True, SIDE))
+
+
+def test_random_numbers_belong_to_the_seed_and_the_pictures_name(explainer, photos):
+    made = [explainer(seed=seed, methods=["smoothgrad"]) for seed in (0, 0, 1)]
+    for one, name in zip(made, "aba", strict=True):
+        one.add({name: photos / "a.png"})
+    first, named_otherwise, seeded_otherwise = (one.maps()["smoothgrad"] for one in made)
+    assert not np.array_equal(first, named_otherwise)
+    assert not np.array_equal(first, seeded_otherwise)
+
+
+def test_more_pictures_than_a_batch_are_all_told(run, photos, tmp_path, monkeypatch):
+    explained(run, photos, tmp_path / "whole", methods="cam")
+    monkeypatch.setattr(pipelines.explain, "BATCH", 2)
+    _, records = explained(run, photos, tmp_path / "parts", methods="cam")
+    assert [record["name"] for record in records] == ["a.png", "b.jpg", "deeper/c.webp"]
+    raw = [np.load(tmp_path / name / "maps.npz")["cam"] for name in ("whole", "parts")]
+    np.testing.assert_allclose(raw[1], raw[0], rtol=1e-4, atol=1e-5)
 
 
 def test_the_page_needs_nothing_but_itself(run, photos, tmp_path):
@@ -198,3 +320,5 @@ def test_bad_input_is_one_sentence_and_earlier_results_stay(run, photos, tmp_pat
 def test_files_are_found_in_order(photos):
     assert [path.name for path in find_images(photos)] == ["a.png", "b.jpg", "c.webp"]
     assert find_images(photos / "b.jpg") == [photos / "b.jpg"]
+    (photos / "a.png").rename(photos / "A.PNG")  # as cameras write them
+    assert [path.name for path in find_images(photos)] == ["A.PNG", "b.jpg", "c.webp"]

@@ -74,8 +74,10 @@ def test_logged_in_nowhere_means_offline_without_a_question(tmp_path, monkeypatc
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     assert _mode(WandbConfig()) == "offline"
     assert _mode(WandbConfig(mode="disabled")) == "disabled"
-    monkeypatch.setenv("WANDB_MODE", "dryrun")
-    assert _mode(WandbConfig()) == "offline"
+    for asked, mode in (("dryrun", "offline"), ("online", "online"), ("disabled", "disabled")):
+        monkeypatch.setenv("WANDB_MODE", asked)
+        assert _mode(WandbConfig()) == mode
+    assert _mode(WandbConfig(mode="offline")) == "offline"  # the config goes first
 
 
 def test_a_dashboard_that_cannot_be_had_is_no_reason_to_stop(tmp_path, monkeypatch):

@@ -36,7 +36,9 @@ def lime(
     counts = [int(one.max()) + 1 for one in labels]
     if samples <= max(counts):
         raise UserError(f"lime needs more samples ({samples}) than superpixels ({max(counts)})")
-    kept = torch.stack([_masks(job, row, samples, max(counts)) for row in range(len(job))])
+    kept = torch.ones(len(job), samples, max(counts), dtype=torch.bool)
+    for row, count in enumerate(counts):  # each image draws for its own superpixels, whatever the others have
+        kept[row, :, :count] = _masks(job, row, samples, count)
     device = job.images.device
     labels_on, kept_on = labels.to(device), kept.to(device)
     hidden = job.baseline("mean") if job.baseline_given else _mean_colours(job.images, labels_on)

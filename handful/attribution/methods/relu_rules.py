@@ -86,8 +86,8 @@ def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]
         )
     if calls.count > runs:
         raise UserError(
-            f"{method} changes the backward rule of nn.ReLU modules, and {calls.count - runs} of the {calls.count} ReLUs "
-            f"of {type(model).__name__} are function calls: it would silently be the plain gradient in part"
+            f"{method} changes the backward rule of nn.ReLU modules, and {calls.count - runs} of the {calls.count} "
+            f"ReLUs of {type(model).__name__} are function calls: it would silently be the plain gradient in part"
         )
 
 

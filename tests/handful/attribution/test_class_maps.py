@@ -90,6 +90,14 @@ def test_a_plain_network_has_its_last_maps_found():
     assert found.raw.shape == (3, 10, 10)
 
 
+def test_a_layer_that_runs_twice_is_not_taken_for_the_last_maps():
+    relu = nn.ReLU()
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), relu, nn.Conv2d(4, 5, 3), relu, nn.Flatten(), nn.Linear(320, 3))
+    found = attribute(model, images(), 0, method="gradcam")
+    assert found.layer == "2"
+    assert found.raw.shape == (3, 8, 8)
+
+
 def test_layers_that_cannot_be_used_are_named_in_a_sentence():
     model, x = relu_classifier(), images()
     with pytest.raises(UserError, match=r'no layer "backbone\.relu5".*backbone\.5'):

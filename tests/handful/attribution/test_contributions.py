@@ -1,10 +1,13 @@
 """A logit taken apart into features, and what parts it from the next."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from handful.attribution import contributions
+from handful.attribution.contributions import Contributions
 from handful.errors import UserError
 from tests.handful.attribution.nets import images, relu_classifier
 from tests.handful.attribution.test_class_maps import sparse_classifier
@@ -58,6 +61,41 @@ def test_setting_a_feature_to_its_tie_value_ties():
             tried += 1
     assert tried >= 3
     assert not (found.tie_values < 0).any()
+
+
+def two_cells(maps):
+    """One image, three features of two cells each; classes 0 and 1 weigh them (2, 0, 1) and (0, 3, 1)."""
+    maps = torch.tensor(maps, dtype=torch.float64)[None, :, None]
+    first, second = (torch.tensor([row], dtype=torch.float64) for row in ([2, 0, 1], [0, 3, 1]))
+    zero, features = torch.zeros(1, dtype=torch.float64), maps.mean(dim=(2, 3))
+    logits = torch.stack([(first * features).sum(1), (second * features).sum(1)], dim=1)
+    return Contributions(torch.tensor([0]), torch.tensor([1]), logits, features, first, second, zero, zero, maps)
+
+
+def test_what_parts_two_classes_is_ordered_by_its_size_and_mapped_with_its_sign():
+    found = two_cells([[0.0, 2], [1, 1], [4, 6]])  # features 1, 1, 5
+    assert found.strongest(0).tolist() == [2, 0]
+    assert found.strongest_lead(0).tolist() == [1, 0]  # of what both weigh the same, nothing
+    assert found.strongest_lead(0, 1).tolist() == [1]
+    assert found.lead_map_of(0, 0).tolist() == [[0, 4]]
+    assert found.lead_map_of(0, 1).tolist() == [[-3, -3]]
+    assert found.map_of(0, 1).tolist() == [[0, 0]]
+    against = two_cells([[-4.0, -2], [0, 2], [1, 1]])
+    assert against.strongest(0).tolist() == [0, 2]  # -6 and 1: also what speaks against it
+
+
+def test_a_feature_may_have_to_be_negative_only_where_features_can_be():
+    behind = two_cells([[1.0, 1], [0, 2], [0, 0]]).tie_values  # 2 against 3
+    assert behind[0, :2].tolist() == pytest.approx([1.5, 2 / 3])
+    for low, possible in ((0.0, False), (-1.0, True)):
+        found = two_cells([[low, 2 - low], [0, 0], [0, 0]])  # 2 against 0
+        found = replace(found, other_bias=found.bias - 4)  # 2 against -4: feature 0 would have to be -2
+        assert found.tie_values[0, :2].tolist() == pytest.approx([-2 if possible else torch.nan, 2], nan_ok=True)
+
+
+def test_the_labels_class_is_taken_apart_where_it_is_asked_for():
+    labels = torch.tensor([1, 0, 3])
+    assert torch.equal(contributions(relu_classifier(), images(3), "label", labels=labels).classes, labels)
 
 
 def test_a_class_that_did_not_win_trails():

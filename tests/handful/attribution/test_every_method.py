@@ -7,9 +7,10 @@ import torch
 import torch.distributed
 from torch import nn
 
-from handful.attribution import attribute, get, names, register
+from handful.attribution import Job, attribute, get, names, register
 from handful.attribution.registry import _METHODS
 from handful.attribution.state import run_in_chunks, undisturbed
+from handful.attribution.targets import Targets
 from handful.errors import UserError
 from tests.handful.attribution.nets import images, linear_model, relu_classifier
 
@@ -98,6 +99,31 @@ def test_an_exception_leaves_no_trace_either(method):
     assert _state(model) == before
 
 
+def test_hooks_at_a_layer_are_gone_after_an_exception_too():
+    model = relu_classifier()
+    before = _state(model)
+    with pytest.raises(UserError, match="out of range"):
+        attribute(model, images(), 4, method="gradcam", layer="backbone.2")
+    assert _state(model) == before
+    with pytest.raises(UserError, match="not maps"):
+        attribute(model, images(), method="gradcam", layer="head")
+    assert _state(model) == before
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 2))
+    before = _state(plain)
+    with pytest.raises(RuntimeError, match="shapes"):
+        attribute(plain, images(size=13), method="gradcam")
+    assert _state(plain) == before
+
+
+def test_logits_that_were_seen_in_part_are_made_for_all():
+    model, x = relu_classifier().eval(), images()
+    job = Job(model, x, Targets("pred", 3), method="any")
+    with torch.no_grad():
+        job.observe(0, model(x[:1]))
+        torch.testing.assert_close(job.clean_logits(), model(x))
+    assert torch.equal(job.targets.index[:, 0], model(x).argmax(1))
+
+
 @pytest.mark.parametrize("method", OWN)
 def test_memory_that_runs_out_halves_the_chunk(method):
     model, x = relu_classifier(), images(4)
@@ -140,9 +166,6 @@ def test_random_numbers_belong_to_seed_image_and_method(method):
 
 
 def job_seed(method, seed, image_id):
-    from handful.attribution import Job
-    from handful.attribution.targets import Targets
-
     x = images(1)
     job = Job(relu_classifier(), x, Targets(0, 1), method=method, seed=seed, image_ids=[image_id])
     return job.generator(0).initial_seed()
@@ -266,6 +289,14 @@ def test_a_black_baseline_is_black_before_normalisation():
     assert found.notes["baseline"] == "black"
 
 
+def test_a_baseline_may_differ_by_image():
+    model, x = linear_model(), images(size=8, dtype=torch.float64)
+    baseline = torch.arange(3.0, dtype=torch.float64).reshape(3, 1, 1, 1)
+    found = attribute(model, x, 0, method="integrated_gradients", baseline=baseline, chunk=2)
+    torch.testing.assert_close(found.raw, model[1].weight[0].reshape(3, 8, 8) * (x - baseline))
+    assert found.notes["baseline"] == "given"
+
+
 def test_own_methods_can_be_registered():
     @register("test_total", title="total")
     def total(job):
@@ -287,6 +318,7 @@ def test_undisturbed_restores_after_a_failure():
     def fail():
         with undisturbed(model):
             assert not any(module.training for module in model.modules())
+            assert not any(parameter.requires_grad for parameter in model.parameters())
             raise RuntimeError("halfway")
 
     with pytest.raises(RuntimeError, match="halfway"):
@@ -306,3 +338,22 @@ def _state(model):
         [None if parameter.grad is None else parameter.grad.tolist() for parameter in model.parameters()],
         hooks,
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "extra", "told"),
+    [
+        ("gradient", {"layer": "backbone.2"}, "gradient takes no layer"),
+        ("cam", {"layer": "backbone.2"}, "cam takes no layer"),
+        ("gradcam", {"baseline": "mean"}, "gradcam takes no baseline"),
+        ("smoothgrad", {"baseline": "mean", "layer": "backbone.2", "samples": 2}, "takes no baseline and no layer"),
+    ],
+)
+def test_what_a_method_does_not_take_is_refused(method, extra, told):
+    with pytest.raises(UserError, match=told):
+        attribute(relu_classifier(), images(), method=method, **extra)
+
+
+def test_a_truth_value_is_no_class():
+    with pytest.raises(UserError, match="target True is no class"):
+        attribute(relu_classifier(), images(), True, method="gradient")

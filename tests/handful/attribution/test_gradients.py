@@ -63,6 +63,14 @@ def test_smoothgrad_is_a_mean_over_noise_of_the_images_own_range():
     torch.testing.assert_close(noise.std(dim=(0, 2, 3, 4)), 0.2 * span, rtol=0.05, atol=0)
 
 
+def test_smoothgrads_samples_have_noise_of_their_own():
+    x = images(3, size=24, dtype=torch.float64)
+    span = x.amax(dim=(1, 2, 3)) - x.amin(dim=(1, 2, 3))
+    noise = attribute(_Square(), x, 0, method="smoothgrad", level=0.2, samples=16).raw / 2 - x
+    torch.testing.assert_close(noise.std(dim=(1, 2, 3)), 0.2 * span / 4, rtol=0.1, atol=0)  # √16
+    assert torch.corrcoef(noise.flatten(1)).fill_diagonal_(0).abs().max() < 0.1
+
+
 def test_integrated_gradients_of_a_linear_model_are_exact_with_any_number_of_steps():
     model, x = linear_model(), images(size=8, dtype=torch.float64)
     baseline = torch.full((3, 8, 8), 0.3, dtype=torch.float64)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 from torch import nn
+from torch.nn import functional
 
 from handful.attribution import attribute
-from handful.attribution.baselines import gaussian_blur
+from handful.attribution.baselines import gaussian_blur, make_baseline
 from handful.attribution.methods.lime import _fit
 from handful.attribution.methods.perturbation import total_variation
 from handful.attribution.units import grid
@@ -187,3 +188,22 @@ def test_blur_keeps_sums_of_a_centred_spot_and_constants():
     torch.testing.assert_close(blurred[0, 0, 5:16, 8] / blurred[0, 0, 10, 8], bell)
     even = torch.full((1, 1, 4, 4), 2.5)
     torch.testing.assert_close(gaussian_blur(even, 3.0), even)
+
+
+def test_the_blur_of_what_is_removed_grows_with_the_shorter_side():
+    tall = torch.randn(2, 3, 112, 60, generator=torch.Generator().manual_seed(0))
+    blurred, name = make_baseline(tall, "blur", None)
+    assert name == "blur"
+    torch.testing.assert_close(blurred, gaussian_blur(tall, 60 * 10 / 224))
+    padded = functional.pad(tall, (30, 30, 30, 30), mode="reflect")  # edges are mirrored, not black
+    torch.testing.assert_close(blurred, gaussian_blur(padded, 60 * 10 / 224)[..., 30:-30, 30:-30], rtol=0, atol=1e-5)
+
+
+def test_limes_samples_of_an_image_do_not_depend_on_how_many_superpixels_others_have():
+    model, x = linear_model(), images(2, size=8, dtype=torch.float64)
+    segments = torch.stack([grid((8, 8), 4), grid((8, 8), 2)])  # 4 and 16
+    together = attribute(model, x, 1, method="lime", segments=segments, samples=40)
+    for row in range(2):
+        alone = attribute(model, x[row : row + 1], 1, method="lime", segments=segments[row : row + 1], samples=40)
+        torch.testing.assert_close(together.raw[row], alone.raw[0], rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(together.notes["r2"][row], alone.notes["r2"][0], rtol=1e-6, atol=1e-9)

@@ -1,5 +1,6 @@
 """Methods with another backward rule: guided backprop, deconvolution, LRP."""
 
+import copy
 import sys
 
 import captum.attr
@@ -51,6 +52,27 @@ def test_a_network_without_relu_modules_is_refused(method):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(400, 2))
     with pytest.raises(UserError, match=r"nn\.ReLU.*runs none"):
         attribute(model, images(), method=method)
+
+
+@pytest.mark.parametrize("method", ["guided_backprop", "deconvolution"])
+@pytest.mark.parametrize("call", [torch.relu, nn.functional.relu, torch.Tensor.relu_])
+def test_a_network_with_relus_that_are_function_calls_is_refused(method, call):
+    class Mixed(nn.Sequential):
+        def forward(self, x):
+            return super().forward(call(x * 1.0))
+
+    convolutions = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True)
+    model = Mixed(*convolutions, nn.Flatten(), nn.LazyLinear(2))
+    model(images())
+    with pytest.raises(UserError, match=r"1 of the 3 ReLUs of Mixed are function calls"):
+        attribute(model, images(), method=method)
+
+
+def test_lrp_takes_batch_norms_of_several_processes():
+    model, x = relu_classifier().eval(), images()
+    several = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
+    assert any(isinstance(m, nn.SyncBatchNorm) for m in several.modules())
+    torch.testing.assert_close(attribute(several, x, 1, method="lrp").raw, attribute(model, x, 1, method="lrp").raw)
 
 
 def test_guided_backprop_with_positive_weights_is_the_gradient():

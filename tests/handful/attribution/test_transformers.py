@@ -89,6 +89,22 @@ def test_the_layout_is_read_off_the_proportions(shape, size, kind):
     assert layout.kind == kind
 
 
+def test_where_the_proportions_say_nothing_the_model_does():
+    model = nn.Identity()
+    assert layout_of(torch.zeros(2, 64, 64, 64), (64, 64), model).kind == "NCHW"
+    model.output_fmt = "NHWC"
+    assert layout_of(torch.zeros(2, 64, 64, 64), (64, 64), model).kind == "NHWC"
+
+
+def test_tokens_are_read_by_the_models_grid():
+    model = nn.Identity()
+    model.patch_embed, model.num_prefix_tokens = nn.Identity(), 1
+    model.patch_embed.grid_size = (2, 3)
+    assert layout_of(torch.zeros(1, 7, 5), (64, 96), model) == Layout("tokens", (2, 3), 1)
+    assert layout_of(torch.zeros(1, 6, 5), (64, 96), model) == Layout("tokens", (2, 3), 0)
+    assert layout_of(torch.zeros(1, 9, 5), (64, 96), model) is None
+
+
 def test_reading_and_writing_back_are_inverse():
     for layout, shape in (
         (Layout("NCHW"), (2, 5, 3, 4)),

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from handful.attribution import attribute, normalise
+from handful.attribution.display import reduce_channels, resize
 from handful.attribution.units import aggregate, grid, paint, shares, superpixels
 from handful.errors import UserError
 from tests.handful.attribution.nets import images, relu_classifier
@@ -74,3 +75,29 @@ def test_scalings():
     torch.testing.assert_close(normalise(maps, "minmax").flatten(), torch.tensor([0, 2 / 6, 0.5, 1]))
     assert normalise(maps, "symmetric").flatten().tolist() == [-0.5, 0, 0.25, 1]
     assert float(normalise(maps, "percentile").min()) == 0
+
+
+def test_each_map_is_scaled_on_its_own():
+    maps = torch.rand(3, 6, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5, 9])[:, None, None]
+    for scaling in ("max", "minmax", "percentile", "symmetric"):
+        alone = torch.stack([normalise(one, scaling) for one in maps])
+        torch.testing.assert_close(normalise(maps, scaling), alone)
+
+
+def test_percentiles_cut_one_in_a_hundred_at_either_end():
+    ramp = torch.arange(101.0).reshape(1, 1, 101)
+    ramp[..., 0], ramp[..., -1] = -1000, 1000
+    scaled = normalise(ramp, "percentile").flatten()
+    torch.testing.assert_close(scaled, ((torch.arange(101.0) - 1) / 98).clamp(0, 1))
+
+
+def test_a_resized_map_keeps_its_corners_where_cells_are():
+    maps = torch.tensor([[[0.0, 1.0]]])
+    assert resize(maps, (1, 4)).flatten().tolist() == [0, 0.25, 0.75, 1]
+    assert resize(maps, (1, 2)) is maps
+
+
+def test_channels_become_one_by_magnitude_or_sum():
+    raw = torch.tensor([-3.0, 2.0, 0.5]).reshape(1, 3, 1, 1)
+    assert float(reduce_channels(raw, "max_abs")) == 3
+    assert float(reduce_channels(raw, "sum")) == -0.5

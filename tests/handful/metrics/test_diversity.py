@@ -78,11 +78,13 @@ def test_dependence():
 def _rank(rank, port, queue):
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     maps, logits, weight = data()
-    metric, mean = DiversityAtK(5), Mean()
+    metric, mean, dependence = DiversityAtK(5), Mean(), Dependence()
     own = slice(rank, None, 2)
     metric.update(maps[own], logits[own], weight)
     mean.update(logits[own])
-    queue.put((rank, [float(v) for v in metric.compute().values()], float(mean.compute())))
+    dependence.update(maps.mean(dim=(2, 3))[own], logits[own], weight)
+    averages = [float(mean.compute()), float(dependence.compute())]
+    queue.put((rank, [float(v) for v in metric.compute().values()], averages))
     distributed.barrier()
     distributed.destroy_process_group()
 
@@ -97,9 +99,10 @@ def test_two_processes_give_the_same_numbers(free_port):
     for worker in workers:
         worker.join(60)
     maps, logits, weight = data()
-    metric, mean = DiversityAtK(5), Mean()
+    metric, mean, dependence = DiversityAtK(5), Mean(), Dependence()
     metric.update(maps, logits, weight)
     mean.update(logits)
-    for _, values, average in results:
+    dependence.update(maps.mean(dim=(2, 3)), logits, weight)
+    for _, values, averages in results:
         assert values == pytest.approx([float(v) for v in metric.compute().values()], rel=1e-14)
-        assert average == pytest.approx(float(mean.compute()), rel=1e-14)
+        assert averages == pytest.approx([float(mean.compute()), float(dependence.compute())], rel=1e-14)

@@ -1,0 +1,104 @@
+"""The page of `explain`: every number, colour and picture where it belongs."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from handful.report.explain_page import Pictures, explain_page
+from handful.report.overlays import data_uri
+
+
+def colour(number):
+    return Image.new("RGB", (8, 8), (number, 255 - number, 40))
+
+
+@pytest.fixture
+def record():
+    """A wren that was asked for, though the model says robin: not one number is like another."""
+    wren = {"class": "wr<en", "probability": 0.25, "logit": -1.5, "bias": 0.125}
+    return {
+        "name": "a.png",
+        "predicted": {"class": "ro<bin", "probability": 0.625, "logit": 2.0},
+        "explained": wren,
+        "top": [
+            {"class": "ro<bin", "probability": 0.625, "logit": 2.0},
+            {"class": "wr<en", "probability": 0.25, "logit": -1.5},
+        ],
+        "contributions": [
+            {"feature": 7, "value": 4.0, "weight": -0.5, "contribution": -2.0},
+            {"feature": 3, "value": 0.5, "weight": 2.0, "contribution": 1.0},
+            {"feature": 5, "value": 3.0, "weight": -0.25, "contribution": -0.75},
+            {"feature": 9, "value": 1.0, "weight": 0.125, "contribution": 0.125},
+        ],
+        "runner_up": {
+            "class": "ro<bin", "probability": 0.625, "logit": 2.0, "lead": -3.5, "bias_lead": 0.375,
+            "features": [{"feature": 3, "lead": -2.5}, {"feature": 7, "lead": -1.375}],
+            "would_tie": [{"feature": 3, "value": 0.5, "needed": 6.5}],
+        },
+        "methods": {
+            "cam": {"title": "CAM", "score": -1.5, "completeness": 0.001},
+            "ig": {"title": "gradients along a path", "score": -1.5, "completeness": -0.25},
+            "lime": {"title": "LIME", "score": -1.5},
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture
+def page(record):
+    features, lead = {7: colour(10), 3: colour(20)}, {3: colour(30), 7: colour(40)}
+    methods = {"cam": colour(50), "ig": colour(60), "lime": colour(70)}
+    return explain_page("Why", ["a fact"], [record], [Pictures(colour(0), features, lead, methods)])
+
+
+def rows(page):
+    """The table of contributions: what its cells say, and the bar."""
+    for row in re.findall(r"<tr>(<td>.*?)</tr>", page):
+        cells = re.findall(r"<td>(.*?)</td>", row)
+        bar = re.search(r"left:([\d.]+)%;width:([\d.]+)%;background:var\(--(\w+)\)", row)
+        yield cells, (float(bar[1]), float(bar[2]), bar[3])
+
+
+def test_the_table_adds_up_to_the_score_and_bars_point_where_they_should(page):
+    assert list(rows(page)) == [
+        (["feature 7", "4", "-0.5", "-2.00"], (0, 50, "against")),
+        (["feature 3", "0.5", "2", "+1.00"], (50, 25, "for")),
+        (["2 other features", "", "", "-0.62"], (34.4, 15.6, "against")),
+        (["bias", "", "", "+0.12"], (50, 3.1, "for")),
+    ]
+    assert "<td>score (logit)</td><td></td><td></td><td>-1.50</td>" in page
+
+
+def test_each_probability_stands_with_its_class(page):
+    assert "<h2>ro&lt;bin <small>62.5 %</small></h2>" in page
+    assert "Explained here: <b>wr&lt;en</b>" in page
+    assert "<h3>Next: ro&lt;bin <span class='soft'>62.5 %</span></h3>" in page
+    assert "<span>wr&lt;en</span><div><i style='width:25.0%'></i></div><span>25.0 %</span>" in page
+    assert not re.search("wr<en|ro<bin", page)
+
+
+def test_a_class_that_is_behind_trails_and_what_would_tie_is_told(page, record):
+    assert "wr&lt;en trails by 3.50." in page
+    assert "the biases add +0.38" in page
+    assert "feature 3 at <b>6.5</b> instead of 0.5" in page
+    record["runner_up"] |= {"lead": 3.5, "would_tie": []}
+    ahead = explain_page("Why", [], [record], [Pictures(colour(0))])
+    assert "wr&lt;en leads by 3.50." in ahead
+    assert "No single feature could make the two level." in ahead
+
+
+def test_pictures_stand_over_their_own_captions(page):
+    figures = re.findall(r'<figure><img alt="" src="(.*?)"><figcaption>(.*?)</figcaption>', page)
+    expected = [
+        (10, "<b>feature 7</b><br>w·f = -2.00"), (20, "<b>feature 3</b><br>w·f = +1.00"),
+        (30, "<b>feature 3</b><br>-2.50"), (40, "<b>feature 7</b><br>-1.38"),
+        (50, "<b>CAM</b><br>adds up"), (60, "<b>gradients along a path</b><br>adds up but for -0.25"),
+        (70, "<b>LIME</b>"),
+    ]  # fmt: skip
+    assert figures == [(data_uri(colour(number), "JPEG"), caption) for number, caption in expected]
+    assert f'<img alt="a.png" src="{data_uri(colour(0), "JPEG")}">' in page
+
+
+def test_the_predicted_class_is_not_told_twice(record):
+    record["explained"] = record["predicted"] | {"bias": 0.0}
+    assert "Explained here" not in explain_page("Why", [], [record], [Pictures(colour(0))])
