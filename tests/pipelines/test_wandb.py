@@ -7,7 +7,7 @@ import pytest
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
 from tests.helpers.pipeline import run_train, tiny_config, write_config
-from tests.helpers.wandb_file import run_of
+from tests.helpers.wandb_file import records, run_of
 
 
 def test_offline_runs_can_be_read_back(tmp_path, monkeypatch):
@@ -25,6 +25,8 @@ def test_offline_runs_can_be_read_back(tmp_path, monkeypatch):
         assert run.project == "birds"
         assert settings["phase"] == run.job_type
         assert settings["seed"] == 0
+        axes = [record.metric for record in records(path) if record.WhichOneof("record_type") == "metric"]
+        assert ("*", "trainer/global_step") in [(axis.glob_name, axis.step_metric) for axis in axes]
         found[run.job_type] = (run, history)
     assert set(found) == {"dense", "evaluate"}
     run, history = found["dense"]
