@@ -239,6 +239,7 @@ def _quieten() -> None:
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
         r".*The ``compute`` method of metric .* was called before.*",
         r".*You are using `torch.load`.*",
+        r"Total length of `list` across ranks is zero.*",  # a run without validation images, as it was told
     ):
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):

@@ -185,7 +185,7 @@ class Runner:
 
     def _check_share(self, datamodule: HandfulDataModule) -> None:
         """Refuse more processes than images: one without any would leave the others waiting."""
-        if self._processes == 1:
+        if self._processes == 1 or global_rank() != 0:  # reading the images is for one process; the others find them
             return
         for split, images in datamodule.splits.items():
             if len(images) < self._processes:
