@@ -198,7 +198,7 @@ class AttributionMaps(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw training images where there are no others."""
-        if not trainer.val_dataloaders and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+        if not _validates(trainer) and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._draw(trainer, pl_module, "attribution", self._watched(trainer))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -360,6 +360,14 @@ def _dataset(loaders: Any) -> Any:
     """The data set of the first loader."""
     first = (loaders[0] if loaders else None) if isinstance(loaders, list | tuple) else loaders
     return getattr(first, "dataset", None)
+
+
+def _validates(trainer: pl.Trainer) -> bool:
+    """Whether there are validation images."""
+    data: Any = getattr(trainer, "datamodule", None)
+    if data is not None and getattr(data, "val_dataset", data) is None:
+        return False
+    return bool(trainer.enable_validation)
 
 
 def _test_folder(pl_module: pl.LightningModule) -> str:

@@ -60,11 +60,11 @@ def _files(trainer: pl.Trainer, count: int) -> Sequence[str]:
     loaders: Any = trainer.predict_dataloaders
     loader = loaders[0] if isinstance(loaders, list | tuple) else loaders
     names = getattr(getattr(loader, "dataset", None), "names", None)
-    return names if names and len(names) == count else [str(place) for place in range(count)]
+    return names[:count] if names and len(names) >= count else [str(place) for place in range(count)]
 
 
 def _write(path: Path, images: Sequence[str], names: Sequence[str], probabilities: Tensor) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "predicted", "probability", *names])
         for image, row in zip(images, probabilities, strict=True):

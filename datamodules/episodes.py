@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
-from datamodules.file_tree import FileTree, open_tree
+from datamodules.file_tree import FileTree, contents_of, open_tree
 from datamodules.image_folder import IMAGE_SUFFIXES
 from datamodules.images import Split, decoded, pack, unpack
 from datamodules.progress import progress_bar
@@ -121,14 +121,14 @@ class Episodes(HandfulDataModule):
         return f"{self._tree.fingerprint()}-{self.fractions}-{self.seed}"
 
     def contents(self) -> str:
-        """Return a short text that a copy of the files at another place shares."""
-        return self._tree.contents()
+        """Return a short text that a copy of the images at another place, or an archive of them, shares."""
+        return contents_of(self._tree, sorted(path for members in self.files.values() for path in members))
 
     def load_splits(self) -> dict[str, Split]:
         """Return the base, val and novel classes' images as "train", "val" and "test"; labels count in each split."""
         paths = [path for members in self.files.values() for path in members]
         size = round(self.margin * self.image_size)
-        key = f"pool-{self._tree.fingerprint()}-{size}"
+        key = f"pool-2-{self._tree.fingerprint()}-{size}"
         entry = self.cache.find(key)
         if entry is None:
             with self.cache.building(key) as draft:

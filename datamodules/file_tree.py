@@ -4,6 +4,7 @@ import hashlib
 import os
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -27,8 +28,8 @@ class FileTree(Protocol):
     def fingerprint(self) -> str:
         """Return a short text that changes when files are added, taken away or written anew."""
 
-    def contents(self) -> str:
-        """Return a short text that a copy at another place shares, and that changes with what the files hold."""
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file."""
 
 
 def open_tree(root: str | Path) -> FileTree:
@@ -88,9 +89,9 @@ class Folder:
         lines = [f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in sorted(self._stats.items())]
         return _digest(str(self.root.resolve()), *lines)
 
-    def contents(self) -> str:
-        """Return a digest of name and size of every file."""
-        return _digest(*(f"{path}\0{stat.st_size}" for path, stat in sorted(self._stats.items())))
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file."""
+        return self._stats[path].st_size
 
 
 class Archive:
@@ -138,9 +139,9 @@ class Archive:
         lines = [f"{path}\0{entry.file_size}\0{entry.CRC}" for path, entry in sorted(self._entries.items())]
         return _digest(*lines)
 
-    def contents(self) -> str:
-        """Return the same: an archive carries no place."""
-        return self.fingerprint()
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file, unpacked."""
+        return self._entries[path].file_size
 
     def _zip(self) -> zipfile.ZipFile:
         # the position in an open file is shared with forked processes
@@ -160,6 +161,11 @@ def _tidy(filename: str) -> str:
     """Return the name without the slash that ends a folder's; empty for hidden files and what macOS adds."""
     clutter = filename.startswith((".", "__MACOSX/")) or "/." in filename
     return "" if clutter else filename.rstrip("/")
+
+
+def contents_of(tree: FileTree, paths: Iterable[str]) -> str:
+    """Return a short text of the files' names and sizes; a copy at another place, and an archive of them, shares it."""
+    return _digest(*(f"{path}\0{tree.size(path)}" for path in paths))
 
 
 def _digest(*lines: str) -> str:

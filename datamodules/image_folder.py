@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
-from datamodules.file_tree import FileTree, open_tree
+from datamodules.file_tree import FileTree, contents_of, open_tree
 from datamodules.images import Images, Split, decoded, opened, pack, pixel_digest, resized, unpack
 from datamodules.progress import progress_bar
 from handful.errors import UserError
@@ -94,8 +94,9 @@ class ImageFolder(HandfulDataModule):
         return f"{self._checked_key}-{self.val_fraction}-{self.seed}"
 
     def contents(self) -> str:
-        """Return a short text that a copy of the files at another place shares."""
-        return f"{_VERSION}-{self.listing.tree.contents()}"
+        """Return a short text that a copy of the images at another place, or an archive of them, shares."""
+        paths = [path for files in self.listing.files.values() for path, _ in files]
+        return f"{_VERSION}-{contents_of(self.listing.tree, sorted(paths))}"
 
     def load_splits(self) -> dict[str, Split]:
         """Return the splits; decodes and checks all images unless the cache knows them."""

@@ -127,7 +127,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise ValueError(f"its values are of mode {image.mode}, from {values.min():g} to {values.max():g}; "
                          "save it with 8 or 16 bits")
-    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    scale = 1 if image.mode == "I" and values.max() <= 255 else 257  # 32-bit whole numbers may hold bytes
+    return Image.fromarray(np.rint(values / scale).astype(np.uint8))
 
 
 def resized(image: Image.Image, size: int | None) -> np.ndarray:

@@ -10,13 +10,14 @@ from typing import Any
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import datamodules  # noqa: F401  registers the data modules by class name
 from callbacks.predictions import WritePredictions
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
 from lightning_modules import PhaseModule
+from lightning_modules.base import ClassifierModule
 from lightning_modules.checkpoints import check_weights
 from pipelines.messages import OneSentenceParser, run_command
 from pipelines.parse import parse_pipeline
@@ -74,6 +75,8 @@ class HandfulCLI(LightningCLI):
 
     def before_predict(self) -> None:
         """Refuse to predict with random weights; keep what is predicted."""
+        if not isinstance(self.model, ClassifierModule):
+            raise UserError(f"predict: a {type(self.model).__name__} predicts no classes; give --phase of a classifier")
         self._take_weights()
         callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.append(WritePredictions())
@@ -106,6 +109,8 @@ def _lightning(arguments: list[str]) -> None:
         auto_configure_optimizers=False,
         seed_everything_default=0,
         trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False},
+        # only training has a configuration of its own to keep; a finished run's stays as it is
+        save_config_callback=SaveConfigCallback if arguments[0] == "fit" else None,
         save_config_kwargs={"overwrite": True},
         args=_expand_run_dir(arguments),
     )
@@ -154,7 +159,8 @@ def _write_report(folder: Path) -> None:
     try:
         print(f"  report: {report(str(folder))}", flush=True)
     except Exception as error:
-        warnings.warn(f"the report could not be written ({type(error).__name__}: {error})", stacklevel=2)
+        first = (str(error).splitlines() or [""])[0]
+        warnings.warn(f"the report could not be written ({type(error).__name__}: {first})", stacklevel=2)
 
 
 def _explain(arguments: list[str]) -> None:

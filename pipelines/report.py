@@ -17,6 +17,7 @@ from datamodules.base import HandfulDataModule
 from handful.errors import UserError
 from handful.networks import Classifier
 from handful.networks.heads import LinearHead
+from handful.networks.plugin.informed import InformedClassifier
 from handful.report.curves import Series, epochs_figure, path_figure, weights_figure
 from handful.report.overlays import denormalise, overlay, picture
 from handful.report.run_page import ClassRow, FeatureCard, run_page
@@ -70,9 +71,9 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
     if curves:
         figures["Training"] = epochs_figure(curves)
     figures |= _paths(run)
-    tradeoff = run.folder / "tradeoff" / "tradeoff.json"
-    if tradeoff.is_file():
-        figures["Trade-off"] = figure_of(json.loads(tradeoff.read_text()))
+    tradeoff = _tradeoff(run)
+    if tradeoff is not None:
+        figures["Trade-off"] = figure_of(tradeoff)
     folder = Path(out) if out else run.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)
     page = run_page(
@@ -83,10 +84,16 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
         cards,
         rows,
         figures,
-        f"phase {phase}",
+        _called(phase, model),
     )
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
+
+
+def _called(phase: str, model: Any) -> str:
+    if isinstance(model, InformedClassifier):
+        return f"the classifier that phase {phase} explains, as it is without noise"
+    return f"phase {phase}"
 
 
 class _Deciding:
@@ -193,6 +200,17 @@ def _paths(run: Run) -> dict[str, Figure]:
                 density, series, layer.get("density_before_cut"), layer.get("features_per_class")
             )
     return figures
+
+
+def _tradeoff(run: Run) -> dict[str, Any] | None:
+    """The trade-off of the weights that the run has now."""
+    path = run.folder / "tradeoff" / "tradeoff.json"
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        current = all(phase in run.phases and run.made_of(phase) == made for phase, made in record["made_from"].items())
+    except (OSError, ValueError, KeyError):  # none there, or none of ours
+        return None
+    return record if current else None
 
 
 def _csv(path: Path) -> list[dict[str, str]]:

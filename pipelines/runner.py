@@ -1,6 +1,5 @@
 """How a pipeline runs: order, folders, a fresh Trainer a phase, hand-over by files, resume."""
 
-import hashlib
 import inspect
 import json
 import math
@@ -31,12 +30,13 @@ from handful.networks import build_classifier, input_statistics
 from lightning_modules import PhaseModule, load_module, save_module
 from lightning_modules.checkpoints import AtomicCheckpointIO
 from pipelines.build import build_callbacks, build_datamodule, build_module, class_of, plain
-from pipelines.files import copy_atomically, digest, read_record, write_atomically
+from pipelines.files import copy_atomically, digest, made_from, read_record, write_atomically
 from pipelines.loggers import csv_logger, finish_wandb, wandb_logger
 from pipelines.memory import peak_memory_mib, reset_peak_memory
 from pipelines.phases import Phase, Pipeline
 from pipelines.progress import with_progress_bar
 from pipelines.ranks import global_rank
+from pipelines.sync_batchnorm import SyncBatchNorms
 from pipelines.tables import format_table, stage_table
 
 #: Digits after the point in `results.json`; float32 sums of other batches differ only beyond them.
@@ -70,6 +70,7 @@ class Runner:
         if not 0 <= pipeline.seed < 2**32 - len(names):
             raise UserError(f"seed: from 0 to {2**32 - len(names) - 1}, not {pipeline.seed}")
         self._processes = 1
+        self._known_contents: dict[str, str] = {}
         _check_trainer("trainer", pipeline.trainer)
         for name, phase in pipeline.phases.items():
             _check_trainer(f"phases.{name}.trainer", phase.trainer)
@@ -97,10 +98,12 @@ class Runner:
                 torch.distributed.destroy_process_group()
         return self._results(datamodule.summary())
 
-    @cached_property
-    def _contents(self) -> str:
-        """The images, by their names and sizes."""
-        return self._data({}).contents()
+    def _contents(self, phase: Phase) -> str:
+        """The phase's images, by their names and sizes."""
+        key = json.dumps(plain(phase.data), sort_keys=True)
+        if key not in self._known_contents:
+            self._known_contents[key] = self._data(phase.data).contents()
+        return self._known_contents[key]
 
     @cached_property
     def _weights(self) -> list[str]:
@@ -129,8 +132,8 @@ class Runner:
     def _compare(self, name: str, phase: Phase, found: dict[str, Any], how: str) -> None:
         asked = self._fingerprint(phase)
         for key, value in asked.items():
-            if key == WEIGHTS and not value:
-                continue  # the file is gone, and not needed again
+            if key not in found or (key == WEIGHTS and not (value and found[key])):
+                continue  # an older record, or a file that is gone and not needed again
             if value != found.get(key):
                 raise UserError(
                     f"{self.folder / name}: {how} with another {key} ({_brief(found.get(key))}, now {_brief(value)}); "
@@ -138,10 +141,9 @@ class Runner:
                 )
 
     def _made_from(self, name: str) -> dict[str, str]:
-        """The earlier phases by the content of their `done.json`: another training, another hand-over."""
+        """The earlier phases, by what they left."""
         names = list(self.pipeline.phases)
-        files = {n: self.folder / n / "done.json" for n in names[: names.index(name)]}
-        return {n: hashlib.sha256(f.read_bytes()).hexdigest()[:16] for n, f in files.items() if f.is_file()}
+        return made_from(self.folder, names[: names.index(name)])
 
     def _data(self, overrides: Mapping[str, Any]) -> HandfulDataModule:
         datamodule = build_datamodule(self.pipeline.data, dict(overrides))
@@ -227,7 +229,7 @@ class Runner:
             "callbacks": phase.callbacks,
             "monitor": phase.monitor,
             "data": {k: v for k, v in data.items() if not k.endswith(("num_workers", "cache_dir", "root"))},
-            "content of the images": self._contents,
+            "content of the images": self._contents(phase),
             WEIGHTS: self._weights,
         }
         return json.loads(json.dumps(plain(record)))
@@ -259,6 +261,8 @@ class Runner:
             if not resume and folder.exists():
                 shutil.rmtree(replaced, ignore_errors=True)
                 folder.rename(replaced)
+            if not resume:
+                (self.folder / "results.json").unlink(missing_ok=True)  # of phases that are made anew from here on
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / "config.yaml", yaml.safe_dump(_as_config(self.pipeline), sort_keys=False))
             write_atomically(folder / "started.json", json.dumps(started, indent=2))
@@ -309,6 +313,9 @@ class Runner:
         if dashboard is not None:
             dashboard.log_hyperparams({"phase": name, **_as_config(self.pipeline)})
             loggers.append(dashboard)
+        plugins: list[Any] = [AtomicCheckpointIO()]
+        if arguments.pop("sync_batchnorm", False):
+            plugins.append(SyncBatchNorms())
         return pl.Trainer(
             **{
                 "max_epochs": phase.max_epochs,
@@ -320,7 +327,7 @@ class Runner:
             },
             default_root_dir=folder,
             logger=loggers,
-            plugins=[AtomicCheckpointIO()],
+            plugins=plugins,
             callbacks=[
                 EpochSeed(seed),
                 *_checkpoints(folder, phase, validates),
@@ -451,6 +458,7 @@ def _check_trainer(key: str, arguments: Mapping[str, Any]) -> None:
         if key != "trainer" and name in ("devices", "num_nodes", "accelerator", "strategy"):
             raise UserError(f"{key}.{name}: all phases run on the same processes; set trainer.{name}")
     precision = str(arguments.get("precision", "32-true"))
+    precision = {"64": "64-true", "32": "32-true"}.get(precision, precision)
     if precision.endswith("-true") and precision != "32-true":
         raise UserError(
             f"{key}.precision: {precision} keeps the weights themselves in it, which the sparse layer and the reported "

@@ -15,6 +15,7 @@ from handful.networks import input_statistics
 from lightning_modules import PhaseModule, load_module
 from lightning_modules.evaluate import SLDD_STAGES
 from pipelines.build import build_datamodule
+from pipelines.files import digest, made_from
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,29 @@ class Run:
     @property
     def phases(self) -> list[str]:
         """The finished phases, in order."""
-        return [name for name in self.config["phases"] if (self.folder / name / "done.json").is_file()]
+        names = list(self.config["phases"])
+        found = []
+        for place, name in enumerate(names):
+            record = self.folder / name / "done.json"
+            if record.is_file():
+                expected = made_from(self.folder, names[:place])
+                # a phase that stands on one that was made anew since is not of this run any more
+                if json.loads(record.read_text()).get("made_from", expected) == expected:
+                    found.append(name)
+        return found
+
+    def made_of(self, phase: str) -> str:
+        """What a finished phase's weights are known by; it changes when the phase is made anew."""
+        return digest(self.folder / phase / "done.json")
 
     @property
     def results(self) -> dict[str, Any]:
         """The content of `results.json`; empty while the run is not finished."""
         path = self.folder / "results.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            return json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise UserError(f"{path}: not a JSON file ({error})") from error
 
     def phase_of(self, stage: str | None = None) -> str:
         """The phase that holds a stage's classifier: a phase's name is taken as it is.

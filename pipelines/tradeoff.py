@@ -27,11 +27,14 @@ Part = tuple[Tensor, Tensor]
 #: Numbers of features that are tried where none are named, as shares of the run's own.
 SHARES = (0.25, 0.5, 1, 2, 4)
 
+#: Numbers of features a class that are tried where none are named.
+COUNTS = (1, 2, 3, 5, 10)
+
 
 def tradeoff(
     run_dir: str,
     n_features: list[int] | str | None = None,
-    features_per_class: list[int] | str = "1,2,3,5,10",
+    features_per_class: list[int] | str | None = None,
     out: str | None = None,
 ) -> Path:
     """Solve the sparse layer of a run for many sizes, on its own dense stage.
@@ -43,7 +46,7 @@ def tradeoff(
         run_dir: folder of the run.
         n_features: how many features may decide in all, with commas between; from a quarter of the run's own
             to four times as many if not given.
-        features_per_class: features a class, on average, with commas between.
+        features_per_class: features a class, on average, with commas between; 1, 2, 3, 5 and 10 if not given.
         out: folder to write to; RUN_DIR/tradeoff if not given.
 
     Returns:
@@ -54,13 +57,16 @@ def tradeoff(
     """
     run = Run(run_dir)
     options = _options(run)
-    dense = run.load(options.pop("source"))
+    source = run.phase_of(options.pop("source"))
+    dense = run.load(source)
     if not isinstance(dense, ClassifierModule):
         raise UserError(f"{run_dir}: the phase that was made sparse holds no classifier")
     model = dense.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     own = options.pop("n_features")
     there = model.num_features
     totals = _numbers("n_features", n_features or sorted({max(1, min(there, round(s * own))) for s in SHARES}), there)
+    if features_per_class is None:
+        features_per_class = [count for count in COUNTS if count <= there]
     counts = _numbers("features_per_class", features_per_class, there)
     sizes = [(total, count) for total in totals for count in counts if count <= total]
     if not sizes:
@@ -85,7 +91,13 @@ def tradeoff(
         rows.append(_row(layer, total, count, test))
     folder = Path(out) if out else run.folder / "tradeoff"
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"run": run_dir, "dense": {"accuracy": reached, "n_features": there}, "options": options, "sizes": rows}
+    record = {
+        "run": run_dir,
+        "made_from": {source: run.made_of(source)},
+        "dense": {"accuracy": reached, "n_features": there},
+        "options": options,
+        "sizes": rows,
+    }
     _write(folder, record)
     print(_table(rows, totals, counts, reached, there), flush=True)
     return folder / "tradeoff.png"
@@ -140,7 +152,7 @@ def _accuracy(logits: Tensor, labels: Tensor) -> float:
 def _write(folder: Path, record: dict[str, Any]) -> None:
     write_atomically(folder / "tradeoff.json", json.dumps(record, indent=2))
     columns = [name for name in record["sizes"][0] if name != "features"]
-    with (folder / "tradeoff.csv").open("w", newline="") as file:
+    with (folder / "tradeoff.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(record["sizes"])

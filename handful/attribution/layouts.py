@@ -42,7 +42,8 @@ def layout_of(output: object, size: tuple[int, int], model: nn.Module) -> Layout
     """The layout of a layer's output, or None where it has no places.
 
     Maps are as high and wide as the image, in proportion. Where both the inner and the last two sides are (a square
-    map with as many channels), or neither, the model's own layout decides.
+    map with as many channels), or neither, the model's own layout decides; where neither is in a transformer of tokens,
+    there are no places.
 
     Args:
         output: what the layer gave.
@@ -56,6 +57,8 @@ def layout_of(output: object, size: tuple[int, int], model: nn.Module) -> Layout
         last = _in_proportion(output.shape[1:3], size)
         if first != last:
             return Layout("NCHW" if first else "NHWC")
+        if not first and _grid(model) is not None and not _channels_last(model):
+            return None  # attention heads of a transformer
         return Layout("NHWC" if _channels_last(model) else "NCHW")
     if output.ndim == 3:
         return _tokens(output.shape[1], model)
@@ -72,12 +75,20 @@ def _channels_last(model: nn.Module) -> bool:
     return any(str(getattr(module, "output_fmt", "NCHW")).endswith("NHWC") for module in model.modules())
 
 
-def _tokens(count: int, model: nn.Module) -> Layout | None:
+def _grid(model: nn.Module) -> tuple[tuple[int, int], int] | None:
+    """A transformer's rows and columns of patches, and the tokens before them."""
     for module in model.modules():
         grid = getattr(getattr(module, "patch_embed", None), "grid_size", None)
         if grid is not None:
-            prefix = int(getattr(module, "num_prefix_tokens", 0))
-            for before in (prefix, 0):
-                if count == before + grid[0] * grid[1]:
-                    return Layout("tokens", (int(grid[0]), int(grid[1])), before)
+            return (int(grid[0]), int(grid[1])), int(getattr(module, "num_prefix_tokens", 0))
+    return None
+
+
+def _tokens(count: int, model: nn.Module) -> Layout | None:
+    found = _grid(model)
+    if found is not None:
+        (rows, columns), prefix = found
+        for before in (prefix, 0):
+            if count == before + rows * columns:
+                return Layout("tokens", (rows, columns), before)
     return None

@@ -77,7 +77,7 @@ def weights_figure(effects: Tensor, class_names: Sequence[str], features: Sequen
     limit = float(effects.abs().max()) or 1.0
     image = axes.imshow(effects.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="none")
     axes.set_xticks(range(columns), [str(f) for f in features], fontsize=7, rotation=90)
-    axes.set_yticks(range(rows) if named else [], class_names if named else [], fontsize=7)
+    axes.set_yticks(range(rows) if named else [], class_names if named else [], fontsize=7, parse_math=False)
     axes.set_xlabel("feature", fontsize=9)
     figure.colorbar(image, ax=axes, shrink=0.8).ax.tick_params(labelsize=8)
     return figure

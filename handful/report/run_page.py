@@ -93,7 +93,7 @@ pre{font-size:12.5px;overflow-x:auto;background:var(--back);padding:12px;border-
 .pair{width:208px}.pair div{display:flex;gap:2px}.pair img{width:103px;border-radius:4px}
 .sides{font-size:13px;color:var(--soft);margin-bottom:8px} td.chips{min-width:300px} .narrow{max-width:520px}
 .chip{display:inline-block;border-radius:9px;padding:0 8px;margin:1px 4px 1px 0;font-size:12.5px;color:#fff}
-.classes td,.classes th{text-align:left;white-space:normal;overflow-wrap:anywhere;vertical-align:top}
+.classes td,.classes th{text-align:left;white-space:normal;vertical-align:top}
 .classes td{border-top:1px solid var(--line)}
 td.n{text-align:right;white-space:nowrap}
 """
@@ -119,6 +119,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _stages(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return '<p class="soft">No stage has been evaluated.</p>'
     return _table(columns, rows) + '<p class="soft">Test images; accuracy in per cent.</p>'
 
 
@@ -146,12 +148,12 @@ def _feature(card: FeatureCard) -> str:
         ("against", [p for p in order if p[1] < 0]),
     ):
         if chosen:
-            named = " ".join(_chip(f"{name} {effect:+.2f}", effect) for name, effect in chosen[:_NAMED])
+            named = " ".join(_chip(f"{name} {_number(effect)}", effect) for name, effect in chosen[:_NAMED])
             more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""
             sides.append(f"<div>{words} {named}{more}</div>")
     pairs = "".join(
         f'<figure class="pair"><div>{image_tag(plain, name)}{image_tag(lit)}</div>'
-        f"<figcaption>{html.escape(name)}</figcaption></figure>"
+        f"<figcaption>{_breakable(name)}</figcaption></figure>"
         for plain, lit, name in card.pictures
     )
     return (
@@ -166,17 +168,26 @@ def _chip(text: str, effect: float, link: str = "") -> str:
     return f'<a href="{link}">{chip}</a>' if link else chip
 
 
+def _number(effect: float) -> str:
+    return f"{effect:+.2f}" if abs(effect) >= 0.005 else f"{effect:+.0e}"
+
+
+def _breakable(name: str) -> str:
+    """A name that may be broken after its underscores."""
+    return html.escape(name).replace("_", "_<wbr>")
+
+
 def _classes(rows: Sequence[ClassRow]) -> str:
     lines = []
     for row in rows:
         chips = "".join(
-            _chip(f"{number}: {effect:+.2f}", effect, f"#feature-{number}")
+            _chip(f"{number}: {_number(effect)}", effect, f"#feature-{number}")
             for number, effect in sorted(row.features.items(), key=lambda pair: -abs(pair[1]))
         )
-        mistaken = "–" if row.mistaken is None else f"{html.escape(row.mistaken[0])}, {row.mistaken[1]:.1f} %"
+        mistaken = "–" if row.mistaken is None else f"{_breakable(row.mistaken[0])}, {row.mistaken[1]:.1f} %"
         accuracy = f"{row.accuracy:.1f} %" if row.images else "–"
         lines.append(
-            f'<tr><td>{html.escape(row.name)}</td><td class="n">{row.images}</td><td class="n">{accuracy}</td>'
+            f'<tr><td>{_breakable(row.name)}</td><td class="n">{row.images}</td><td class="n">{accuracy}</td>'
             f'<td class="chips">{chips}</td><td>{mistaken}</td></tr>'
         )
     return (

@@ -209,6 +209,9 @@ def test_a_copy_at_another_place_holds_the_same(root, tmp_path):
     data = folder(copied)
     assert data.contents() == folder(root).contents()
     assert data.fingerprint() != folder(root).fingerprint()
+    assert folder(zipped(root, tmp_path / "copy.zip")).contents() == data.contents()
+    (copied / "notes.txt").write_text("nothing to do with it")
+    assert folder(copied).contents() == data.contents()
     next((copied / "test").rglob("*.png")).unlink()
     assert folder(copied).contents() != folder(root).contents()
 

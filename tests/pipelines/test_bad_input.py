@@ -129,6 +129,15 @@ def test_a_broken_config_of_a_run(dense_run, capsys, tmp_path, text):
     assert "config.yaml: not" in complaint(capsys, "report", "--run_dir", copy)
 
 
+def test_single_commands_leave_a_run_as_it_was(dense_run, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = (dense_run / "dense/config.yaml").read_bytes()
+    for command in ("predict", "test", "predict", "validate"):
+        main([command, "--run_dir", str(dense_run), f"--trainer.limit_{command.replace('idate', '')}_batches", "1"])
+    assert (dense_run / "dense/config.yaml").read_bytes() == config
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mistakes_of_the_single_commands(dense_run, capsys):
     assert "batch_size must be at least 1" in complaint(
         capsys, "test", "--run_dir", dense_run, "--data.batch_size", "0"

@@ -173,6 +173,20 @@ def test_other_images_or_weights_at_the_same_place_are_noticed(tmp_path):
     assert run(*command, "--data.root", root)["stages"] == first["stages"]
 
 
+def test_a_run_made_anew_forgets_the_results_before(copy):
+    with pytest.raises(UserError, match="val/nope"):
+        run("--config", copy / "config.yaml", "--run_dir", copy, "--start_at", "finetune",
+            "--phases.finetune.callbacks", "[{class_path: EarlyStopping, init_args: {monitor: val/nope}}]")  # fmt: skip
+    assert not (copy / "results.json").exists()
+    assert Run(copy).phases == ["dense", "sparsify"]
+
+
+def test_what_stands_on_something_made_anew_is_of_the_run_no_more(copy):
+    record = json.loads((copy / "dense/done.json").read_text())
+    (copy / "dense/done.json").write_text(json.dumps(record | {"finished": 0}))
+    assert Run(copy).phases == ["dense"]
+
+
 def test_observers_see_the_averaged_weights(tmp_path):
     average = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}
     maps = {"class_path": "AttributionMaps", "init_args": {"methods": ["gradient"], "images": 2}}

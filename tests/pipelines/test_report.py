@@ -1,12 +1,15 @@
 """The report of a run: its numbers are those of the run and of the model, whatever kind of run it is."""
 
+import io
 import json
 import re
+import shutil
 
 import pytest
 import torch
 
 from handful.errors import UserError
+from handful.report.curves import weights_figure
 from pipelines import report as module
 from pipelines.cli import main
 from pipelines.report import report
@@ -95,6 +98,21 @@ def test_a_run_of_a_dense_stage_alone_has_a_report(tmp_path):
     main(["pipeline", "--config", str(config), "--run_dir", str(tmp_path / "run"), "--phases.dense.max_epochs", "1"])
     text = (tmp_path / "run/report/index.html").read_text()
     assert "<h2>Classes</h2>" in text
+
+
+def test_the_tradeoff_of_other_weights_is_left_out(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    main(["tradeoff", "--run_dir", str(copy), "--n_features", "2,3", "--features_per_class", "1"])
+    assert "<h2>Trade-off</h2>" in report(str(copy)).read_text()
+    again = ["pipeline", "--config", str(copy / "config.yaml"), "--run_dir", str(copy)]
+    main([*again, "--start_at", "dense", "--seed", "1"])
+    assert "<h2>Trade-off</h2>" not in (copy / "report/index.html").read_text()
+    (copy / "tradeoff/tradeoff.json").write_text("{")
+    assert report(str(copy)).is_file()
+
+
+def test_names_are_not_read_as_mathematics():
+    weights_figure(torch.tensor([[1.0], [-1.0]]), ["$x_$", "a$b$c"], [3]).savefig(io.BytesIO())
 
 
 def test_a_report_that_fails_is_told_and_costs_nothing_else(run, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Layers that give channels last or tokens: Grad-CAM against the formula written out in the layer's own layout."""
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -72,6 +73,13 @@ def test_channels_last_inside_a_channels_first_network(images):
     mine = attribute(model, tall, 0, method="gradcam", layer=layer).raw
     torch.testing.assert_close(mine, by_hand(model, layer, tall, 0))
     assert mine.shape == (3, 12, 8)
+
+
+def test_heads_of_attention_are_no_maps(images):
+    model = timm.create_model("vit_tiny_patch16_224", img_size=SIDE, num_classes=2).eval()
+    assert layout_of(torch.zeros(1, 3, 17, 64), (SIDE, SIDE), model) is None
+    found = attribute(model, images, 0, method="gradcam")
+    assert found.raw.shape == (3, 4, 4)
 
 
 @pytest.mark.parametrize(
