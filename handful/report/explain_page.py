@@ -61,8 +61,8 @@ _STYLE = """
 td.bar{width:45%;padding-right:0}
 .bar div{position:relative;height:13px;background:linear-gradient(var(--line),var(--line)) 50%/1px 100% no-repeat}
 .bar i{position:absolute;top:0;height:13px;border-radius:2px}
-.p{display:grid;grid-template-columns:minmax(90px,auto) 1fr 56px;gap:2px 10px;align-items:center;font-size:14px}
-.p div{background:var(--line);border-radius:3px;height:10px}
+.p{display:grid;grid-template-columns:minmax(90px,auto) 1fr auto;gap:2px 10px;align-items:center;font-size:14px}
+.p span{white-space:nowrap} .p div{background:var(--line);border-radius:3px;height:10px}
 .p i{display:block;height:10px;border-radius:3px;background:#5b6270}
 .sum td{border-top:1px solid var(--line);font-weight:600} ul{margin:6px 0;padding-left:20px}
 """
