@@ -23,7 +23,7 @@ class KeepCheckpoints(pl.Callback):
         last = trainer.max_epochs or 0
         wanted = {epoch if epoch >= 0 else last + epoch for epoch in self.epochs}
         if trainer.current_epoch in wanted:
-            trainer.save_checkpoint(kept_checkpoint(run_folder(trainer), trainer.current_epoch))
+            trainer.save_checkpoint(kept_checkpoint(run_folder(trainer), trainer.current_epoch), weights_only=False)
 
 
 def kept_checkpoint(folder: Path, epoch: int) -> Path:

@@ -245,6 +245,7 @@ def _quieten() -> None:
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
         r".*The ``compute`` method of metric .* was called before.*",
         r".*You are using `torch.load`.*",
+        r"Be aware that when using `ckpt_path`.*",  # a run is tested without the callbacks it was trained with
         r"Total length of `list` across ranks is zero.*",  # a run without validation images, as it was told
     ):
         warnings.filterwarnings("ignore", message=message)
