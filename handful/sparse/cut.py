@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from handful.errors import UserError
-from handful.sparse.minimise import minimise
+from handful.sparse.minimise import Warmth, minimise
 from handful.sparse.oracle import Oracle
 from handful.sparse.path import PathPoint
 from handful.sparse.penalty import ElasticNet
@@ -77,6 +77,9 @@ class SupportOracle(Oracle):
         loss, gradient, diagonal = self.inner.sums(weight, curvature)
         return loss, gradient * self.mask, diagonal
 
+    def block_sums(self, weight: Tensor) -> Tensor:  # noqa: D102
+        return self.inner.block_sums(weight)
+
 
 def refit(oracle: Oracle, point: PathPoint, mask: Tensor, *, tolerance: float = 1e-2) -> tuple[Tensor, Tensor]:
     """Weights (C, S) and bias (C,) fitted again on the kept support.
@@ -93,7 +96,7 @@ def refit(oracle: Oracle, point: PathPoint, mask: Tensor, *, tolerance: float = 
     start = torch.cat([point.weight * mask, point.bias[:, None]], 1)
     held = SupportOracle(oracle, mask)
     penalty = ElasticNet(point.lam, 0.0)
-    solution = minimise(held, penalty, start, tolerance * point.lam, max_passes=500)
+    solution = minimise(held, penalty, start, tolerance * point.lam, warmth=Warmth(blocks=True), max_passes=500)
     return solution.weight[:, :-1], solution.weight[:, -1]
 
 

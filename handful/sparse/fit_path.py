@@ -59,7 +59,8 @@ def elastic_net_path(
 
     Minimises  (1/N) Σ CE(W z + b, y) + λ (α ‖W‖₁ + (1 − α)/2 ‖W‖²)  on standardised features z, b free (Wong et al.
     2021, eq. 1). Memory beside the features: (S+1) N b bytes for the design matrix (none with `stream`), 8 C (S+1)
-    (2 · 10 + 12) bytes for the exact solver, 4 N C for "saga".
+    (2 · 10 + 12) bytes for the exact solver and 2 b C (S+1)² more where blocks of the Hessian pay (`ClassBlocks`),
+    4 N C for "saga".
 
     Args:
         features: raw (N, F), in memory or on disk (`Rows`); under `group` the rows of this process.
@@ -199,7 +200,7 @@ def _accuracies(points: Sequence[PathPoint], oracle: Oracle, group: ProcessGroup
     """Share of right predictions of every point on the oracle's rows."""
     right = torch.zeros(len(points) + 1, dtype=torch.float64, device=oracle.device)
     assert isinstance(oracle, MemoryOracle | StreamedOracle)
-    for design, labels in oracle.blocks():
+    for design, labels in oracle.chunks():
         right[-1] += len(labels)
         for place, point in enumerate(points):
             weight = torch.cat([point.weight, point.bias[:, None]], 1).to(design.dtype)

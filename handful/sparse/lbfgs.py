@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,8 @@ class Memory:
         self._steps: Tensor | None = None
         self._changes: Tensor | None = None
         self._order: list[int] = []
+        #: by slot the product of the pair's two norms
+        self._sizes: dict[int, Tensor] = {}
 
     def clear(self) -> None:
         """Forgets all pairs."""
@@ -30,11 +34,12 @@ class Memory:
         if self._steps is None or self._changes is None:
             self._steps = step.new_zeros(self.size, *step.shape)
             self._changes = torch.zeros_like(self._steps)
-        curvature = (step * change).sum().item()
-        if not curvature > 1e-8 * step.norm().item() * change.norm().item():
+        size = step.norm() * change.norm()
+        if not (step * change).sum().item() > 1e-8 * size.item():
             return
         slot = self._order.pop(0) if len(self._order) == self.size else len(self._order)
         self._steps[slot], self._changes[slot] = step, change
+        self._sizes[slot] = size
         self._order.append(slot)
 
     def widen(self) -> None:
@@ -47,41 +52,33 @@ class Memory:
 
         self._steps, self._changes = wider(self._steps), wider(self._changes)
 
-    def solve(self, vector: Tensor, inverse_diagonal: Tensor, free: Tensor) -> Tensor:
+    def solve(self, vector: Tensor, start: Callable[[Tensor], Tensor], free: Tensor) -> Tensor:
         """The inverse Hessian, restricted to the `free` variables, times `vector`; all of one shape.
 
-        In compact form (Byrd, Nocedal & Schnabel 1994, theorem 2.2) with the inverse diagonal, scaled by the newest
-        pair, as the start.
+        The two-loop recursion (Nocedal & Wright, "Numerical Optimization", algorithm 7.4) on the free variables.
+
+        Args:
+            vector: what to multiply.
+            start: the inverse Hessian without any pair, zero outside the free variables; the newest pair scales it.
+            free: mask of the variables that may move.
         """
-        h0 = (inverse_diagonal * free).reshape(-1)
-        q = (vector * free).reshape(-1)
+        q = vector * free
         if not self._order or self._steps is None or self._changes is None:
-            return (h0 * q).reshape_as(vector)
-        # slots hold the pairs in a ring; only small m × m matrices depend on their order
-        held = len(self._order)
-        s = self._steps.reshape(self.size, -1)[:held]
-        y = self._changes.reshape(self.size, -1)[:held] * free.reshape(-1)
-        hy = y * h0
-        order = torch.tensor(self._order, device=vector.device)
-        sy = (s @ y.t())[order][:, order]
-        diagonal = sy.diagonal()
-        keep = diagonal > 1e-6 * s.norm(dim=1)[order] * y.norm(dim=1)[order]
-        if not bool(keep.all()):
-            order = order[keep]
-            if len(order) == 0:
-                return (h0 * q).reshape_as(vector)
-            sy = sy[keep][:, keep]
-            diagonal = sy.diagonal()
-        newest = int(order[-1])
-        scale = (diagonal[-1] / (y[newest] @ hy[newest]).clamp(min=1e-300)).clamp(1e-2, 1e2)
-        yhy = scale * (y @ hy.t())[order][:, order]
-        upper = torch.triu(sy)
-        p = (s @ q)[order]
-        r = scale * (hy @ q)[order]
-        u = torch.linalg.solve_triangular(upper, p[:, None], upper=True)
-        right = (torch.diag(diagonal) + yhy) @ u - r[:, None]
-        w = torch.linalg.solve_triangular(upper.t(), right, upper=False)
-        left_s, left_y = s.new_zeros(held), s.new_zeros(held)
-        left_s[order], left_y[order] = w[:, 0], scale * u[:, 0]
-        out = scale * h0 * q + (left_s @ s) * free.reshape(-1) - left_y @ hy
-        return out.reshape_as(vector)
+            return start(q)
+        pairs = [(self._steps[slot], self._changes[slot] * free) for slot in self._order]
+        products = torch.stack([(step * change).sum() for step, change in pairs])
+        sizes = torch.stack([self._sizes[slot] for slot in self._order])
+        positive = (products > 1e-6 * sizes).tolist()
+        held = [(*pair, product) for pair, product, keep in zip(pairs, products, positive, strict=True) if keep]
+        if not held:
+            return start(q)
+        shares = []
+        for step, change, product in reversed(held):
+            shares.append((step * q).sum() / product)
+            q = q - shares[-1] * change
+        _, change, product = held[-1]
+        scale = (product / (change * start(change)).sum().clamp(min=1e-300)).clamp(1e-2, 1e2)
+        out = scale * start(q)
+        for (step, change, product), share in zip(held, reversed(shares), strict=True):
+            out += (share - (change * out).sum() / product) * (step * free)
+        return out

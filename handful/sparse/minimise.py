@@ -1,8 +1,9 @@
 """Minimises cross-entropy plus a penalty to a wanted optimality: orthant-wise, active-set L-BFGS.
 
 The smooth part is seen through an `Oracle`, one pass a trial point. Directions come from limited-memory BFGS on the
-free variables with the diagonal of the Hessian as its start (Andrew & Gao, "Scalable training of L1-regularized
-log-linear models", 2007; for groups the same on the groups that are not zero). Exact zeros come from the projection.
+free variables (Andrew & Gao, "Scalable training of L1-regularized log-linear models", 2007; for groups the same on the
+groups that are not zero). It starts from the diagonal of the Hessian, in a long run from blocks of one class each.
+Exact zeros come from the projection.
 """
 
 from __future__ import annotations
@@ -13,28 +14,34 @@ import torch
 from torch import Tensor
 
 from handful.sparse.lbfgs import Memory
+from handful.sparse.metric import ClassBlocks, Diagonal, Metric, blocks_pay
 from handful.sparse.oracle import Evaluation, Oracle
 from handful.sparse.penalty import Penalty
 
 _BACKTRACK = 0.4
 _TRIALS = 12
 
+#: Solves after which the Hessian's diagonal is computed again.
+_REFRESH = 5
+
 
 @dataclass
 class Warmth:
-    """What one solve leaves to the next: curvature pairs and the diagonal of the Hessian.
+    """What one solve leaves to the next: curvature pairs, and the metric they start from.
 
     Attributes:
         memory: pairs of earlier steps.
-        diagonal: (C, F+1) diagonal of the loss's Hessian, None before the first pass.
-        age: solves since the diagonal was computed.
-        refresh: after how many solves to compute it again.
+        metric: None before the first pass.
+        solves: how many have used the metric.
+        passes: the oracle's count when the metric was made, or given up for the next.
+        blocks: whether the metric may become `ClassBlocks`.
     """
 
     memory: Memory = field(default_factory=Memory)
-    diagonal: Tensor | None = None
-    age: int = 0
-    refresh: int = 5
+    metric: Metric | None = None
+    solves: int = 0
+    passes: int = 0
+    blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,16 +89,16 @@ def minimise(
     warmth = warmth or Warmth()
     memory = warmth.memory
     first_pass = oracle.passes
-    if warmth.diagonal is None or warmth.age >= warmth.refresh:
+    metric = warmth.metric
+    if metric is None or (isinstance(metric, Diagonal) and warmth.solves >= _REFRESH):
         evaluation = oracle(weight, curvature=True)
         assert evaluation.curvature is not None
-        # flat directions keep a floor, or their first step would be wild
-        warmth.diagonal = evaluation.curvature.clamp(min=1e-2 * evaluation.curvature.mean().item())
-        warmth.age = 0
+        metric = Diagonal(evaluation.curvature)
+        warmth.solves = 0
     elif evaluation is None:
         evaluation = oracle(weight)
-    warmth.age += 1
-    diagonal = warmth.diagonal
+    warmth.solves += 1
+    blocks = warmth.blocks and blocks_pay(oracle)
     objective = evaluation.loss + penalty.value(weight)
     pseudo = penalty.pseudo_gradient(weight, evaluation.gradient)
     stuck = 0
@@ -99,11 +106,15 @@ def minimise(
         residual = penalty.residual(pseudo)
         if residual <= tolerance or oracle.passes - first_pass >= max_passes or stuck > 1:
             break
-        inverse = 1.0 / penalty.curvature(weight, pseudo, diagonal)
+        # blocks cost a quarter as many passes as they have columns: so they are at most a fifth of the work
+        if blocks and oracle.passes - warmth.passes > weight.shape[1]:
+            metric = ClassBlocks(oracle.blocks(weight))
+            warmth.passes = oracle.passes
+        inverse = metric.inverse(penalty, weight, pseudo)
         free = penalty.free(weight, pseudo)
         direction = penalty.confine(-memory.solve(pseudo, inverse, free), weight, pseudo)
         if not (direction * pseudo).sum().item() < 0:
-            direction = -pseudo * inverse * free
+            direction = -inverse(pseudo)
             memory.clear()
         step = 1.0
         for _ in range(_TRIALS):
@@ -124,6 +135,7 @@ def minimise(
         else:
             memory.clear()
             stuck += 1
+    warmth.metric = metric
     weight = weight.clone()
     # a constant added to all biases changes nothing: the centred bias stands for all of them
     weight[:, -1] -= weight[:, -1].mean()

@@ -165,7 +165,7 @@ class ExactPath:
     ) -> None:
         self.oracle, self.grid, self.alpha = oracle, list(grid), alpha
         self.tolerance, self.floor, self.max_passes = tolerance, floor, max_passes
-        self.warmth = Warmth(Memory(memory))
+        self.warmth = Warmth(Memory(memory), blocks=True)
         self._gap = DualityGap(oracle) if gap else None
         self.solved: dict[int, Solution] = {}
         #: weights (C, S+1) by index of λ to start from where they are better than what the path itself offers

@@ -77,7 +77,6 @@ def coarse_to_fine(
     sample = stratified_sample(oracle.labels, coarse_rows)
     small = MemoryOracle(oracle.design[sample], oracle.labels[sample], oracle.num_classes)
     coarse = ExactPath(small, path.grid, path.alpha, tolerance=path.tolerance, floor=path.floor)
-    coarse.warmth.refresh = 5
     found, weights = 0, {}
     over = 0
     for index in range(len(path.grid)):

@@ -41,6 +41,26 @@ def test_curvature_is_the_diagonal_of_the_hessian(problem):
     assert torch.allclose(seen.curvature.reshape(-1), hessian.diagonal(), atol=1e-10)
 
 
+@pytest.mark.parametrize("columns", [24, 8, 1])
+def test_blocks_are_those_of_the_hessian(problem, columns):
+    """More columns than classes and fewer: the product is formed in two orders."""
+    x, y, weight = problem
+    weight = torch.cat([weight[:, :columns], weight[:, -1:]], 1)
+    z = torch.cat([standardised(x)[:, :columns], torch.ones(len(x), 1)], 1)
+
+    def loss(flat):
+        return torch.nn.functional.cross_entropy(z @ flat.view(6, columns + 1).t(), y)
+
+    hessian = torch.autograd.functional.hessian(loss, weight.reshape(-1)).view(6, columns + 1, 6, columns + 1)
+    design = design_matrix(Rows(x), column_statistics(x), torch.arange(columns))
+    for rows in (37, 600):
+        oracle = MemoryOracle(design, y, 6, chunk_rows=rows)
+        blocks = oracle.blocks(weight)
+        assert oracle.passes == 1
+        for c in range(6):
+            assert torch.allclose(blocks[c], hessian[c, :, c], atol=1e-10)
+
+
 def test_float32_products_are_near_and_sums_do_not_depend_on_chunks(problem):
     x, y, weight = problem
     exact = oracle_of(x, y)(weight)
@@ -71,6 +91,7 @@ def test_streamed_from_disk_is_in_memory(problem, tmp_path):
     assert a.loss == pytest.approx(b.loss, rel=1e-12)
     assert torch.allclose(a.gradient, b.gradient, atol=1e-12)
     assert torch.allclose(a.curvature, b.curvature, atol=1e-12)
+    assert torch.allclose(streamed.blocks(w), memory.blocks(w), atol=1e-12)
     assert torch.allclose(streamed.bias_only(), memory.bias_only())
 
 
