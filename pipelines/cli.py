@@ -23,6 +23,7 @@ from pipelines.messages import OneSentenceParser, run_command
 from pipelines.parse import parse_pipeline
 from pipelines.ranks import global_rank
 from pipelines.runs import Run
+from pipelines.sync_batchnorm import synchronised
 
 USAGE = """usage: python train.py COMMAND [--help] [options]
 
@@ -57,6 +58,11 @@ class HandfulCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The module learns the number of classes from the data."""
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer, with batch norms synchronised in our way where it is asked to."""
+        arguments: dict[str, Any] = {**self._get(self.config_init, "trainer", default={}), **kwargs}
+        return super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it is: LightningCLI would put the checkpoint's class and arguments in its place."""

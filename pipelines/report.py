@@ -188,7 +188,12 @@ def _paths(run: Run) -> dict[str, Figure]:
         record = run.folder / phase / "layer.json"
         if not rows or not record.is_file():
             continue
-        layer = json.loads(record.read_text())
+        try:
+            layer = json.loads(record.read_text())
+        except ValueError as error:
+            raise UserError(
+                f"{record}: not a record of a sparse layer ({error}); --start_at {phase} makes it again"
+            ) from None
         density = [float(row["density"]) for row in rows]
         series = {
             title: (density, [100 * float(row[column]) for row in rows])

@@ -36,7 +36,7 @@ from pipelines.memory import peak_memory_mib, reset_peak_memory
 from pipelines.phases import Phase, Pipeline
 from pipelines.progress import with_progress_bar
 from pipelines.ranks import global_rank
-from pipelines.sync_batchnorm import SyncBatchNorms
+from pipelines.sync_batchnorm import synchronised
 from pipelines.tables import format_table, stage_table
 
 #: Digits after the point in `results.json`; float32 sums of other batches differ only beyond them.
@@ -313,9 +313,7 @@ class Runner:
         if dashboard is not None:
             dashboard.log_hyperparams({"phase": name, **_as_config(self.pipeline)})
             loggers.append(dashboard)
-        plugins: list[Any] = [AtomicCheckpointIO()]
-        if arguments.pop("sync_batchnorm", False):
-            plugins.append(SyncBatchNorms())
+        arguments = synchronised({**arguments, "plugins": [AtomicCheckpointIO()]})
         return pl.Trainer(
             **{
                 "max_epochs": phase.max_epochs,
@@ -327,7 +325,6 @@ class Runner:
             },
             default_root_dir=folder,
             logger=loggers,
-            plugins=plugins,
             callbacks=[
                 EpochSeed(seed),
                 *_checkpoints(folder, phase, validates),

@@ -1,6 +1,7 @@
 """`python train.py tradeoff`: what fewer features, and fewer of them a class, cost in accuracy."""
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,10 +153,11 @@ def _accuracy(logits: Tensor, labels: Tensor) -> float:
 def _write(folder: Path, record: dict[str, Any]) -> None:
     write_atomically(folder / "tradeoff.json", json.dumps(record, indent=2))
     columns = [name for name in record["sizes"][0] if name != "features"]
-    with (folder / "tradeoff.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(record["sizes"])
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record["sizes"])
+    write_atomically(folder / "tradeoff.csv", table.getvalue())
     figure_of(record).savefig(folder / "tradeoff.png", dpi=150)
 
 

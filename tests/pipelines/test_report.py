@@ -129,3 +129,11 @@ def test_bad_input_is_one_sentence(tmp_path, run):
         report(str(tmp_path))
     with pytest.raises(UserError, match="--images must be at least 1"):
         report(str(run), images=0)
+
+
+def test_a_torn_record_of_the_sparse_layer_is_one_sentence(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    record = tmp_path / "run" / "sparsify" / "layer.json"
+    record.write_text(record.read_text()[:40])
+    with pytest.raises(UserError, match=r"layer\.json: not a record of a sparse layer .* --start_at sparsify"):
+        report(str(tmp_path / "run"))
