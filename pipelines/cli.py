@@ -45,8 +45,9 @@ USAGE = """usage: python train.py COMMAND [--help] [options]
 class HandfulCLI(LightningCLI):
     """LightningCLI for one phase at a time, over Handful's modules and data modules.
 
-    Differs in three things: the number of classes comes from the data; weights to start from are the module's own
-    affair (`init_from`) and are read before `fit`; `--ckpt_path` never replaces what the config says.
+    Differs in four things: the number of classes comes from the data; weights to start from are the module's own
+    affair (`init_from`) and are read before `fit`; `--ckpt_path` never replaces what the config says;
+    synchronised batch norms keep the activations inside them.
     """
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:

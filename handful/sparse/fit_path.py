@@ -59,7 +59,7 @@ def elastic_net_path(
 
     Minimises  (1/N) Σ CE(W z + b, y) + λ (α ‖W‖₁ + (1 − α)/2 ‖W‖²)  on standardised features z, b free (Wong et al.
     2021, eq. 1). Memory beside the features: (S+1) N b bytes for the design matrix (none with `stream`), 8 C (S+1)
-    (2 · 10 + 12) bytes for the exact solver and 2 b C (S+1)² more where blocks of the Hessian pay (`ClassBlocks`),
+    (2 · 10 + 12) bytes for the exact solver and 3 b C (S+1)² more where blocks of the Hessian pay (`ClassBlocks`),
     4 N C for "saga".
 
     Args:
@@ -95,9 +95,11 @@ def elastic_net_path(
 
     Raises:
         UserError: for features that are not finite, labels out of range, a class without a sample, α outside
-            [0, 1], an unknown solver or search, or options that the solver does not have.
+            [0, 1], an unknown solver or search, options that the solver does not have, or no feature at all.
     """
     rows = Rows(features, device=device)
+    if rows.n_features == 0 or (columns is not None and len(columns) == 0):
+        raise UserError("features: there is no column to fit")
     check_alpha(alpha)
     num_classes = check_labels(labels, rows.n_rows, num_classes, group)
     _check_options(solver, search, lambdas, group, include_zero, stop_density, stream)

@@ -62,8 +62,8 @@ class Diagonal(Metric):
 class ClassBlocks(Metric):
     """The Hessian's blocks of one class each.
 
-    Only classes whose free variables have changed since the last call are factored again. Memory:
-    2 C (F+1)² numbers of the features' precision.
+    Only classes whose free variables have changed since the last call are factored again. Memory: 2 C (F+1)²
+    numbers of the features' precision; up to 3 while the oracle adds them up.
 
     Args:
         blocks: (C, F+1, F+1) of the loss, in the features' precision.
@@ -75,8 +75,8 @@ class ClassBlocks(Metric):
         self._curvature = curvature.clamp(min=_FLOOR * curvature.mean().item())
         self._factors = torch.zeros_like(blocks)
         self._diagonal = torch.zeros_like(self._curvature)
-        # as many blocks at a time as a CPU's cache holds
-        self._at_once = max(1, (1 << 17) // blocks[0].numel()) if blocks.device.type == "cpu" else len(blocks)
+        # as many blocks at a time as a CPU's cache holds; on a GPU as many as keep it busy
+        self._at_once = max(1, (1 << (17 if blocks.device.type == "cpu" else 22)) // blocks[0].numel())
         self._free = torch.zeros_like(self._curvature, dtype=torch.bool)
 
     def inverse(self, penalty: Penalty, weight: Tensor, pseudo: Tensor) -> Callable[[Tensor], Tensor]:  # noqa: D102
@@ -100,7 +100,9 @@ class ClassBlocks(Metric):
         block = self._blocks[classes]
         block *= kept[:, :, None]
         block *= kept[:, None, :]
-        own = torch.where(free, diagonal * (1 + _JITTER), 1.0).to(block.dtype)
+        # a group that enters has another group's curvature, which may be less than its block's own
+        own = torch.maximum(diagonal.to(block.dtype), self._blocks.diagonal(dim1=1, dim2=2)[classes])
+        own = torch.where(free, own * (1 + _JITTER), 1.0)
         block.diagonal(dim1=1, dim2=2).copy_(own)
         factor, failed = torch.linalg.cholesky_ex(block)
         if failed.any():
@@ -111,6 +113,9 @@ class ClassBlocks(Metric):
 
 
 def blocks_pay(oracle: Oracle) -> bool:
-    """Whether factoring all blocks takes at most a third of the products of a pass, and they fit into memory."""
+    """Whether factoring all blocks takes at most a third of the products of a pass, and they fit into memory.
+
+    Every process factors them all, and passes over its own rows alone.
+    """
     width = oracle.n_features + 1
-    return width**2 <= 4 * oracle.n_rows and oracle.num_classes * width**2 <= _ENTRIES
+    return width**2 <= 4 * oracle.n_rows / oracle.processes and oracle.num_classes * width**2 <= _ENTRIES

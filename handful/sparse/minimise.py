@@ -27,13 +27,13 @@ _REFRESH = 5
 
 @dataclass
 class Warmth:
-    """What one solve leaves to the next: curvature pairs, and the metric they start from.
+    """What one solve leaves to the next over the same oracle: curvature pairs, and the metric they start from.
 
     Attributes:
         memory: pairs of earlier steps.
         metric: None before the first pass.
         solves: how many have used the metric.
-        passes: the oracle's count when the metric was made, or given up for the next.
+        passes: the oracle's count when the first metric, or the last blocks, were made.
         blocks: whether the metric may become `ClassBlocks`.
     """
 
@@ -89,11 +89,12 @@ def minimise(
     warmth = warmth or Warmth()
     memory = warmth.memory
     first_pass = oracle.passes
-    metric = warmth.metric
-    if metric is None or (isinstance(metric, Diagonal) and warmth.solves >= _REFRESH):
+    if warmth.metric is None:
+        warmth.passes = first_pass
+    if warmth.metric is None or (isinstance(warmth.metric, Diagonal) and warmth.solves >= _REFRESH):
         evaluation = oracle(weight, curvature=True)
         assert evaluation.curvature is not None
-        metric = Diagonal(evaluation.curvature)
+        warmth.metric = Diagonal(evaluation.curvature)
         warmth.solves = 0
     elif evaluation is None:
         evaluation = oracle(weight)
@@ -106,16 +107,12 @@ def minimise(
         residual = penalty.residual(pseudo)
         if residual <= tolerance or oracle.passes - first_pass >= max_passes or stuck > 1:
             break
-        # blocks cost a quarter as many passes as they have columns: so they are at most a fifth of the work
-        if blocks and oracle.passes - warmth.passes > weight.shape[1]:
-            metric = ClassBlocks(oracle.blocks(weight))
+        # blocks cost a quarter to half as many passes as they have columns: so they stay a small part of the work
+        if blocks and oracle.passes - warmth.passes > 1.5 * max(8, weight.shape[1]):
+            warmth.metric = None  # the old blocks go before the new ones come
+            warmth.metric = ClassBlocks(oracle.blocks(weight))
             warmth.passes = oracle.passes
-        inverse = metric.inverse(penalty, weight, pseudo)
-        free = penalty.free(weight, pseudo)
-        direction = penalty.confine(-memory.solve(pseudo, inverse, free), weight, pseudo)
-        if not (direction * pseudo).sum().item() < 0:
-            direction = -inverse(pseudo)
-            memory.clear()
+        direction = _direction(warmth.metric, memory, penalty, weight, pseudo)
         step = 1.0
         for _ in range(_TRIALS):
             trial = penalty.project(weight + step * direction, weight, pseudo)
@@ -125,7 +122,7 @@ def minimise(
             value = seen.loss + penalty.value(trial)
             ahead = penalty.pseudo_gradient(trial, seen.gradient)
             # where the decrease drowns in rounding, the slope at the trial point decides (Hager & Zhang 2005)
-            level = value <= objective + oracle.noise * abs(objective)
+            level = value <= objective + oracle.noise * max(1.0, abs(objective))
             flat = (ahead * move).sum().item() <= 0.9 * abs(slope)
             if value <= objective + 1e-4 * slope or (level and flat):
                 memory.push(move, seen.gradient - evaluation.gradient + penalty.secant(trial, weight))
@@ -135,11 +132,20 @@ def minimise(
         else:
             memory.clear()
             stuck += 1
-    warmth.metric = metric
     weight = weight.clone()
     # a constant added to all biases changes nothing: the centred bias stands for all of them
     weight[:, -1] -= weight[:, -1].mean()
     return Solution(weight, evaluation, objective, residual, oracle.passes - first_pass, residual <= tolerance)
+
+
+def _direction(metric: Metric, memory: Memory, penalty: Penalty, weight: Tensor, pseudo: Tensor) -> Tensor:
+    """A direction of descent (C, F+1) on the face of `weight`."""
+    inverse = metric.inverse(penalty, weight, pseudo)
+    direction = penalty.confine(-memory.solve(pseudo, inverse, penalty.free(weight, pseudo)), weight, pseudo)
+    if (direction * pseudo).sum().item() < 0:
+        return direction
+    memory.clear()
+    return -inverse(pseudo)
 
 
 def lambda_max(gradient: Tensor, alpha: float, *, group: bool = False) -> float:

@@ -114,6 +114,12 @@ def test_layer_options_are_checked(options, says):
         fit_sparse_layer(X, Y, 6, **{"features_per_class": 2, **options})
 
 
+def test_a_path_needs_a_feature():
+    for features, columns in ((X[:, :0], None), (X, torch.empty(0, dtype=torch.long))):
+        with pytest.raises(UserError, match="no column"):
+            elastic_net_path(features, Y, columns=columns)
+
+
 def test_estimator_says_what_is_wrong():
     model = ElasticNetClassifier(n_lambdas=4)
     with pytest.raises(UserError, match="fit it first"):

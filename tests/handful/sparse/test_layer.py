@@ -6,6 +6,7 @@ import torch
 from handful.errors import UserError
 from handful.sparse import SparseLayer, fit_sparse_layer
 from handful.sparse.cut import densest_within, kept, refit
+from handful.sparse.metric import ClassBlocks
 from handful.sparse.oracle import MemoryOracle
 from handful.sparse.path import PathPoint
 from handful.sparse.rows import Rows
@@ -39,19 +40,24 @@ def test_cuts_keep_the_largest_by_their_rule():
     assert kept(torch.ones(2, 4), 3, "per_class").sum(1).tolist() == [3, 3]
 
 
-def test_refit_moves_only_the_kept_and_solves_it():
+@pytest.mark.parametrize(("lam", "per_class", "blocks"), [(0.01, 3, False), (1e-4, 10, True)])
+def test_refit_moves_only_the_kept_and_solves_it(lam, per_class, blocks, monkeypatch):
+    """The weak penalty on many weights takes long enough for the Hessian's blocks."""
+    made = []
+    monkeypatch.setattr("handful.sparse.minimise.ClassBlocks", lambda them: made.append(them) or ClassBlocks(them))
     s = column_statistics(FEATURES)
     oracle = MemoryOracle(design_matrix(Rows(FEATURES.double()), s), LABELS, 6)
     g = torch.Generator().manual_seed(0)
     weight = torch.randn(6, 30, generator=g, dtype=torch.float64)
-    mask = kept(weight, 3, "average")
-    start = PathPoint(0, 0.01, weight, torch.zeros(6, dtype=torch.float64), 30.0, 0.0, 0.0, 0)
-    found, bias = refit(oracle, start, mask, tolerance=1e-6)
+    mask = kept(weight, per_class, "average")
+    start = PathPoint(0, lam, weight, torch.zeros(6, dtype=torch.float64), 30.0, 0.0, 0.0, 0)
+    found, bias = refit(oracle, start, mask, tolerance=1e-8 / lam)
+    assert bool(made) == blocks
     assert not found[~mask].any()
     w = found.clone().requires_grad_()
     b = bias.clone().requires_grad_()
     loss = torch.nn.functional.cross_entropy(standardised(FEATURES) @ w.t() + b, LABELS)
-    (loss + 0.005 * w.square().sum()).backward()
+    (loss + 0.5 * lam * w.square().sum()).backward()
     assert w.grad[mask].abs().max() < 1e-6
     assert b.grad.abs().max() < 1e-6
 

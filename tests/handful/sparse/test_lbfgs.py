@@ -13,7 +13,7 @@ def test_the_recursion_is_the_bfgs_formula_on_the_free_variables():
     memory = Memory(3)
     pairs = []
     for _ in range(5):  # two more than it holds
-        step = torch.randn(3, 4, dtype=torch.float64, generator=g) * free
+        step = torch.randn(3, 4, dtype=torch.float64, generator=g)
         change = (hessian @ step.reshape(-1)).view(3, 4)
         memory.push(step, change)
         pairs.append((step, change))
@@ -23,6 +23,8 @@ def test_the_recursion_is_the_bfgs_formula_on_the_free_variables():
 
     some = free.reshape(-1).nonzero()[:, 0]
     kept = [(s.reshape(-1)[some], y.reshape(-1)[some]) for s, y in pairs[-3:]]
+    kept = [(s, y) for s, y in kept if s @ y > 0]
+    assert len(kept) >= 2
     h0 = inverse_diagonal.reshape(-1)[some]
     s, y = kept[-1]
     scale = (s @ y) / (y @ (h0 * y))
@@ -32,6 +34,18 @@ def test_the_recursion_is_the_bfgs_formula_on_the_free_variables():
         b = b - torch.outer(bs, bs) / (s @ bs) + torch.outer(y, y) / (s @ y)
     assert torch.allclose(found.reshape(-1)[some], torch.linalg.solve(b, vector.reshape(-1)[some]), rtol=1e-9)
     assert not found[~free].any()
+
+
+def test_a_pair_that_bends_down_on_the_free_variables_is_passed_over():
+    free = torch.tensor([[True, True, False]])
+    memory = Memory()
+    good = (torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[2.0, 0.0, 0.0]]))
+    memory.push(*good)
+    memory.push(torch.tensor([[0.0, 1.0, 1.0]]), torch.tensor([[0.0, -1.0, 5.0]]))
+    alone = Memory()
+    alone.push(*good)
+    vector = torch.tensor([[1.0, 2.0, 3.0]])
+    assert torch.equal(memory.solve(vector, free.float().mul, free), alone.solve(vector, free.float().mul, free))
 
 
 def test_without_pairs_it_is_the_start():

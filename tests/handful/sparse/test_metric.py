@@ -44,10 +44,12 @@ def wanted(blocks, penalty, free, vector):
     return out
 
 
-def test_blocks_are_inverted_on_the_free_variables(point):
+@pytest.mark.parametrize("at_once", [2, 100])
+def test_blocks_are_inverted_on_the_free_variables(point, at_once):
     oracle, weight, pseudo, free = point
     blocks = oracle.blocks(weight)
     metric = ClassBlocks(blocks.clone())
+    metric._at_once = at_once
     vector = torch.randn(6, 25, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     found = metric.inverse(PENALTY, weight, pseudo)(vector)
     assert not found[~free].any()
@@ -127,7 +129,30 @@ def test_a_long_path_takes_far_fewer_passes(monkeypatch):
     assert passes[1] < 0.7 * passes[0]
 
 
+def test_the_diagonal_stays_where_blocks_are_not_asked_for():
+    oracle = oracle_of(*small())
+    lam = 0.02 * lambda_max(oracle(oracle.bias_only()).gradient, 0.9)
+    warmth = Warmth()
+    found = minimise(oracle, ElasticNet(lam, 0.9), oracle.bias_only(), 1e-7 * lam, warmth=warmth, max_passes=3000)
+    assert found.passes > 40
+    assert isinstance(warmth.metric, Diagonal)
+
+
+def test_blocks_wait_for_their_own_run_to_be_long():
+    oracle = oracle_of(*small())
+    lam = 0.5 * lambda_max(oracle(oracle.bias_only()).gradient, 0.9)
+    oracle.passes = 1000
+    warmth = Warmth(blocks=True)
+    minimise(oracle, ElasticNet(lam, 0.9), oracle.bias_only(), 1e-2 * lam, warmth=warmth)
+    assert isinstance(warmth.metric, Diagonal)
+
+
 def test_blocks_are_left_alone_where_they_do_not_pay():
     x, y = small(n=100, f=24, c=6)
     assert not blocks_pay(oracle_of(x, y))
-    assert blocks_pay(oracle_of(*small()))
+    oracle = oracle_of(*small())
+    assert blocks_pay(oracle)
+    oracle.processes = 4  # each has too few rows beside its share of the factoring
+    assert not blocks_pay(oracle)
+    oracle.processes, oracle.num_classes = 1, 1_000_000
+    assert not blocks_pay(oracle)

@@ -104,11 +104,13 @@ def test_lower_precision_allowed_outside_does_not_get_in(problem):
     try:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             inside = oracle(weight)
+            blocks = oracle.blocks(weight)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
     assert inside.loss == plain.loss
     assert torch.equal(inside.gradient, plain.gradient)
+    assert torch.equal(blocks, oracle.blocks(weight))
 
 
 def test_a_pass_is_counted(problem):

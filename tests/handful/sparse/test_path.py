@@ -229,3 +229,15 @@ def test_a_poor_sample_costs_passes_but_not_the_answer(data, coarse_rows):
         found = coarse_to_fine(oracle, solver, wanted, coarse_rows=coarse_rows)
         expected = [p for p in path if p.density <= wanted][-1]
         assert [p for p in found if p.density <= wanted][-1].index == expected.index
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-3])
+def test_every_point_is_solved_in_float32(tolerance):
+    """Down to losses near zero, where a step gains less than the loss is rounded."""
+    g = torch.Generator().manual_seed(0)
+    far = torch.randn(300, 10, generator=g)
+    far += 6 * torch.randn(4, 10, generator=g)[torch.arange(300) % 4]
+    for features, labels in (small(dtype=torch.float32), (far, torch.arange(300) % 4)):
+        for alpha in (0.99, 1.0):
+            path = elastic_net_path(features, labels, alpha=alpha, tolerance=tolerance)
+            assert max(point.kkt for point in path) <= tolerance * 1.0001
