@@ -234,7 +234,8 @@ class DistributedOracle(Oracle):
 class Kernel:
     """Adds up loss, gradient and curvature over chunks of rows, in buffers that are allocated once.
 
-    Chunks lie class by row: the softmax then runs along memory however few classes there are.
+    Chunks lie class by row: the softmax then runs along memory however few classes there are. Sums lie with their
+    longer side along memory, as the product that adds to them is much faster that way round.
     """
 
     def __init__(
@@ -252,14 +253,16 @@ class Kernel:
         self.rows = max(1, min(rows, n_rows))
         self._buffer = torch.empty(num_classes * self.rows, dtype=dtype, device=device)
         self._num_classes = num_classes
-        self._part = torch.empty(num_classes, width, dtype=dtype, device=device)
+        self._by_class = num_classes <= width
+        shape = (num_classes, width) if self._by_class else (width, num_classes)
+        self._part = torch.empty(shape, dtype=dtype, device=device)
         self._minus = torch.full((1, self.rows), -1.0, dtype=dtype, device=device)
 
     def begin(self, weight: Tensor, curvature: bool) -> None:
         """Starts the sums at `weight` (C, width) float64."""
         self._weight = weight.to(self._part.dtype)
         self._loss = torch.zeros((), dtype=torch.float64, device=weight.device)
-        self._gradient = torch.zeros(weight.shape, dtype=torch.float64, device=weight.device)
+        self._gradient = torch.zeros(self._part.shape, dtype=torch.float64, device=weight.device)
         self._diagonal = torch.zeros_like(self._gradient) if curvature else None
 
     def residuals(self, design: Tensor, labels: Tensor) -> Tensor:
@@ -269,14 +272,14 @@ class Kernel:
         own = shares.gather(0, label)
         size = shares.exp_().sum(0)
         self._loss += (size.log() - own).sum(dtype=torch.float64)
-        shares /= size
+        shares *= size.reciprocal_()
         if self._diagonal is not None:
-            self._diagonal += (shares - shares.square()) @ design.square()
+            self._diagonal += self._product(shares - shares.square(), design.square())
         return shares.scatter_add_(0, label, self._minus[:, : len(design)])
 
     def add(self, design: Tensor, labels: Tensor) -> None:
         """Adds a chunk: standardised rows with ones (r, width), labels (r,)."""
-        self._gradient += torch.mm(self.residuals(design, labels), design, out=self._part)
+        self._gradient += self._product(self.residuals(design, labels), design)
 
     def blocks(self, weight: Tensor, chunks: Iterable[Tensor]) -> Tensor:
         """Sums of p(1 − p) z z' (C, width, width) over chunks (r, width) of rows.
@@ -326,6 +329,12 @@ class Kernel:
         shares /= shares.sum(0)
         return shares.sub_(shares.square())
 
+    def _product(self, left: Tensor, right: Tensor) -> Tensor:
+        """`left` (C, r) times `right` (r, width), as the sums lie; the next call overwrites it."""
+        if self._by_class:
+            return torch.mm(left, right, out=self._part)
+        return torch.mm(right.t(), left.t(), out=self._part)
+
     def _logits(self, design: Tensor) -> Tensor:
         """(C, r), the largest of every row taken off, in a buffer that the next call overwrites."""
         logits = self._buffer[: self._num_classes * len(design)].view(self._num_classes, len(design))
@@ -333,8 +342,11 @@ class Kernel:
         return logits.sub_(logits.amax(0))
 
     def end(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The sums."""
-        return self._loss, self._gradient, self._diagonal
+        """Loss (), gradient and curvature (C, width)."""
+        gradient, diagonal = self._gradient, self._diagonal
+        if not self._by_class:
+            gradient, diagonal = gradient.t().contiguous(), None if diagonal is None else diagonal.t().contiguous()
+        return self._loss, gradient, diagonal
 
 
 def noise_of(dtype: torch.dtype) -> float:
