@@ -307,6 +307,8 @@ def main() -> None:
         "out (`sparse_reference`). Objectives are compared in float64 from the second λ on: at the first both are "
         "without weights."
     )
+    if args.full:
+        about += " The reference's whole path was measured once."
     command = "python -m benchmarks.sparse_solver" + (" --full" if args.full else "")
     write_section(f"The sparse layer against glm-saga (`{command}`)", [about, "", *bench.lines])
 
