@@ -13,7 +13,7 @@ from handful.errors import UserError
 from handful.sparse.checks import check_alpha, check_finite, check_labels
 from handful.sparse.glm_saga_package import glm_saga_path
 from handful.sparse.minimise import lambda_grid, lambda_max
-from handful.sparse.oracle import DistributedOracle, MemoryOracle, Oracle, StreamedOracle, full_precision
+from handful.sparse.oracle import ChunkedOracle, DistributedOracle, MemoryOracle, Oracle, StreamedOracle, full_precision
 from handful.sparse.path import ExactPath, PathPoint, RegularisationPath
 from handful.sparse.progress import progress_bar
 from handful.sparse.ranks import total
@@ -201,7 +201,7 @@ def _check_options(
 def _accuracies(points: Sequence[PathPoint], oracle: Oracle, group: ProcessGroup | None) -> list[float]:
     """Share of right predictions of every point on the oracle's rows."""
     right = torch.zeros(len(points) + 1, dtype=torch.float64, device=oracle.device)
-    assert isinstance(oracle, MemoryOracle | StreamedOracle)
+    assert isinstance(oracle, ChunkedOracle)
     for design, labels in oracle.chunks():
         right[-1] += len(labels)
         for place, point in enumerate(points):

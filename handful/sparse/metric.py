@@ -115,7 +115,7 @@ class ClassBlocks(Metric):
 def blocks_pay(oracle: Oracle) -> bool:
     """Whether factoring all blocks takes at most a third of the products of a pass, and they fit into memory.
 
-    Every process factors them all, and passes over its own rows alone.
+    The pass is that of one process over all rows, however many share them: so all numbers of processes go the same way.
     """
     width = oracle.n_features + 1
-    return width**2 <= 4 * oracle.n_rows / oracle.processes and oracle.num_classes * width**2 <= _ENTRIES
+    return width**2 <= 4 * oracle.n_rows and oracle.num_classes * width**2 <= _ENTRIES

@@ -49,7 +49,6 @@ class Oracle(ABC):
         class_shares: (C,) float64, the share of each class among the rows.
         passes: how often the rows were gone over.
         noise: rounding error that the loss may carry, relative to the larger of it and 1 nat.
-        processes: over how many processes the rows are spread.
     """
 
     n_rows: int
@@ -59,7 +58,6 @@ class Oracle(ABC):
     passes: int
     noise: float
     device: torch.device
-    processes: int = 1
 
     @abstractmethod
     def sums(self, weight: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -93,7 +91,28 @@ class Oracle(ABC):
         return weight
 
 
-class MemoryOracle(Oracle):
+class ChunkedOracle(Oracle):
+    """Rows of this process, chunk by chunk through one kernel."""
+
+    _kernel: Kernel
+
+    @abstractmethod
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Standardised rows with ones (r, F+1) and their labels (r,), chunk by chunk."""
+
+    def sums(self, weight: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: D102
+        self._kernel.begin(weight, curvature)
+        with full_precision():
+            for design, labels in self.chunks():
+                self._kernel.add(design, labels)
+        return self._kernel.end()
+
+    def block_sums(self, weight: Tensor) -> Tensor:  # noqa: D102
+        with full_precision():
+            return self._kernel.blocks(weight, (design for design, _ in self.chunks()))
+
+
+class MemoryOracle(ChunkedOracle):
     """Rows in memory.
 
     Memory: the design matrix N (F+1) b bytes that is handed in (b = 4 in float32), a buffer of
@@ -116,25 +135,13 @@ class MemoryOracle(Oracle):
         self.class_shares = counts / max(1, self.n_rows)
         self._kernel = Kernel(num_classes, self.n_features + 1, design.dtype, self.device, chunk_rows, self.n_rows)
 
-    def sums(self, weight: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: D102
-        self._kernel.begin(weight, curvature)
-        with full_precision():
-            for design, labels in self.chunks():
-                self._kernel.add(design, labels)
-        return self._kernel.end()
-
-    def block_sums(self, weight: Tensor) -> Tensor:  # noqa: D102
-        with full_precision():
-            return self._kernel.blocks(weight, (design for design, _ in self.chunks()))
-
-    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Standardised rows with ones (r, F+1) and their labels (r,), chunk by chunk."""
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: D102
         for low in range(0, self.n_rows, self._kernel.rows):
             high = low + self._kernel.rows
             yield self.design[low:high], self.labels[low:high]
 
 
-class StreamedOracle(Oracle):
+class StreamedOracle(ChunkedOracle):
     """Rows read chunk by chunk from wherever `Rows` finds them, standardised on the fly.
 
     Memory: one chunk of rows, the buffers of the kernel, and 16 C (F+1) bytes of sums; a pass reads the rows once.
@@ -169,19 +176,8 @@ class StreamedOracle(Oracle):
         self._kernel = Kernel(num_classes, self.n_features + 1, rows.dtype, self.device, None, self.n_rows)
         self._block = torch.ones(self._kernel.rows, self.n_features + 1, dtype=rows.dtype, device=self.device)
 
-    def sums(self, weight: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: D102
-        self._kernel.begin(weight, curvature)
-        with full_precision():
-            for design, labels in self.chunks():
-                self._kernel.add(design, labels)
-        return self._kernel.end()
-
-    def block_sums(self, weight: Tensor) -> Tensor:  # noqa: D102
-        with full_precision():
-            return self._kernel.blocks(weight, (design for design, _ in self.chunks()))
-
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `MemoryOracle.chunks`; a chunk is overwritten by the next."""
+        """As `ChunkedOracle.chunks`; a chunk is overwritten by the next."""
         step = self._kernel.rows
         for start, chunk in self.rows.chunks():
             if self._columns is not None:
@@ -211,7 +207,6 @@ class DistributedOracle(Oracle):
         self.local, self.group = local, group
         self.n_features, self.num_classes, self.device = local.n_features, local.num_classes, local.device
         self.noise = local.noise
-        self.processes = group.size()
         self.passes = 0
         counts = total(local.class_shares * local.n_rows, group)
         self.n_rows = round(counts.sum().item())
