@@ -9,13 +9,20 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from handful.sparse import column_statistics, elastic_net_path, fit_sparse_layer, select_features
+from handful.sparse.metric import blocks_pay
+from handful.sparse.oracle import DistributedOracle, MemoryOracle
+from handful.sparse.rows import Rows
 from handful.sparse.split import hold_out
+from handful.sparse.standardise import design_matrix
 from tests.handful.sparse.problems import small
 
 FEATURES, LABELS = small(n=601, f=24, c=6)
 
 
-def fit(features, labels, group):
+def fit(features, labels, group, few):
+    """`few` rows: too few beside the blocks of the Hessian for one of two processes, not for both together."""
+    design = design_matrix(Rows(features[few]), column_statistics(features[few], group=group))
+    oracle = MemoryOracle(design, labels[few], 6)
     statistics = column_statistics(features, group=group)
     path = elastic_net_path(
         features, labels, n_lambdas=10, epsilon=0.05, num_classes=6, group=group
@@ -28,6 +35,7 @@ def fit(features, labels, group):
         "mean": statistics.mean,
         "std": statistics.std,
         "path": torch.stack([p.weight for p in path]),
+        "blocks": blocks_pay(oracle if group is None else DistributedOracle(oracle, group)),
         "records": [(p.objective, p.density) for p in path],
         "features": select_features(features, labels, 10, group=group, num_classes=6).features,
         "selection": layer.selection,
@@ -44,7 +52,7 @@ def run(rank, world, port, results, shares):
     dist.init_process_group("gloo", rank=rank, world_size=world)
     try:
         mine = shares[rank]
-        out = fit(FEATURES[mine], LABELS[mine], dist.group.WORLD)
+        out = fit(FEATURES[mine], LABELS[mine], dist.group.WORLD, mine < 240)
         out["held"] = mine[hold_out(LABELS[mine], 0.1, 0, dist.group.WORLD)[1]]
         # numpy: no shared-memory handles that outlive the process
         results.put((rank, {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in out.items()}))
@@ -76,7 +84,7 @@ def processes(shares):
 @pytest.fixture(scope="module")
 def both():
     everything = torch.arange(601)
-    return fit(FEATURES, LABELS, None), processes([everything[0::2], everything[1::2]])
+    return fit(FEATURES, LABELS, None, everything < 240), processes([everything[0::2], everything[1::2]])
 
 
 def test_ranks_agree_to_the_last_bit(both):
@@ -91,6 +99,8 @@ def test_two_processes_find_what_one_finds(both):
     assert torch.allclose(one["mean"], two["mean"], atol=1e-12)
     assert torch.allclose(one["std"], two["std"], atol=1e-12)
     assert one["features"] == two["features"]
+    assert one["blocks"]
+    assert two["blocks"]
     assert torch.equal(one["selection"], two["selection"])
     for name in ("path", "weight", "refit"):
         assert torch.equal(one[name] != 0, two[name] != 0), name
