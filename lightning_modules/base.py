@@ -2,22 +2,26 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
 
 from handful.errors import UserError
 from handful.losses import feature_diversity_loss
-from handful.metrics import Dependence, DiversityAtK, Mean
+from handful.losses.class_weights import ClassWeights, check_class_weights, loss_weights
+from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean
 from handful.networks import Classifier, NetworkConfig
 from handful.networks.heads import deciding_maps
+from lightning_modules.batches import checked_images, checked_logits, class_probabilities, labelled
 
 #: Which image every number of an evaluated stage comes from is fixed; these are the k of diversity@k.
 MAX_DIVERSITY = 5
@@ -117,11 +121,14 @@ class ClassifierModule(PhaseModule):
         compile_backbone: `torch.compile` the backbone in place.
         optimizer: factory of the optimizer.
         lr_scheduler: factory of the learning-rate schedule, stepped once an epoch; None keeps the rate.
+        class_weights: of the training loss: "balanced" (all classes count the same), one number per class, or none.
     """
 
     model: Classifier
     #: The stage that is being tested, where several are.
     stage = ""
+    #: Of the classes in the training loss, `(C,)`; known when training begins.
+    loss_weights: Tensor | None
 
     def __init__(
         self,
@@ -133,8 +140,10 @@ class ClassifierModule(PhaseModule):
         compile_backbone: bool = False,
         optimizer: OptimizerCallable = sgd,
         lr_scheduler: LRSchedulerCallable | None = None,
+        class_weights: ClassWeights = None,
     ) -> None:
         super().__init__()
+        check_class_weights(class_weights, num_classes)
         self.network = NetworkConfig.of(network)
         self.save_hyperparameters(
             {
@@ -144,6 +153,7 @@ class ClassifierModule(PhaseModule):
                 "label_smoothing": label_smoothing,
                 "head_lr": head_lr,
                 "compile_backbone": compile_backbone,
+                "class_weights": class_weights,
             },
             logger=False,
         )
@@ -154,9 +164,13 @@ class ClassifierModule(PhaseModule):
         self.compile_backbone = compile_backbone
         self.optimizer_factory = optimizer
         self.scheduler_factory = lr_scheduler
+        self.class_weights = class_weights
+        self.register_buffer("loss_weights", None, persistent=False)
         self.val_accuracy = Mean()
+        self.val_balanced_accuracy = BalancedAccuracy(num_classes)
         self.val_loss = Mean()
         self.test_accuracy = Mean()
+        self.test_balanced_accuracy = BalancedAccuracy(num_classes)
         self.test_loss = Mean()
         self.test_dependence = Dependence()
         self.test_diversity = DiversityAtK(MAX_DIVERSITY)
@@ -177,6 +191,25 @@ class ClassifierModule(PhaseModule):
         if self.compile_backbone:
             self.model.backbone.compile()
 
+    def on_fit_start(self) -> None:
+        """Weigh the classes by the training images."""
+        if self.class_weights in (None, "none"):
+            return
+        dataset = getattr(getattr(self.trainer, "datamodule", None), "train_dataset", None)
+        labels: Sequence[int] | Tensor = getattr(dataset, "labels", ())
+        if self.class_weights == "balanced" and not len(labels):
+            raise UserError("class_weights: the data module does not say the labels of its training images, which "
+                            "balanced needs; give one number per class")
+        weights = loss_weights(self.class_weights, labels, self.num_classes)
+        self.loss_weights = None if weights is None else weights.to(self.device)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Check images and labels while they still lie in the CPU's memory."""
+        if self.trainer.predicting:
+            checked_images(batch[0] if isinstance(batch, tuple | list) else batch)
+            return batch
+        return labelled(batch, self.num_classes)
+
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` → logits `(B, C)`."""
         return self.model(images)
@@ -186,7 +219,7 @@ class ClassifierModule(PhaseModule):
         images, labels = batch
         maps = self.model.feature_maps(images)
         features = self.model.pool(maps)
-        logits = self.model.head(features)
+        logits = checked_logits(self.model.head(features), len(images), self.num_classes)
         cross_entropy = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return {
             "loss": cross_entropy,
@@ -198,8 +231,21 @@ class ClassifierModule(PhaseModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy plus β · L_div on the maps that the head looks at."""
-        out = self.shared_step(batch)
+        try:
+            out = self.shared_step(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                "data.batch_size: a batch of one image leaves batch norm nothing to compare, here where the maps are "
+                f"one pixel small (batch {batch_idx} of an epoch); choose another batch size or larger images"
+            ) from error
         loss = out["loss"]
+        if self.loss_weights is not None:
+            # divided by the number of images, not by their weights: the same on one rank and on many
+            loss = functional.cross_entropy(
+                out["logits"], out["labels"], self.loss_weights, label_smoothing=self.label_smoothing, reduction="none"
+            ).mean()
         if self.beta:
             maps, weight = deciding_maps(self.model.head, out["maps"])
             diversity = feature_diversity_loss(maps, out["logits"], weight)
@@ -211,15 +257,16 @@ class ClassifierModule(PhaseModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Accuracy in per cent and loss, exact over ranks."""
         out = self.shared_step(batch)
-        self._measure(out, self.val_accuracy, self.val_loss)
+        self._measure(out, self.val_accuracy, self.val_balanced_accuracy, self.val_loss)
         self.log("val/accuracy", self.val_accuracy, prog_bar=True, batch_size=len(batch[1]))
+        self.log("val/balanced_accuracy", self.val_balanced_accuracy, batch_size=len(batch[1]))
         self.log("val/loss", self.val_loss, batch_size=len(batch[1]))
         return out
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Accuracy, loss, diversity@k and dependence, exact over ranks."""
         out = self.shared_step(batch)
-        self._measure(out, self.test_accuracy, self.test_loss)
+        self._measure(out, self.test_accuracy, self.test_balanced_accuracy, self.test_loss)
         maps, weight = deciding_maps(self.model.head, out["maps"])
         self.test_diversity.update(maps, out["logits"], weight)
         self.test_dependence.update(self.model.pool(maps), out["logits"], weight)
@@ -228,19 +275,34 @@ class ClassifierModule(PhaseModule):
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Class probabilities `(B, C)` of images, or of the images of `(images, labels)`."""
         images = batch[0] if isinstance(batch, tuple | list) else batch
-        return self(images).softmax(dim=1)
+        return class_probabilities(checked_logits(self(images), len(images), self.num_classes))
+
+    def on_validation_end(self) -> None:
+        """Say it where the loss is not a number."""
+        self._warn_of("validation", float(self.trainer.callback_metrics.get("val/loss", 0.0)))
 
     def on_test_epoch_end(self) -> None:
         """Log what was measured; every rank takes part."""
         place = f"test/{self.stage}" if self.stage else "test"
-        for name, value in self.test_row().items():
+        row = self.test_row()
+        for name, value in row.items():
             self.log(f"{place}/{name}", value, sync_dist=False)
+        self._warn_of("test", row["loss"])
+
+    def _warn_of(self, split: str, loss: float) -> None:
+        if not math.isfinite(loss):
+            of = f" of the {self.stage} stage" if self.stage else ""
+            rank_zero_warn(
+                f"the loss{of} on the {split} images is {loss}: the network gives logits that are not finite "
+                "numbers, and its accuracy means nothing; lower the learning rate"
+            )
 
     def test_row(self) -> dict[str, float]:
         """The row of `results.json` for this classifier, from the test loop that has just run."""
         head: Any = self.model.head
         row = {
             "accuracy": float(self.test_accuracy.compute()),
+            "balanced_accuracy": float(self.test_balanced_accuracy.compute()),
             "loss": float(self.test_loss.compute()),
             "n_features": head.n_features,
             "features_per_class": head.features_per_class,
@@ -250,14 +312,17 @@ class ClassifierModule(PhaseModule):
         return row
 
     def on_test_epoch_start(self) -> None:
-        """Start from nothing: the two measures that Lightning does not reset for us."""
-        for metric in (self.test_accuracy, self.test_loss, self.test_diversity, self.test_dependence):
+        """Start from nothing: the measures that Lightning does not reset for us."""
+        for metric in (
+            self.test_accuracy, self.test_balanced_accuracy, self.test_loss, self.test_diversity, self.test_dependence
+        ):  # fmt: skip
             metric.reset()
 
     @staticmethod
-    def _measure(out: dict[str, Tensor], accuracy: Mean, loss: Mean) -> None:
-        labels = out["labels"]
-        accuracy.update(100 * (out["logits"].argmax(dim=1) == labels))
+    def _measure(out: dict[str, Tensor], accuracy: Mean, balanced: BalancedAccuracy, loss: Mean) -> None:
+        labels, predicted = out["labels"], out["logits"].argmax(dim=1)
+        accuracy.update(100 * (predicted == labels))
+        balanced.update(predicted, labels)
         loss.update(functional.cross_entropy(out["logits"].float(), labels, reduction="none"))
 
     def on_train_epoch_start(self) -> None:

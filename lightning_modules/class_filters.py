@@ -24,6 +24,7 @@ from handful.filters import (
     union_size,
 )
 from handful.filters.ranking import check_k1
+from handful.losses.class_weights import ClassWeights
 from handful.networks import Classifier, NetworkConfig
 from handful.networks.build import build_backbone
 from handful.networks.decomposed import DecomposedHead, linear_layer
@@ -233,6 +234,7 @@ class Decompose(ClassifierModule):
         compile_backbone: `torch.compile` the backbone in place.
         optimizer: factory of the optimizer; the default is the authors' Adam, 1e-4.
         lr_scheduler: factory of the schedule, stepped once an epoch.
+        class_weights: of the training loss: "balanced", one number per class, or none.
 
     Source: arXiv 2112.07719, the decomposed final layer.
     """
@@ -250,10 +252,12 @@ class Decompose(ClassifierModule):
         compile_backbone: bool = False,
         optimizer: OptimizerCallable = adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        class_weights: ClassWeights = None,
     ) -> None:
         super().__init__(
-            network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler
-        )
+            network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler,
+            class_weights,
+        )  # fmt: skip
         self.source, self.filters = source, filters
         if filters_per_class is not None:
             self.build(filters_per_class)
@@ -297,6 +301,7 @@ class Retrain(Decompose):
         compile_backbone: `torch.compile` the backbone in place.
         optimizer: factory of the optimizer; the default is the authors' Adam, 1e-4.
         lr_scheduler: factory of the schedule, stepped once an epoch.
+        class_weights: of the training loss: "balanced", one number per class, or none.
 
     Source: arXiv 2112.07719 and its code: one epoch, batches of 64, crop and flip.
     """
@@ -314,6 +319,7 @@ class Retrain(Decompose):
         compile_backbone: bool = False,
         optimizer: OptimizerCallable = adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        class_weights: ClassWeights = None,
     ) -> None:
         self.trained = trained
         super().__init__(
@@ -327,6 +333,7 @@ class Retrain(Decompose):
             compile_backbone=compile_backbone,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
+            class_weights=class_weights,
         )
         self.save_hyperparameters({"trained": trained}, logger=False)
 

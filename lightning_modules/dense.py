@@ -8,6 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 
 from handful.errors import UserError
+from handful.losses.class_weights import ClassWeights
 from handful.networks import NetworkConfig, build_classifier, load_weights
 from handful.networks.timm_backbone import TimmBackbone
 from lightning_modules.base import ClassifierModule, sgd
@@ -26,6 +27,7 @@ class Dense(ClassifierModule):
         compile_backbone: `torch.compile` the backbone in place.
         optimizer: factory of the optimizer; the default is the reference's SGD.
         lr_scheduler: factory of the schedule, stepped once an epoch.
+        class_weights: of the training loss: "balanced", one number per class, or none.
 
     Source: "Take 5" (arXiv 2303.13166), step 1.
     """
@@ -41,10 +43,12 @@ class Dense(ClassifierModule):
         compile_backbone: bool = False,
         optimizer: OptimizerCallable = sgd,
         lr_scheduler: LRSchedulerCallable | None = None,
+        class_weights: ClassWeights = None,
     ) -> None:
         super().__init__(
-            network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler
-        )
+            network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler,
+            class_weights,
+        )  # fmt: skip
         self.init_from = init_from
         self.model = build_classifier(self.network, num_classes)
 

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from handful.errors import UserError
+from handful.losses.class_weights import ClassWeights
 from handful.networks import Classifier, NetworkConfig, SparseHead
 from handful.networks.build import build_backbone
 from lightning_modules.base import ClassifierModule, sgd
@@ -30,6 +31,7 @@ class Finetune(ClassifierModule):
         compile_backbone: `torch.compile` the backbone in place.
         optimizer: factory of the optimizer.
         lr_scheduler: factory of the schedule, stepped once an epoch.
+        class_weights: of the training loss: "balanced", one number per class, or none.
 
     Source: "Take 5" (arXiv 2303.13166), step 3: W and b frozen, the backbone trained.
     """
@@ -49,10 +51,12 @@ class Finetune(ClassifierModule):
         compile_backbone: bool = False,
         optimizer: OptimizerCallable = sgd,
         lr_scheduler: LRSchedulerCallable | None = None,
+        class_weights: ClassWeights = None,
     ) -> None:
         super().__init__(
-            network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler
-        )
+            network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler,
+            class_weights,
+        )  # fmt: skip
         self.save_hyperparameters({"dropout": dropout, "train_normalisation": train_normalisation}, logger=False)
         self.source = source
         self.init_from = init_from

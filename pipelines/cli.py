@@ -253,6 +253,7 @@ def _quieten() -> None:
         r".*The ``compute`` method of metric .* was called before.*",
         r".*You are using `torch.load`.*",
         r"Be aware that when using `ckpt_path`.*",  # a run is tested without the callbacks it was trained with
+        r"You have overridden `on_before_batch_transfer` in `LightningModule`.*",  # which is meant
         r"Total length of `list` across ranks is zero.*",  # a run without validation images, as it was told
     ):
         warnings.filterwarnings("ignore", message=message)

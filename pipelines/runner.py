@@ -134,7 +134,7 @@ class Runner:
         for key, value in asked.items():
             if key not in found or (key == WEIGHTS and not (value and found[key])):
                 continue  # an older record, or a file that is gone and not needed again
-            if value != found.get(key):
+            if _given(value) != _given(found.get(key)):
                 raise UserError(
                     f"{self.folder / name}: {how} with another {key} ({_brief(found.get(key))}, now {_brief(value)}); "
                     f"give --start_at {name} to redo from there, or another --run_dir"
@@ -502,6 +502,13 @@ def _as_config(pipeline: Pipeline) -> dict[str, Any]:
     from dataclasses import asdict
 
     return plain(asdict(pipeline))
+
+
+def _given(value: Any) -> Any:
+    """Without what is None: an argument that is not given, or that the version before did not have."""
+    if isinstance(value, dict):
+        return {key: _given(item) for key, item in value.items() if item is not None}
+    return [_given(item) for item in value] if isinstance(value, list) else value
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -42,5 +42,6 @@ def _cell(column: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return "–"
     if isinstance(value, float):
-        return f"{value:.2f}" if column in ("accuracy", "features_per_class") or abs(value) >= 10 else f"{value:.4f}"
+        few = column in ("accuracy", "balanced_accuracy", "features_per_class") or abs(value) >= 10
+        return f"{value:.2f}" if few else f"{value:.4f}"
     return str(value)

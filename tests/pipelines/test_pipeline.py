@@ -114,6 +114,17 @@ def test_same_command_again_skips_everything(copy, capsys):
     assert {p: p.stat().st_mtime_ns for p in copy.rglob("*.ckpt")} == stamps
 
 
+def test_a_record_from_before_an_argument_existed_still_counts(copy):
+    record = json.loads((copy / "dense/done.json").read_text())
+    del record["config"]["module"]["init_args"]["class_weights"]
+    (copy / "dense/done.json").write_text(json.dumps(record))
+    for later in ("sparsify", "finetune", "evaluate"):
+        shutil.rmtree(copy / later)
+    stamp = (copy / "dense/best.ckpt").stat().st_mtime_ns
+    run("--config", copy / "config.yaml", "--run_dir", copy)
+    assert (copy / "dense/best.ckpt").stat().st_mtime_ns == stamp
+
+
 def test_what_stands_on_a_phase_that_runs_again_runs_again(copy):
     """Dense made anew by removing its record: nothing of the old dense may survive behind it."""
     (copy / "dense/done.json").unlink()
