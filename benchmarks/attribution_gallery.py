@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datamodules.images import decoded
 from handful.attribution import attribute, get
+from handful.images import read_image
 from handful.networks import build_classifier, load_weights
 from handful.networks.build import IMAGENET_MEAN, IMAGENET_STD
 from handful.report.overlays import captioned, overlay, picture, sheet
@@ -33,7 +33,7 @@ def first_images(archive: Path) -> tuple[Tensor, list[str]]:
     with zipfile.ZipFile(archive) as files:
         names = sorted(name for name in files.namelist() if name.startswith("test/") and name.endswith(".png"))
         chosen = [next(name for name in names if name.split("/")[1] == label) for label in CLASSES]
-        pixels = [torch.from_numpy(decoded(files.read(name), name).copy()).permute(2, 0, 1) for name in chosen]
+        pixels = [torch.from_numpy(read_image(files.read(name), name).copy()).permute(2, 0, 1) for name in chosen]
     return torch.stack(pixels).float() / 255, sorted({name.split("/")[1] for name in names})
 
 

@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, Sampler
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
 from datamodules.file_tree import FileTree, contents_of, open_tree
-from datamodules.image_folder import IMAGE_SUFFIXES
-from datamodules.images import Split, decoded, pack, unpack
+from datamodules.images import Split, pack, unpack
 from datamodules.progress import progress_bar
 from datamodules.samplers import EpochAndIndex
 from handful.errors import UserError
+from handful.images import is_image_name, read_image
 from handful.networks.episodes import EpisodeSampler, split_classes
 
 _LAYOUT = ("train", "val", "test")
@@ -100,7 +100,7 @@ class Episodes(HandfulDataModule):
         found: dict[str, list[str]] = {}
         for path in tree.files():
             parts = path.split("/")
-            if len(parts) > depth + 1 and path.lower().endswith(IMAGE_SUFFIXES):
+            if len(parts) > depth + 1 and is_image_name(path):
                 found.setdefault(parts[depth], []).append(path)
         return {name: sorted(found[name]) for name in sorted(found)}
 
@@ -146,7 +146,7 @@ class Episodes(HandfulDataModule):
         return splits
 
     def _decoded(self, path: str, size: int, done: Callable[[], object]) -> npt.NDArray[np.uint8]:
-        image = decoded(self._tree.read(path), str(self.root / path), size)
+        image = read_image(self._tree.read(path), str(self.root / path), size)
         done()
         return image
 

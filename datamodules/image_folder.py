@@ -14,13 +14,10 @@ from torch import Tensor
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
 from datamodules.file_tree import FileTree, contents_of, open_tree
-from datamodules.images import Images, Split, decoded, opened, pack, pixel_digest, resized, unpack
+from datamodules.images import Images, Split, pack, pixel_digest, unpack
 from datamodules.progress import progress_bar
 from handful.errors import UserError
-
-IMAGE_SUFFIXES: tuple[str, ...] = (
-    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
-)  # fmt: skip
+from handful.images import IMAGE_SUFFIXES, open_image, read_image, resize
 
 _SPLITS = ("train", "val", "test")
 # With cache "auto", decoded images up to so many bytes are kept.
@@ -227,10 +224,10 @@ class Reader:
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield the decoded images of a split, uint8 `(h, w, 3)`."""
         for number, (path, _) in enumerate(self._listing.files[split]):
-            image = opened(self._listing.tree.read(path), str(self._listing.tree.root / path))
+            image = open_image(self._listing.tree.read(path), str(self._listing.tree.root / path))
             # before resizing, which can make different images equal
             self._compare(split, number, pixel_digest(image))
-            yield resized(image, self._size)
+            yield resize(image, self._size)
             self._progress.update()
 
     def close(self, folder: Path) -> None:
@@ -270,7 +267,7 @@ class ImageFiles:
 
     def __getitem__(self, index: int) -> Tensor:
         path = self._paths[index]
-        image = decoded(self._tree.read(path), str(self._tree.root / path), self._size)
+        image = read_image(self._tree.read(path), str(self._tree.root / path), self._size)
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 

@@ -1,11 +1,9 @@
 """Images that a split is made of: decoded ones packed into one array on disk, or files decoded when asked for."""
 
 import hashlib
-import io
 import json
 import os
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +12,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from handful.errors import UserError
-
-_ORIENTATION = 0x0112  # the Exif field
 
 
 class Images(Protocol):
@@ -91,67 +87,11 @@ def unpack(folder: Path, name: str) -> PackedImages:
     return PackedImages(torch.from_numpy(mapped), heights, widths)
 
 
-def opened(content: bytes, name: str) -> Image.Image:
-    """Decode an image file at its full size.
-
-    Args:
-        content: the file.
-        name: how to call it in an error.
-
-    Returns:
-        The image in mode RGB, 16 bits scaled to 8, turned upright where the camera noted a rotation.
-
-    Raises:
-        UserError: the file is no image, or is truncated.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
-            return upright if upright.mode == "RGB" else _eight_bits(upright).convert("RGB")
-    except UnidentifiedImageError:
-        raise UserError(f"{name} cannot be read as an image: its content is in no known format.") from None
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise UserError(f"{name} cannot be read as an image: {error}.") from None
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return an image whose pixels are wider than a byte with 65,535 as white; Pillow would cut them off at 255.
-
-    Raises:
-        ValueError: the values are no 16-bit ones, so nothing says what is white.
-    """
-    if not image.mode.startswith(("I", "F")):
-        return image
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"its values are of mode {image.mode}, from {values.min():g} to {values.max():g}; "
-                         "save it with 8 or 16 bits")
-    scale = 1 if image.mode == "I" and values.max() <= 255 else 257  # 32-bit whole numbers may hold bytes
-    return Image.fromarray(np.rint(values / scale).astype(np.uint8))
-
-
-def resized(image: Image.Image, size: int | None) -> np.ndarray:
-    """Return an image's pixels, uint8 `(h, w, 3)`, its shorter side resized to `size` (bilinear, antialiased).
-
-    None leaves the size.
-    """
-    if size is not None and min(image.size) != size:
-        shorter = min(image.size)
-        target = (max(size, image.width * size // shorter), max(size, image.height * size // shorter))
-        image = image.resize(target, Image.Resampling.BILINEAR)
-    return np.asarray(image)
-
-
-def decoded(content: bytes, name: str, size: int | None = None) -> np.ndarray:
-    """Decode an image file: `opened`, then `resized`."""
-    return resized(opened(content, name), size)
-
-
 def pixel_digest(image: Image.Image) -> bytes:
     """Return 16 bytes that two images share if and (all but certainly) only if size, mode and all pixels are equal."""
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
-    digest.update(image.tobytes())
+    for top in range(0, image.height, 256):  # in strips: a copy of all pixels of a large photograph is large
+        digest.update(image.crop((0, top, image.width, min(top + 256, image.height))).tobytes())
     return digest.digest()
 
 

@@ -11,10 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.augmentation import centre_crop
-from datamodules.image_folder import IMAGE_SUFFIXES
-from datamodules.images import decoded
 from handful.attribution import Attribution, Contributions, attribute, contributions, get
 from handful.errors import UserError
+from handful.images import IMAGE_SUFFIXES, read_image
 from handful.networks import Classifier
 from handful.networks.heads import MIN_STD, LinearHead, SparseHead
 from handful.report.explain_page import Pictures, explain_page
@@ -211,7 +210,7 @@ def _read(files: Sequence[Path], data: Inputs) -> tuple[Tensor, Tensor]:
     for file in files:
         content = file.read_bytes()
         for size, kept in ((max(SIDE, data.image_size), shown), (data.image_size, seen)):
-            pixels = torch.from_numpy(decoded(content, str(file), size).copy()).permute(2, 0, 1)
+            pixels = torch.from_numpy(read_image(content, str(file), size).copy()).permute(2, 0, 1)
             kept.append(centre_crop(pixels, size).float() / 255)
     mean, std = (torch.tensor(part).reshape(3, 1, 1) for part in (data.mean, data.std))
     return torch.stack(shown), (torch.stack(seen) - mean) / std

@@ -13,8 +13,8 @@ from torchvision.transforms import v2
 from datamodules import image_folder
 from datamodules.file_tree import Archive
 from datamodules.image_folder import ImageFolder
-from datamodules.images import decoded
 from handful.errors import UserError
+from handful.images import read_image
 from tests.datamodules.fakes import write_images, zipped
 
 COUNTS = {"train": {"owl": 10, "tit": 21}, "test": {"owl": 3, "tit": 4}}
@@ -194,14 +194,14 @@ def test_sixteen_bits_are_scaled_to_eight(kind):
     values = np.array([[0, 257 * 5], [257 * 200 + 90, 65535]], dtype=np.uint16)
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, kind)
-    assert decoded(buffer.getvalue(), "deep")[..., 1].tolist() == [[0, 5], [200, 255]]
+    assert read_image(buffer.getvalue(), "deep")[..., 1].tolist() == [[0, 5], [200, 255]]
 
 
 def test_values_that_nothing_says_the_white_of_are_refused():
     buffer = io.BytesIO()
     Image.fromarray(np.array([[0.25, 3.5]], dtype=np.float32)).save(buffer, "tiff")
-    with pytest.raises(UserError, match=r"depth\.tiff cannot be read as an image: its values are of mode F, .* to 3.5"):
-        decoded(buffer.getvalue(), "depth.tiff")
+    with pytest.raises(UserError, match=r"depth\.tiff cannot be read as an image: its values are of mode F .* to 3.5"):
+        read_image(buffer.getvalue(), "depth.tiff")
 
 
 def test_a_copy_at_another_place_holds_the_same(root, tmp_path):
@@ -223,7 +223,7 @@ def test_a_photograph_taken_upright_is_turned_upright():
     sideways = Image.new("RGB", (20, 10))
     sideways.paste((255, 0, 0), (0, 0, 10, 10))
     sideways.save(buffer, "png", exif=exif)
-    upright = decoded(buffer.getvalue(), "photo.png")
+    upright = read_image(buffer.getvalue(), "photo.png")
     assert upright.shape == (20, 10, 3)
     assert upright[0, 0].tolist() == [255, 0, 0]
     assert upright[19, 0].tolist() == [0, 0, 0]

@@ -5,8 +5,8 @@ import zipfile
 import pytest
 import torch
 
-from datamodules.images import decoded
 from handful.attribution import attribute, contributions
+from handful.images import read_image
 from handful.networks import build_classifier, load_weights
 from handful.networks.build import IMAGENET_MEAN, IMAGENET_STD
 
@@ -19,7 +19,8 @@ def model_and_images(real_data):
         names = sorted(name for name in files.namelist() if name.startswith("test/") and name.endswith(".png"))
         classes = sorted({name.split("/")[1] for name in names})
         chosen = [next(name for name in names if name.split("/")[1] == label) for label in classes]
-        pixels = torch.stack([torch.tensor(decoded(files.read(name), name)).permute(2, 0, 1) for name in chosen]) / 255
+        images = [torch.tensor(read_image(files.read(name), name)).permute(2, 0, 1) for name in chosen]
+        pixels = torch.stack(images) / 255
     mean, std = (torch.tensor(part).view(3, 1, 1) for part in (IMAGENET_MEAN, IMAGENET_STD))
     return model, (pixels - mean) / std
 

@@ -1,0 +1,16 @@
+"""Reading photographs: one way from a file to RGB pixels, for training, explaining and predicting alike."""
+
+from handful.images.colour import BACKGROUND
+from handful.images.formats import IMAGE_SUFFIXES, is_image_name, looks_like_image
+from handful.images.reading import MAX_PIXELS, open_image, read_image, resize
+
+__all__ = [
+    "BACKGROUND",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "is_image_name",
+    "looks_like_image",
+    "open_image",
+    "read_image",
+    "resize",
+]

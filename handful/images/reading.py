@@ -1,0 +1,187 @@
+"""From the bytes of an image file to upright RGB pixels, whatever the file holds, within bounded memory."""
+
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from handful.errors import UserError
+from handful.images.colour import to_rgb
+from handful.images.formats import HEAD, allowed_formats, unreadable_kind
+
+#: Pixels of the largest image that is read unless a caller allows more: Pillow's own limit against bombs.
+MAX_PIXELS = 178_956_970
+
+#: A JPEG of more pixels is decoded at a half, a quarter or an eighth of its size, as far as the size asked for allows.
+_DRAFT_PIXELS = 89_478_485
+
+#: Longest side of an image, in shorter sides; what is longer is cropped to its middle before it is resized.
+MAX_ASPECT = 8
+
+_ORIENTATION = 0x0112  # the EXIF field
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_limit_lock = threading.RLock()
+
+
+def read_image(
+    source: bytes | str | Path,
+    name: str | None = None,
+    size: int | None = None,
+    *,
+    white: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> npt.NDArray[np.uint8]:
+    """Return an image file's pixels, upright, transparency on white, its shorter side resized to `size`.
+
+    Args:
+        source: the content of the file, or its path.
+        name: how to call it in an error; the path if not given.
+        size: length of the shorter side in pixels (bilinear, antialiased); None leaves the size. An image more than
+            `MAX_ASPECT` times as long as wide is cropped to its middle first.
+        white: value of white in images whose type does not say (32-bit whole numbers, floating point).
+        max_pixels: images of more pixels are refused.
+
+    Returns:
+        uint8 `(h, w, 3)`, RGB.
+
+    Raises:
+        UserError: the file cannot be read, is no image, is truncated or too large.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("RGBA", (30, 20), (255, 0, 0, 0)).save(file, "png")
+        >>> pixels = read_image(file.getvalue(), "clear.png", size=10)
+        >>> pixels.shape, pixels[0, 0].tolist()
+        ((10, 15, 3), [255, 255, 255])
+    """
+    image = open_image(source, name, white=white, max_pixels=max_pixels, least=size)
+    return resize(image, size)
+
+
+def open_image(
+    source: bytes | str | Path,
+    name: str | None = None,
+    *,
+    white: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+    least: int | None = None,
+) -> Image.Image:
+    """Decode an image file at its full size.
+
+    Args:
+        source: the content of the file, or its path.
+        name: how to call it in an error; the path if not given.
+        white: see `read_image`.
+        max_pixels: images of more pixels are refused.
+        least: a JPEG of more than 89 megapixels may be decoded smaller, its sides not below this; None: below 2,048.
+
+    Returns:
+        The image in mode RGB, turned upright where the camera noted a rotation.
+
+    Raises:
+        UserError: the file cannot be read, is no image, is truncated or too large.
+    """
+    name = name or (str(source) if not isinstance(source, bytes) else "image")
+    content = source if isinstance(source, bytes) else _content(Path(source))
+    # Pillow's decoders raise what they please on damaged files, from KeyError to struct.error
+    try:
+        with _pixel_limit(max_pixels), Image.open(io.BytesIO(content), formats=allowed_formats(name)) as image:
+            if image.width * image.height > _DRAFT_PIXELS:
+                _draft(image, least or 2048)
+            image.load()
+            turn = _orientation(image)
+    except UnidentifiedImageError:
+        raise UserError(f"{name} cannot be read as an image: {unreadable_kind(content[:HEAD])}.") from None
+    except Image.DecompressionBombError:
+        raise UserError(
+            f"{name} cannot be read as an image: it has more than {max_pixels / 1e6:.0f} million pixels; "
+            "allow more with data.max_megapixels if it is meant."
+        ) from None
+    except MemoryError:
+        raise UserError(f"{name} cannot be read as an image: there is not enough memory for it.") from None
+    except Exception as error:
+        raise UserError(f"{name} cannot be read as an image: {_reason(error)}.") from None
+    try:
+        pixels = to_rgb(image, white)
+    except ValueError as error:
+        raise UserError(f"{name} cannot be read as an image: {_reason(error)}.") from None
+    return pixels.transpose(turn) if turn is not None else pixels
+
+
+def resize(image: Image.Image, size: int | None) -> npt.NDArray[np.uint8]:
+    """Return an image's pixels, uint8 `(h, w, 3)`, its shorter side resized to `size`; None leaves the size.
+
+    An image more than `MAX_ASPECT` times as long as wide is cropped to its middle before.
+    """
+    if size is not None:
+        shorter = min(image.size)
+        longest = MAX_ASPECT * shorter
+        if max(image.size) > longest:
+            left, top = (max(side - longest, 0) // 2 for side in image.size)
+            image = image.crop((left, top, left + min(image.width, longest), top + min(image.height, longest)))
+        if shorter != size:
+            target = (max(size, image.width * size // shorter), max(size, image.height * size // shorter))
+            image = image.resize(target, Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _draft(image: Image.Image, least: int) -> None:
+    """Have a JPEG decoded at a fraction of its size, whose shorter side is still above twice what is asked for."""
+    shorter = min(image.size)
+    wanted = min(2 * least / shorter, 1.0)
+    width, height = (max(1, int(wanted * side)) for side in image.size)
+    image.draft("RGB" if image.mode == "RGB" else None, (width, height))
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    """Return how to turn an image upright by its EXIF tag, which is read and never rewritten.
+
+    A damaged EXIF block says nothing: the picture is taken as it lies.
+    """
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except Exception:  # Pillow raises what it pleases on damaged blocks; the pixels are whole
+        return None
+    return _UPRIGHT.get(value) if isinstance(value, int) else None
+
+
+@contextmanager
+def _pixel_limit(max_pixels: int) -> Iterator[None]:
+    """Let Pillow refuse images of more pixels, which it knows of before it decodes, and say nothing of smaller ones."""
+    with _limit_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large images and of damaged metadata, which cost nothing
+        before = Image.MAX_IMAGE_PIXELS
+        # Pillow refuses above twice this
+        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "it is damaged"
+    return text.removesuffix(".")[:300]
