@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from handful.attribution.layouts import layout_of
 from handful.errors import UserError
+from handful.networks.layouts import layout_of
 
 _LISTED = 40
 

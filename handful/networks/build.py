@@ -1,7 +1,8 @@
 """From a few plain values to a classifier."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import timm
@@ -28,7 +29,8 @@ class NetworkConfig:
             the phase that starts a run reads it.
         reduced_strides: stride 1 in the last two stages, without dilation (ResNets of timm).
         dropout: probability in [0, 1) of dropping a pooled feature before the dense head.
-        image_size: side of the images in pixels, for backbones that must know it (ViT, Swin).
+        image_size: side of the images in pixels, or [height, width], for backbones that must know it (ViT, Swin).
+        grid: [rows, columns] of tokens of an image of that size, for a network of tokens that does not declare them.
         options: further keyword arguments of the backbone (`drop_path_rate` and the like).
     """
 
@@ -36,7 +38,8 @@ class NetworkConfig:
     pretrained: bool | str = False
     reduced_strides: bool = False
     dropout: float = 0.2
-    image_size: int | None = None
+    image_size: int | list[int] | None = None
+    grid: list[int] | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -55,11 +58,22 @@ class NetworkConfig:
         config = cls(**value)
         if not 0 <= config.dropout < 1:
             raise UserError(f"network.dropout: a probability in [0, 1), not {config.dropout}")
+        if config.image_size is not None and not isinstance(config.image_size, int):
+            config.image_size = _pair("image_size", config.image_size)
+        if config.grid is not None:
+            config.grid = _pair("grid", config.grid)
         return config
 
     def plain(self) -> dict[str, Any]:
         """The config as a dictionary of plain values."""
         return asdict(self)
+
+
+def _pair(name: str, given: Sequence[int]) -> list[int]:
+    values = list(given)
+    if len(values) != 2 or any(not isinstance(value, int) or value < 1 for value in values):
+        raise UserError(f"network.{name}: two whole numbers from 1, not {values}")
+    return values
 
 
 def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
@@ -74,19 +88,31 @@ def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
         if not depth.isdigit() or int(depth) not in DEPTHS:
             known = ", ".join(f"cifar_resnet{d}" for d in DEPTHS)
             raise UserError(f"network.backbone: no {network.backbone!r}; there are {known}")
-        if network.reduced_strides:
-            raise UserError("network.reduced_strides: only timm's ResNets offer it")
-        try:
-            return CifarResNet(int(depth), **network.options)
-        except TypeError as error:
-            raise UserError(f"network.options: {network.backbone} takes width only ({error})") from error
-        except (ValueError, RuntimeError, ZeroDivisionError) as error:
-            raise UserError(f"network.options: {network.backbone} cannot be built ({error})") from error
+        return _build_own(network, partial(CifarResNet, int(depth)))
     if network.backbone == "conv4":
-        if network.reduced_strides:
-            raise UserError("network.reduced_strides: only timm's ResNets offer it")
-        return Conv4(**network.options)
-    return TimmBackbone(network.backbone, network.reduced_strides, network.image_size, **network.options)
+        return _build_own(network, Conv4)
+    return TimmBackbone(
+        network.backbone,
+        network.reduced_strides,
+        network.image_size if network.image_size is None or isinstance(network.image_size, int)
+        else (network.image_size[0], network.image_size[1]),
+        None if network.grid is None else (network.grid[0], network.grid[1]),
+        **network.options,
+    )  # fmt: skip
+
+
+def _build_own(network: NetworkConfig, build: Callable[..., nn.Module]) -> nn.Module:
+    """One of our own convolutional networks, from `network.options`."""
+    if network.reduced_strides:
+        raise UserError("network.reduced_strides: only timm's ResNets offer it")
+    if network.grid is not None:
+        raise UserError(f"network.grid: {network.backbone} gives maps and no tokens")
+    try:
+        return build(**network.options)
+    except TypeError as error:
+        raise UserError(f"network.options: {network.backbone} takes width and in_chans only ({error})") from error
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(f"network.options: {network.backbone} cannot be built ({error})") from error
 
 
 def build_classifier(network: NetworkConfig | Mapping[str, Any], num_classes: int) -> Classifier:

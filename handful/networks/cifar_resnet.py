@@ -41,15 +41,17 @@ class CifarResNet(nn.Module):
     Args:
         depth: one of 20, 32, 44, 56, 110.
         width: channels of the first stage; 16 is the paper's.
+        in_chans: channels of the images.
     """
 
-    def __init__(self, depth: int = 20, width: int = 16) -> None:
+    def __init__(self, depth: int = 20, width: int = 16, in_chans: int = 3) -> None:
         super().__init__()
         if depth not in DEPTHS:
             raise ValueError(f"depth must be one of {DEPTHS}; got {depth}")
         blocks = (depth - 2) // 6
         self.num_features = 4 * width
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.in_channels = in_chans
+        self.conv1 = nn.Conv2d(in_chans, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         self.layer1 = self._stage(width, width, blocks, stride=1)

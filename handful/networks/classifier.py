@@ -4,6 +4,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from handful.networks import backbone as backbones
+
 
 class Classifier(nn.Module):
     """A backbone with spatial feature maps, a spatial mean, and a head that is linear in the pooled features.
@@ -12,7 +14,8 @@ class Classifier(nn.Module):
     to its logit less the bias, and contributions `w·f` add up to it.
 
     Args:
-        backbone: maps images `(B, 3, H, W)` to feature maps `(B, F, h, w)`, NCHW; has `num_features` = F.
+        backbone: maps images `(B, 3, H, W)` to feature maps `(B, F, h, w)`, NCHW; has `num_features` = F, and
+            `in_channels` where the images have other than 3 channels.
         head: maps pooled features `(B, F)` to logits `(B, C)`; has `num_classes` = C.
     """
 
@@ -24,7 +27,7 @@ class Classifier(nn.Module):
     @property
     def num_features(self) -> int:
         """F, the number of feature maps of the backbone."""
-        return cast(int, self.backbone.num_features)
+        return backbones.num_features(self.backbone)
 
     @property
     def num_classes(self) -> int:
@@ -33,7 +36,7 @@ class Classifier(nn.Module):
 
     def feature_maps(self, images: Tensor) -> Tensor:
         """Images float32 `(B, 3, H, W)`, normalised → feature maps `(B, F, h, w)`."""
-        return self.backbone(images)
+        return backbones.feature_maps(self.backbone, images)
 
     def pool(self, maps: Tensor) -> Tensor:
         """Feature maps `(B, F, h, w)` → features `(B, F)`, the spatial mean."""

@@ -11,12 +11,14 @@ class Conv4(nn.Module):
 
     Args:
         width: channels of every block.
+        in_chans: channels of the images.
     """
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int = 64, in_chans: int = 3) -> None:
         super().__init__()
         self.num_features = width
-        self.layer1 = _block(3, width)
+        self.in_channels = in_chans
+        self.layer1 = _block(in_chans, width)
         self.layer2 = _block(width, width)
         self.layer3 = _block(width, width)
         self.layer4 = _block(width, width)

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from handful.networks import backbone as backbones
+
 
 class Embedding(nn.Module):
     """A backbone whose maps become one vector.
@@ -23,7 +25,7 @@ class Embedding(nn.Module):
 
     def feature_maps(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` → maps `(B, F, h, w)`."""
-        return self.backbone(images)
+        return backbones.feature_maps(self.backbone, images)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` → embeddings `(B, D)`."""

@@ -9,24 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from handful.errors import UserError
-
-
-def _layout(net: nn.Module, maps: Tensor) -> str:
-    """Which of timm's layouts `forward_features` answers in: `NCHW`, `NHWC` or `tokens`."""
-    if maps.dim() == 4:
-        return "NHWC" if str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC") else "NCHW"
-    if maps.dim() == 3 and _grid(net) is not None:
-        return "tokens"
-    return "none"
-
-
-def _grid(net: nn.Module) -> tuple[int, int] | None:
-    """Rows and columns of a token network's patches; timm keeps them in `patch_embed`, mixers in `stem`."""
-    for name in ("patch_embed", "stem"):
-        grid = getattr(getattr(net, name, None), "grid_size", None)
-        if grid is not None:
-            return int(grid[0]), int(grid[1])
-    return None
+from handful.networks.layouts import GivenGrid, output_layout
 
 
 class TimmBackbone(nn.Module):
@@ -39,15 +22,26 @@ class TimmBackbone(nn.Module):
         name: a timm model name, with a pretrained tag where weights are wanted (`resnet50.tv_in1k`).
         reduced_strides: stride 1 in the last two stages without dilation, as the reference implementation has
             it (ResNets only); the map grows by 4 in each direction.
-        in_size: side of a trial image in pixels; the model's own size where it is fixed.
-        options: further keyword arguments of `timm.create_model`.
+        in_size: side, or height and width, of the images in pixels; the model's own size where it is fixed.
+        grid: rows and columns of tokens of an image of `in_size`, for a network of tokens that does not declare
+            them; other sizes get as many pixels a token.
+        options: further keyword arguments of `timm.create_model`, such as `in_chans` or `dynamic_img_size`.
+
+    Attributes:
+        num_features: F.
+        in_channels: channels of the images.
 
     Raises:
         UserError: an unknown name, or a network without a spatial map.
     """
 
     def __init__(
-        self, name: str, reduced_strides: bool = False, in_size: int | None = None, **options: Any
+        self,
+        name: str,
+        reduced_strides: bool = False,
+        in_size: int | tuple[int, int] | None = None,
+        grid: tuple[int, int] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         if not timm.is_model(name.split(".")[0]):
@@ -59,53 +53,76 @@ class TimmBackbone(nn.Module):
         self.options = options
         try:
             self.net: Any = timm.create_model(name, pretrained=False, num_classes=0, **options)
-        except (TypeError, RuntimeError, AssertionError) as error:
+        except (TypeError, RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
             raise UserError(f"network: {name} cannot be built with options {options or 'none'} ({error})") from error
         self.name = name
+        self.in_channels = int(options.get("in_chans", 3))
         if reduced_strides:
             reduce_strides(self.net, name)
-        self.layout, self.num_features = self._probe(in_size)
+        size = self._trial_size(in_size)
+        self.given_grid = None if grid is None else GivenGrid(grid, size)
+        self.num_features = self._probe(size)
 
-    def _probe(self, in_size: int | None) -> tuple[str, int]:
-        """One tiny forward and backward: layout, channels, and which parameters the maps depend on.
+    @property
+    def _fixed(self) -> bool:
+        return bool(self.net.pretrained_cfg.get("fixed_input_size", False))
+
+    def _trial_size(self, in_size: int | tuple[int, int] | None) -> tuple[int, int]:
+        """Height and width of the trial image: as built where the size is fixed, small where it is free."""
+        own = tuple(self.net.pretrained_cfg.get("input_size", (3, 224, 224))[1:])
+        asked = self.options.get("img_size", in_size)
+        height, width = own if asked is None else (asked, asked) if isinstance(asked, int) else tuple(asked)
+        if self._fixed:
+            return int(height), int(width)
+        return min(int(height), 96), min(int(width), 96)
+
+    def _probe(self, size: tuple[int, int]) -> int:
+        """One tiny forward and backward: the number of channels, and which parameters the maps depend on.
 
         Batch-norm statistics stay as they are. Parameters behind the maps (a norm before timm's own classifier) would
         never get a gradient, which data-parallel training refuses: they are frozen.
         """
-        size = self.net.pretrained_cfg.get("input_size", (3, 224, 224))[-1]
-        fixed = self.net.pretrained_cfg.get("fixed_input_size", False)
-        side = (in_size or size) if fixed else min(in_size or size, 96)
         training = self.net.training
         self.net.eval()
         try:
             with torch.inference_mode(False), torch.enable_grad():
-                maps = self.net.forward_features(torch.zeros(1, 3, side, side))
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(f"backbone: {self.name} does not take {side}×{side} images ({error})") from error
+                maps = self(torch.zeros(1, self.in_channels, *size))
+        except (RuntimeError, IndexError) as error:
+            raise UserError(
+                f"backbone: {self.name} does not take {self.in_channels} × {size[0]} × {size[1]} images ({error})"
+            ) from error
         finally:
             self.net.train(training)
-        layout = _layout(self.net, maps) if isinstance(maps, Tensor) else "none"
-        if layout == "none":
-            raise UserError(
-                f"backbone: {self.name} has no spatial feature map, so no place in the picture could be shown; "
-                "choose a convolutional network, a Swin or a ViT"
-            )
+        if maps[0, 0].numel() == 1 and not self._fixed and max(size) < 384:
+            # one cell: too small a trial image, or a network that pools
+            return self._probe((384, 384))
+        if maps[0, 0].numel() == 1 and not self._fixed:
+            raise UserError(_no_map(self.name, maps, size, self.given_grid))
         parameters = list(self.net.parameters())
         for parameter, gradient in zip(
             parameters, torch.autograd.grad(maps.sum(), parameters, allow_unused=True), strict=True
         ):
             parameter.requires_grad_(gradient is not None)
-        return layout, int(maps.shape[{"NCHW": 1, "NHWC": 3, "tokens": 2}[layout]])
+        return int(maps.shape[1])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(B, 3, H, W)` → feature maps `(B, F, h, w)`."""
-        maps: Tensor = self.net.forward_features(images)
-        if self.layout == "NHWC":
-            return maps.permute(0, 3, 1, 2)
-        if self.layout == "tokens":
-            maps = maps[:, getattr(self.net, "num_prefix_tokens", 0) :]
-            return maps.transpose(1, 2).unflatten(2, _grid(self.net))
-        return maps
+        """Images `(B, C, H, W)` → feature maps `(B, F, h, w)`.
+
+        Raises:
+            UserError: the network does not take images of this size, or gives no maps for them.
+        """
+        size = (images.shape[2], images.shape[3])
+        try:
+            output = self.net.forward_features(images)
+        except AssertionError as error:  # timm's check of the size that it was built for
+            raise UserError(
+                f"backbone: {self.name} does not take {size[0]} × {size[1]} images ({error}); build it for them "
+                "(network.image_size), or with network.options.dynamic_img_size=true where it has that option"
+            ) from error
+        layout = output_layout(output, size, self.net, self.given_grid)
+        if layout is None:
+            raise UserError(_no_map(self.name, output, size, self.given_grid))
+        return layout.maps(output)
 
     def load_published(self) -> None:
         """Take the published weights of the model, from timm's hub or its cache.
@@ -122,6 +139,22 @@ class TimmBackbone(nn.Module):
                 f"give a file instead: --network.pretrained PATH ({type(error).__name__})"
             ) from error
         self.net.load_state_dict(published.state_dict())
+
+
+def _no_map(name: str, output: object, size: tuple[int, int], given: GivenGrid | None) -> str:
+    """Why the output of a network is no map, and what to do."""
+    shape = str(tuple(output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    image = f"{size[0]} × {size[1]} images"
+    if isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] > 2:
+        tokens = f"backbone: {name} gives {output.shape[1]} tokens for {image}"
+        if given is not None:
+            rows, columns = given.of(size)
+            return f"{tokens}, which network.grid {rows} × {columns} does not account for"
+        return f"{tokens} and does not declare their rows and columns; give them with network.grid [ROWS, COLUMNS]"
+    return (
+        f"backbone: {name} has no spatial feature map (it gives {shape} for {image}), so no place in the picture could "
+        "be shown; choose a convolutional network, a Swin or a ViT"
+    )
 
 
 def published_config(name: str) -> Any:

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from handful.attribution import attribute
-from handful.attribution.layouts import Layout, layout_of
 from handful.errors import UserError
 from handful.networks import build_classifier
+from handful.networks.layouts import Layout, layout_of
 
 SIDE = 64
 

@@ -1,0 +1,51 @@
+"""What every backbone must give, checked in one place."""
+
+from torch import Tensor, nn
+
+from handful.errors import UserError
+
+
+def feature_maps(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Images `(B, C, H, W)` → the backbone's feature maps `(B, F, h, w)`.
+
+    Args:
+        backbone: may declare `num_features` = F and `in_channels` = C, which are compared.
+        images: floating point, normalised.
+
+    Raises:
+        UserError: the images are no such batch, or the backbone gives anything but maps of F channels.
+    """
+    if not images.is_floating_point() or images.ndim != 4:
+        raise UserError(f"images must be floating point (B, C, H, W), not {tuple(images.shape)} {images.dtype}")
+    channels = getattr(backbone, "in_channels", None)
+    if isinstance(channels, int) and images.shape[1] != channels:
+        raise UserError(
+            f"the backbone takes images of {channels} channels, not {images.shape[1]}; build it for them "
+            f"(network.options.in_chans={images.shape[1]})"
+        )
+    maps: object = backbone(images)
+    name = type(backbone).__name__
+    if not isinstance(maps, Tensor):
+        raise UserError(f"the backbone {name} gives a {type(maps).__name__}, not feature maps (B, F, h, w)")
+    if maps.ndim != 4 or 0 in maps.shape[1:] or len(maps) != len(images) or not maps.is_floating_point():
+        raise UserError(
+            f"the backbone {name} gives {tuple(maps.shape)} {maps.dtype} for images {tuple(images.shape)}, not feature "
+            "maps (B, F, h, w): without a spatial map no place in the picture can be shown"
+        )
+    features = getattr(backbone, "num_features", None)
+    if isinstance(features, int) and maps.shape[1] != features:
+        hint = "; it seems to give channels last (NHWC)" if maps.shape[3] == features else ""
+        raise UserError(f"the backbone {name} gives maps {tuple(maps.shape)}, but its num_features is {features}{hint}")
+    return maps
+
+
+def num_features(backbone: nn.Module) -> int:
+    """F, the number of feature maps that a backbone declares.
+
+    Raises:
+        UserError: it declares none.
+    """
+    features = getattr(backbone, "num_features", None)
+    if not isinstance(features, int) or features < 1:
+        raise UserError(f"the backbone {type(backbone).__name__} must have num_features, the number of its maps")
+    return features
