@@ -1,9 +1,10 @@
-# make quickstart | make test | make lint | make bench — each sets up what it needs on a fresh machine.
+# make quickstart | make test | make lint | make bench | make soak — each sets up what it needs on a fresh machine.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+SEED   ?= 0
 
-.PHONY: quickstart test lint types bench clean
+.PHONY: quickstart test lint types bench soak clean
 
 quickstart: $(VENV)/runtime
 	$(BIN)/python train.py pipeline --config configs/quickstart.yaml
@@ -17,6 +18,10 @@ lint: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks
+
+# damaged command lines, configs, pictures, records and archives: about five minutes; SEED=1 gives others
+soak: $(VENV)/dev
+	$(BIN)/python -m tests.soak --seed $(SEED)
 
 $(VENV)/runtime: requirements.txt
 	$(PYTHON) -m venv $(VENV)
