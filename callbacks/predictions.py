@@ -11,13 +11,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from callbacks.ranks import gather_objects
+from handful.report.prediction_table import prediction_columns, prediction_rows
 
 
 class WritePredictions(pl.Callback):
     """Write `predictions.csv` into the Trainer's folder: a row an image, in the data set's order.
 
-    Columns: `image` (its file, or its place in the data set), `predicted`, `probability`, and the probability of every
-    class by name. Each process predicts its share of the images; the first writes.
+    Columns: `image` (its file, or its dataset index), `predicted`, `probability`, where the data set has labels `true`
+    and `correct` (yes or no), and the probability of every class by name. Each process predicts its share of the
+    images; the first writes and says the accuracy.
     """
 
     def __init__(self) -> None:
@@ -51,23 +53,40 @@ class WritePredictions(pl.Callback):
         path = Path(trainer.default_root_dir) / "predictions.csv"
         data: Any = getattr(trainer, "datamodule", None)
         names = list(getattr(data, "class_names", None) or map(str, range(probabilities.shape[1])))
-        _write(path, _files(trainer, len(probabilities)), names, probabilities)
+        dataset = _dataset(trainer)
+        labels = _labels(dataset, len(probabilities), len(names))
+        _write(path, _files(dataset, len(probabilities)), names, probabilities, labels)
+        if labels is not None:
+            right = int((probabilities.argmax(dim=1) == torch.tensor(labels)).sum())
+            rank_zero_info(f"accuracy {100 * right / len(labels):.2f} % on {len(labels)} images")
         rank_zero_info(f"written to {path}")
 
 
-def _files(trainer: pl.Trainer, count: int) -> Sequence[str]:
-    """What the images are called."""
+def _dataset(trainer: pl.Trainer) -> Any:
     loaders: Any = trainer.predict_dataloaders
     loader = loaders[0] if isinstance(loaders, list | tuple) else loaders
-    names = getattr(getattr(loader, "dataset", None), "names", None)
-    return names[:count] if names and len(names) >= count else [str(place) for place in range(count)]
+    return getattr(loader, "dataset", None)
 
 
-def _write(path: Path, images: Sequence[str], names: Sequence[str], probabilities: Tensor) -> None:
+def _files(dataset: Any, count: int) -> Sequence[str]:
+    """What the images are called."""
+    names = getattr(dataset, "names", None)
+    return names[:count] if names and len(names) >= count else [str(index) for index in range(count)]
+
+
+def _labels(dataset: Any, count: int, num_classes: int) -> list[int] | None:
+    """The images' true classes, where the data set knows them."""
+    labels = getattr(dataset, "labels", None)
+    if labels is None or len(labels) < count:
+        return None
+    found = [int(label) for label in labels[:count]]
+    return found if found and all(0 <= label < num_classes for label in found) else None
+
+
+def _write(
+    path: Path, images: Sequence[str], names: Sequence[str], probabilities: Tensor, labels: Sequence[int] | None
+) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["image", "predicted", "probability", *names])
-        for image, row in zip(images, probabilities, strict=True):
-            best = int(row.argmax())
-            shares = [f"{value:.6f}" for value in row.tolist()]
-            writer.writerow([image, names[best], shares[best], *shares])
+        writer.writerow(prediction_columns(names, labels is not None))
+        writer.writerows(prediction_rows(images, names, probabilities, labels))

@@ -33,7 +33,8 @@ USAGE = """usage: python train.py COMMAND [--help] [options]
   tradeoff   what fewer features, and fewer of them a class, cost in accuracy: a table and a figure
   fit | validate | test | predict
              one phase at a time (LightningCLI); test --run_dir RUN [--phase PHASE] tests a finished run,
-             predict --run_dir RUN writes predictions.csv into the phase's folder
+             predict --run_dir RUN writes predictions.csv into the phase's folder;
+             predict --run_dir RUN --images FOLDER does so for pictures of your own
 
   python train.py pipeline --config configs/quickstart.yaml
   python train.py pipeline --config configs/quickstart.yaml --print_config
@@ -177,6 +178,12 @@ def _explain(arguments: list[str]) -> None:
     print(f"written to {page}", flush=True)
 
 
+def _predict_pictures(arguments: list[str]) -> None:
+    from pipelines.predict import predict
+
+    print(f"written to {_call(predict, 'predict', arguments)}", flush=True)
+
+
 def _tradeoff(arguments: list[str]) -> None:
     from pipelines.tradeoff import tradeoff
 
@@ -229,6 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, rest = given[0], given[1:]
     if name in COMMANDS:
         run_command(lambda: COMMANDS[name](rest))
+    elif name == "predict" and any(argument.partition("=")[0] == "--images" for argument in rest):
+        run_command(lambda: _predict_pictures(rest))
     elif name in _LIGHTNING:
         run_command(lambda: _lightning(given))
     else:

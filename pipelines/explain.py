@@ -1,24 +1,22 @@
 """`python train.py explain`: why a run's model decides as it does about a person's own pictures."""
 
-import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from datamodules.augmentation import centre_crop
 from handful.attribution import Attribution, Contributions, attribute, contributions, get
-from handful.errors import UserError
-from handful.images import IMAGE_SUFFIXES, read_image
+from handful.errors import UserError, did_you_mean
 from handful.networks import Classifier
 from handful.networks.heads import MIN_STD, LinearHead, SparseHead
-from handful.report.explain_page import Pictures, explain_page
+from handful.report.explain_page import Pictures as DrawnPictures
 from handful.report.overlays import overlay, picture
-from pipelines.files import write_atomically
+from pipelines.explain_files import ExplanationFiles
+from pipelines.output_folder import output_folder
+from pipelines.pictures import PictureBatch, Pictures, said_accuracy
 from pipelines.runs import Inputs, Run
 
 #: Side of the pictures on the page: maps are laid over the photograph, not over the few pixels the model saw.
@@ -46,12 +44,14 @@ def explain(
 ) -> Path:
     """Explain what a run's model says about pictures.
 
-    Writes `index.html`, a page that needs nothing but itself; `explain.json` with all numbers; and `maps.npz` with
-    the raw maps, `<method>` `(N, …)`, in the order of the page.
+    Writes `index.html`, a page that needs nothing but itself (more than 100 pictures are divided over `index-2.html`
+    and so on); `explain.json` with all numbers; and `maps.npz` with the raw maps, `<method>` `(N, …)`, in the order of
+    the page. Pictures that cannot be read are listed and left out. Where the folder around a picture has the name of a
+    class, it is taken for the true class.
 
     Args:
         run_dir: folder of the run.
-        images: an image file, or a folder that is searched for images.
+        images: an image file, or a folder that is searched for images, nested folders included.
         methods: names of attribution methods, as a list or with commas between; "none" leaves them out.
         target: the class to explain: "pred" for each image's predicted class, or a class by name or number.
         stage: whose model: a stage or phase of the run; the last finished one if not given.
@@ -63,12 +63,13 @@ def explain(
         The page.
 
     Raises:
-        UserError: no such run, stage, image, method or class; an image that cannot be read.
+        UserError: no such run, stage, image, method or class; no image that can be read; no folder to write to.
     """
     chosen = _methods(methods)
     if features < 1:
         raise UserError(f"--features must be at least 1, not {features}")
-    files = find_images(Path(images))
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed: a whole number from 0 to 2^63 − 1, not {seed}")
     run = Run(run_dir)
     phase = run.phase_of(stage)
     model = getattr(run.load(stage), "model", None)
@@ -77,22 +78,38 @@ def explain(
     data = run.inputs()
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     explainer = _Explainer(model, data, chosen, _class(target, data.class_names), features, seed)
-    for start in tqdm(range(0, len(files), BATCH), "Explaining", unit="batch", delay=1, leave=False):
-        explainer.add({_name(file, Path(images)): file for file in files[start : start + BATCH]})
-    records = explainer.records
+    pictures = Pictures(Path(images).expanduser(), data)
+    folder = output_folder(out, Path(run_dir) / "explain")
     title = f"Why {run.config.get('name', 'the model')} decides"
-    page = explain_page(title, _facts(run, phase, model), records, explainer.pictures)
-    folder = Path(out) if out else Path(run_dir) / "explain"
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "maps.npz", **explainer.maps())
-    write_atomically(folder / "explain.json", json.dumps({"run": run_dir, "phase": phase, "images": records}, indent=2))
-    write_atomically(folder / "index.html", page)
-    print("\n".join(_line(record) for record in records), flush=True)
-    return folder / "index.html"
+    head = {"run": run_dir, "phase": phase}
+    files = ExplanationFiles(folder, title, _facts(run, phase, model), head)
+    labels: list[int | None] = []
+    predicted: list[int] = []
+    with files.open():
+        for batch in pictures.batches(BATCH, "explaining", SIDE):
+            for number, (record, drawn) in enumerate(explainer.explain(batch)):
+                files.add(record, drawn, {name: raw[number].numpy() for name, raw in explainer.raw.items()})
+                print(_line(record), flush=True)
+                labels.append(batch.labels[number])
+                predicted.append(list(data.class_names).index(record["predicted"]["class"]))
+        accuracy = said_accuracy(labels, predicted)
+        said = [_said(accuracy)] if accuracy else []
+        page = files.finish(pictures.unreadable, said)
+    pictures.warn()
+    for sentence in said:
+        print(sentence, flush=True)
+    return page
+
+
+def _said(accuracy: Any) -> str:
+    return (
+        f"accuracy {accuracy['accuracy']:.1f} %, balanced {accuracy['balanced_accuracy']:.1f} %, on the "
+        f"{accuracy['images']} pictures whose folder names their class"
+    )
 
 
 class _Explainer:
-    """Gathers records, pictures and raw maps, batch by batch.
+    """Explains pictures, batch by batch.
 
     Args:
         model: in evaluation mode.
@@ -101,6 +118,9 @@ class _Explainer:
         target: the class explained; None for each image's predicted one.
         features: how many are drawn at most.
         seed: of methods that draw random numbers.
+
+    Attributes:
+        raw: method → raw maps `(N, …)` of the last batch.
     """
 
     def __init__(
@@ -114,34 +134,39 @@ class _Explainer:
     ) -> None:
         self.model, self.data, self.methods = model, data, methods
         self.target, self.features, self.seed = target, features, seed
-        self.records: list[dict[str, Any]] = []
-        self.pictures: list[Pictures] = []
-        self._raw: dict[str, list[Tensor]] = {name: [] for name in methods}
+        self.raw: dict[str, Tensor] = {}
 
-    def add(self, files: Mapping[str, Path]) -> None:
-        """Explain the images of these files, by their name on the page."""
+    def explain(self, batch: PictureBatch) -> list[tuple[dict[str, Any], DrawnPictures]]:
+        """Return the record and the pictures of every image of a batch."""
         names = self.data.class_names
-        shown, images = _read(list(files.values()), self.data)
-        images = images.to(next(self.model.parameters()).device)
+        shown = batch.shown
+        assert shown is not None
+        images = batch.images.to(next(self.model.parameters()).device)
         with torch.no_grad():
             logits = self.model(images).cpu().double()
-        target = logits.argmax(dim=1) if self.target is None else torch.full((len(files),), self.target)
+        _refuse_broken(logits, batch.names)
+        target = logits.argmax(dim=1) if self.target is None else torch.full((len(images),), self.target)
         parts = contributions(self.model, images, target).cpu() if isinstance(self.model.head, LinearHead) else None
-        found = {name: self._attribute(name, images, target, list(files)) for name in self.methods}
-        for row, (name, file) in enumerate(files.items()):
+        found = {name: self._attribute(name, images, target, batch.names) for name in self.methods}
+        self.raw = {name: one.raw for name, one in found.items()}
+        results = []
+        for row, (name, file) in enumerate(zip(batch.names, batch.files, strict=True)):
             record = _outcome(name, file, logits[row], int(target[row]), names)
-            drawn = Pictures(picture(shown[row], SIDE))
+            label = batch.labels[row]
+            if label is not None:
+                record |= {"true": names[label], "correct": names[label] == record["predicted"]["class"]}
+            drawn = DrawnPictures(picture(shown[row], SIDE))
             if parts is not None:
                 record |= _numbers(parts, row, names, self.model)
                 _draw_features(drawn, parts, row, shown[row], self.features)
             record["methods"] = {method: _told(one, row, names) for method, one in found.items()}
             for method, one in found.items():
                 drawn.methods[method] = overlay(shown[row], one.map()[row], one.signed, SIDE)
-            self.records.append(record)
-            self.pictures.append(drawn)
+            results.append((record, drawn))
+        return results
 
     def _attribute(self, method: str, images: Tensor, target: Tensor, ids: Sequence[str]) -> Attribution:
-        found = attribute(
+        return attribute(
             self.model,
             images,
             target,
@@ -150,39 +175,16 @@ class _Explainer:
             seed=self.seed,
             image_ids=ids,
         ).cpu()
-        self._raw[method].append(found.raw)
-        return found
-
-    def maps(self) -> dict[str, Any]:
-        """The raw maps of all images, by method."""
-        return {method: torch.cat(parts).numpy() for method, parts in self._raw.items()}
 
 
-def find_images(where: Path) -> list[Path]:
-    """The image files at a path: itself, or all beneath it, in order.
-
-    Raises:
-        UserError: nothing is there, or a folder without images.
-    """
-    if where.is_file():
-        return [where]
-    if not where.is_dir():
-        raise UserError(f"--images: there is no file or folder {where}")
-    found = sorted(
-        path
-        for path in where.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(where).parts)
-    )
-    if not found:
-        raise UserError(f"--images: there is no image in {where}")
-    return found
-
-
-def _name(file: Path, images: Path) -> str:
-    """A picture's name on the page: its path within the folder that was given."""
-    return file.name if file == images else str(file.relative_to(images))
+def _refuse_broken(logits: Tensor, names: Sequence[str]) -> None:
+    """Refuse logits that are no numbers, which would be taken for the first class."""
+    broken = (~torch.isfinite(logits).all(dim=1)).nonzero()[:, 0].tolist()
+    if broken:
+        raise UserError(
+            f"the logits of {len(broken)} of {len(logits)} images, {names[broken[0]]} the first, are not finite, so "
+            "nothing can be explained; take the weights of an earlier phase with --stage"
+        )
 
 
 def _methods(methods: list[str] | str) -> list[str]:
@@ -197,23 +199,11 @@ def _class(target: str, names: Sequence[str]) -> int | None:
         return None
     if target in names:
         return list(names).index(target)
-    if target.isdigit() and int(target) < len(names):
+    if target.isdecimal() and int(target) < len(names):
         return int(target)
     some = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-    raise UserError(f"--target: no class {target!r}; give pred, 0 to {len(names) - 1} or a name: {some}")
-
-
-def _read(files: Sequence[Path], data: Inputs) -> tuple[Tensor, Tensor]:
-    """The same middle part of every picture, for the eye `(N, 3, S, S)` in [0, 1] and normalised for the model."""
-    shown: list[Tensor] = []
-    seen: list[Tensor] = []
-    for file in files:
-        content = file.read_bytes()
-        for size, kept in ((max(SIDE, data.image_size), shown), (data.image_size, seen)):
-            pixels = torch.from_numpy(read_image(content, str(file), size).copy()).permute(2, 0, 1)
-            kept.append(centre_crop(pixels, size).float() / 255)
-    mean, std = (torch.tensor(part).reshape(3, 1, 1) for part in (data.mean, data.std))
-    return torch.stack(shown), (torch.stack(seen) - mean) / std
+    near = did_you_mean(target, ["pred", *names])
+    raise UserError(f"--target: no class {target!r}; give pred, 0 to {len(names) - 1} or a name: {some}{near}")
 
 
 def _outcome(name: str, file: Path, logits: Tensor, explained: int, names: Sequence[str]) -> dict[str, Any]:
@@ -226,7 +216,7 @@ def _outcome(name: str, file: Path, logits: Tensor, explained: int, names: Seque
     order = logits.argsort(descending=True).tolist()
     return {
         "name": name,
-        "file": str(file),
+        "file": os.fsencode(str(file)).decode("utf-8", "backslashreplace"),
         "predicted": tell(order[0]),
         "explained": tell(explained),
         "top": [tell(label) for label in order[:3]],
@@ -283,12 +273,15 @@ def _changes(parts: Contributions, row: int, model: Classifier) -> list[dict[str
     ]
 
 
-def _draw_features(drawn: Pictures, parts: Contributions, row: int, image: Tensor, limit: int) -> None:
+def _draw_features(drawn: DrawnPictures, parts: Contributions, row: int, image: Tensor, limit: int) -> None:
     for feature in parts.strongest(row, limit).tolist():
         drawn.features[feature] = overlay(image, parts.map_of(row, feature), True, SIDE)
     parting = parts.strongest_lead(row, limit)
     leads = parts.lead[row, parting].abs()
     for feature in parting[leads >= SMALL * leads.max()].tolist() if len(parting) else []:
+        if feature in drawn.features and parts.other_weights[row, feature] == 0:
+            drawn.repeated.append(feature)
+            continue
         drawn.lead[feature] = overlay(image, parts.lead_map_of(row, feature), True, SIDE)
 
 
@@ -318,6 +311,8 @@ def _line(record: dict[str, Any]) -> str:
     """One image in one line, for the terminal."""
     predicted = record["predicted"]
     text = f"{record['name']}: {predicted['class']} ({100 * predicted['probability']:.1f} %)"
+    if "true" in record:
+        text += " ✓" if record["correct"] else f" ✗ {record['true']}"
     strongest = record.get("contributions", [])[:3]
     if strongest:
         explained = record["explained"]

@@ -57,7 +57,7 @@ def run_command(command: Callable[[], None]) -> None:
         told = user_error_in(error)
         if told is None:
             raise
-        _end(str(told))
+        _end(_without_traceback(str(told)))
     except MisconfigurationException as error:
         _end(" ".join(str(error).split()))
     except OSError as error:
@@ -65,6 +65,13 @@ def run_command(command: Callable[[], None]) -> None:
             raise
         where = error.filename if isinstance(error.filename, str) else "a file"
         _end(f"{where}: {error.strerror}; results written before stay as they are")
+
+
+def _without_traceback(text: str) -> str:
+    """The sentence alone of an error that torch brought from a loader process together with its traceback."""
+    if not re.match(r"Caught \w+ in DataLoader worker process", text):
+        return text
+    return text.rpartition(f"{UserError.__name__}: ")[2].strip()
 
 
 def user_error_in(error: BaseException) -> UserError | None:

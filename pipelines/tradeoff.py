@@ -20,6 +20,7 @@ from lightning_modules.sparsify import Sparsify
 from pipelines.build import build_module
 from pipelines.features import gather_features
 from pipelines.files import write_atomically
+from pipelines.output_folder import output_folder
 from pipelines.runs import Run
 from pipelines.tables import format_table
 
@@ -57,6 +58,7 @@ def tradeoff(
         UserError: no such run, no dense stage, or a size that the backbone has not.
     """
     run = Run(run_dir)
+    folder = output_folder(out, run.folder / "tradeoff")
     options = _options(run)
     source = run.phase_of(options.pop("source"))
     dense = run.load(source)
@@ -90,8 +92,6 @@ def tradeoff(
             **(options | {"selection": selection}),
         )
         rows.append(_row(layer, total, count, test))
-    folder = Path(out) if out else run.folder / "tradeoff"
-    folder.mkdir(parents=True, exist_ok=True)
     record = {
         "run": run_dir,
         "made_from": {source: run.made_of(source)},

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from handful.attribution.job import Job
-from handful.errors import UserError
+from handful.errors import UserError, did_you_mean
 
 #: How the channels of a raw map become one: not at all (it has none), the largest magnitude, or the sum.
 Reduction = Literal["none", "max_abs", "sum"]
@@ -67,7 +67,8 @@ def get(name: str) -> Method:
     """
     name = _SHORT.get(name, name)
     if name not in _METHODS:
-        raise UserError(f'there is no attribution method "{name}": there are {", ".join(names())}')
+        near = did_you_mean(name, [*names(), *_SHORT])
+        raise UserError(f'there is no attribution method "{name}": there are {", ".join(names())}{near}')
     return _METHODS[name]
 
 

@@ -20,16 +20,22 @@ class Pictures:
         features: feature → where it looked, for the explained class.
         lead: feature → where it spoke for the explained class and against the runner-up.
         methods: method → its map.
+        repeated: features that part the two classes with the very picture that `features` holds.
     """
 
     image: Image.Image
     features: dict[int, Image.Image] = field(default_factory=dict)
     lead: dict[int, Image.Image] = field(default_factory=dict)
     methods: dict[str, Image.Image] = field(default_factory=dict)
+    repeated: list[int] = field(default_factory=list)
 
 
 def explain_page(
-    title: str, facts: Sequence[str], records: Sequence[Mapping[str, Any]], pictures: Sequence[Pictures]
+    title: str,
+    facts: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+    pictures: Sequence[Pictures],
+    other_pages: Mapping[str, str] | None = None,
 ) -> str:
     """The page as HTML text; needs nothing but itself.
 
@@ -38,12 +44,16 @@ def explain_page(
         facts: short statements about the model, shown beneath the title.
         records: one an image, as `explain.json` holds them.
         pictures: of the same images.
+        other_pages: text → address of the pages with further images.
     """
     pairs = zip(records, pictures, strict=True)
     cards = "\n".join(_card(number, record, shown) for number, (record, shown) in enumerate(pairs))
     stated = " · ".join(html.escape(fact) for fact in facts)
     links = " ".join(f'<a href="#{number}">{html.escape(record["name"])}</a>' for number, record in enumerate(records))
     contents = f"<nav>{links}</nav>" if len(records) > 3 else ""
+    if other_pages:
+        others = " ".join(f'<a href="{address}">{html.escape(text)}</a>' for text, address in other_pages.items())
+        contents = f"<nav>further pages: {others}</nav>{contents}"
     return html_page(title, f"<p>{stated}</p>{_KEY}{contents}", cards, _STYLE)
 
 
@@ -72,6 +82,9 @@ def _card(number: int, record: Mapping[str, Any], shown: Pictures) -> str:
     explained, predicted = record["explained"], record["predicted"]
     name = html.escape(predicted["class"])
     head = f"<h2>{name} <small>{100 * predicted['probability']:.1f} %</small></h2>"
+    if "true" in record:
+        verdict = "correct" if record["correct"] else "not correct"
+        head += f"<p>True class: <b>{html.escape(record['true'])}</b>, {verdict}.</p>"
     if explained["class"] != predicted["class"]:
         head += f"<p>Explained here: <b>{html.escape(explained['class'])}</b>, as asked for.</p>"
     chances = "".join(
@@ -133,6 +146,13 @@ def _runner_up(record: Mapping[str, Any], shown: Pictures) -> str:
         for part in other["features"]
         if part["feature"] in shown.lead
     )
+    above = ", ".join(
+        f"feature {part['feature']} ({part['lead']:+.2f})"
+        for part in other["features"]
+        if part["feature"] in shown.repeated
+    )
+    if above:
+        above = f"<p>Shown above, as {second} does not weigh them: {above}.</p>"
     changes = "".join(
         f"<li>feature {change['feature']} at <b>{change['needed']:.3g}</b> instead of {change['value']:.3g}</li>"
         for change in other["would_tie"]
@@ -146,7 +166,7 @@ def _runner_up(record: Mapping[str, Any], shown: Pictures) -> str:
         f"<h3>Next: {second} <span class='soft'>{100 * other['probability']:.1f} %</span></h3>"
         f"<p>{ahead}. These features part the two most, each with its share of the lead; the biases add "
         f"{other['bias_lead']:+.2f}.</p>"
-        f'<div class="row">{figures}</div>{differ}'
+        f'<div class="row">{figures}</div>{above}{differ}'
     )
 
 

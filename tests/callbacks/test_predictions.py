@@ -8,6 +8,7 @@ import torch
 
 from callbacks.predictions import WritePredictions
 from pipelines.cli import main
+from pipelines.runs import Run
 from tests.datamodules.fakes import Numbered
 from tests.helpers.pipeline import tiny_config, write_config
 
@@ -35,9 +36,11 @@ def test_rows_are_in_the_order_of_the_data_set(tmp_path, processes):
     assert [float(row["even"]) for row in rows] == pytest.approx([i / 16 for i in range(11)], abs=1e-5)
     assert [row["predicted"] for row in rows if row["image"] != "8"] == ["odd"] * 8 + ["even"] * 2
     assert all(row["probability"] == max(row["even"], row["odd"]) for row in rows)
+    assert [row["true"] for row in rows] == ["even", "odd"] * 5 + ["even"]
 
 
-def test_predict_of_a_run_writes_into_its_phase(tmp_path, monkeypatch):
+def test_predict_of_a_run_writes_into_its_phase(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
     config = write_config(tmp_path, phases={"dense": tiny_config()["phases"]["dense"]})
     main(["pipeline", "--config", str(config), "--run_dir", str(tmp_path / "run"), "--phases.dense.max_epochs", "1"])
     monkeypatch.chdir(tmp_path)
@@ -45,5 +48,11 @@ def test_predict_of_a_run_writes_into_its_phase(tmp_path, monkeypatch):
     with (tmp_path / "run/dense/predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 15
-    assert sum(float(rows[0][name]) for name in list(rows[0])[3:]) == pytest.approx(1, abs=1e-4)
+    assert sum(float(rows[0][name]) for name in list(rows[0])[5:]) == pytest.approx(1, abs=1e-4)
+    truth = Run(tmp_path / "run").datamodule().test_dataset
+    names = Run(tmp_path / "run").datamodule().class_names
+    assert [row["true"] for row in rows] == [names[label] for label in truth.labels.tolist()]
+    assert all(row["correct"] == ("yes" if row["predicted"] == row["true"] else "no") for row in rows)
+    right = 100 * sum(row["correct"] == "yes" for row in rows) / 15
+    assert f"accuracy {right:.2f} % on 15 images" in caplog.text
     assert not (tmp_path / "lightning_logs").exists()

@@ -18,39 +18,15 @@ from handful.errors import UserError
 from handful.networks.classifier import Classifier
 from handful.networks.heads import SparseHead
 from handful.report.overlays import overlay
-from lightning_modules import Dense, Finetune, save_module
-from pipelines.explain import SIDE, _changes, _Explainer, _read, _told, explain, find_images
+from pipelines.explain import SIDE, _changes, _Explainer, _told, explain
+from pipelines.pictures import Pictures, find_images
 from pipelines.runs import Run
-
-DATA = {
-    "class_path": "ToyBirds",
-    "init_args": {
-        "n_classes": 3, "images_per_class": 4, "val_images_per_class": 2, "test_images_per_class": 2,
-        "image_size": 16, "normalisation": "imagenet",
-    },
-}  # fmt: skip
-NETWORK = {"backbone": "cifar_resnet20"}
+from tests.helpers.finished_run import write_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of two phases, as the runner leaves it."""
-    folder = tmp_path_factory.mktemp("run")
-    torch.manual_seed(0)
-    phases = {"dense": Dense(NETWORK, 3), "finetune": Finetune(NETWORK, 3, n_features=5)}
-    weight = torch.tensor([[0.5, 0, 1, 0, 0], [0, 0.7, 0, 0.4, 0], [0.3, 0, 0, 0, 1]])
-    picked = torch.tensor([3, 10, 20, 40, 63])
-    phases["finetune"].model.head.fill(picked, torch.rand(5), torch.rand(5) + 0.5, weight, torch.rand(3))
-    for name, module in phases.items():
-        (folder / name).mkdir()
-        save_module(module, folder / name / "best.ckpt")
-        (folder / name / "done.json").write_text("{}")
-    config = {
-        "name": "tiny", "data": DATA, "network": NETWORK,
-        "phases": {"dense": {"module": {"class_path": "Dense"}}, "finetune": {"module": {"class_path": "Finetune"}}},
-    }  # fmt: skip
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return folder
+    return write_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
@@ -192,22 +168,29 @@ def explainer(run):
     return make
 
 
+def work(at_work, photos, size):
+    """Records, pictures and raw maps of all photos, `size` at a time."""
+    done, raw = [], []
+    for batch in Pictures(photos, at_work.data).batches(size, "", SIDE):
+        done += at_work.explain(batch)
+        raw.append(at_work.raw)
+    maps = {name: np.concatenate([part[name] for part in raw]) for name in raw[0]}
+    return [record for record, _ in done], [drawn for _, drawn in done], maps
+
+
 def test_a_pictures_page_does_not_depend_on_those_beside_it(explainer, photos):
-    files = {path.name: path for path in find_images(photos)}
-    together, alone = explainer(), explainer()
-    together.add(files)
-    for name, path in files.items():
-        alone.add({name: path})
-    for name, raw in together.maps().items():
-        np.testing.assert_allclose(alone.maps()[name], raw, rtol=1e-3, atol=1e-4)
-    for one, other in zip(together.pictures, alone.pictures, strict=True):
+    together, pictures, maps = work(explainer(), photos, 3)
+    alone, other_pictures, other_maps = work(explainer(), photos, 1)
+    for name, raw in maps.items():
+        np.testing.assert_allclose(other_maps[name], raw, rtol=1e-3, atol=1e-4)
+    for one, other in zip(pictures, other_pictures, strict=True):
         for kind in ("features", "lead", "methods"):
             assert getattr(one, kind).keys() == getattr(other, kind).keys()
             for key, image in getattr(one, kind).items():
                 apart = np.abs(np.asarray(image).astype(int) - np.asarray(getattr(other, kind)[key]))
                 assert apart.mean() < 1, (kind, key)
         assert np.array_equal(one.image, other.image)
-    for one, other in zip(together.records, alone.records, strict=True):
+    for one, other in zip(together, alone, strict=True):
         for method, told in one["methods"].items():
             numbers = {key: value for key, value in told.items() if isinstance(value, float)}
             expected = {key: other["methods"][method][key] for key in numbers}
@@ -216,16 +199,20 @@ def test_a_pictures_page_does_not_depend_on_those_beside_it(explainer, photos):
 
 
 def test_pictures_are_of_the_features_and_methods_they_are_named_after(explainer, photos):
-    files = {path.name: path for path in find_images(photos)}
     at_work = explainer()
-    at_work.add(files)
-    shown, images = _read(list(files.values()), at_work.data)
+    _, pictures, _ = work(at_work, photos, 3)
+    batch = next(Pictures(photos, at_work.data).batches(3, "", SIDE))
+    shown, images = batch.shown, batch.images
     parts = contributions(at_work.model, images)
     cam = attribute(at_work.model, images, method="cam")
-    for row, drawn in enumerate(at_work.pictures):
+    for row, drawn in enumerate(pictures):
         assert list(drawn.features) == parts.strongest(row, 2).tolist()
-        assert set(drawn.lead) <= set(parts.strongest_lead(row, 2).tolist())
-        assert next(iter(drawn.lead)) == int(parts.strongest_lead(row)[0])
+        assert set(drawn.lead) | set(drawn.repeated) <= set(parts.strongest_lead(row, 2).tolist())
+        assert int(parts.strongest_lead(row)[0]) in {*drawn.lead, *drawn.repeated}
+        for feature in drawn.repeated:  # no picture twice
+            assert np.array_equal(
+                drawn.features[feature], overlay(shown[row], parts.lead_map_of(row, feature), True, SIDE)
+            )
         for feature, image in drawn.features.items():
             values = parts.weights[row, feature] * parts.maps[row, feature]
             assert np.array_equal(image, overlay(shown[row], values, True, SIDE))
@@ -236,10 +223,11 @@ def test_pictures_are_of_the_features_and_methods_they_are_named_after(explainer
 
 
 def test_random_numbers_belong_to_the_seed_and_the_pictures_name(explainer, photos):
-    made = [explainer(seed=seed, methods=["smoothgrad"]) for seed in (0, 0, 1)]
-    for one, name in zip(made, "aba", strict=True):
-        one.add({name: photos / "a.png"})
-    first, named_otherwise, seeded_otherwise = (one.maps()["smoothgrad"] for one in made)
+    shutil.copy(photos / "a.png", photos / "b.png")
+    first, named_otherwise, seeded_otherwise = (
+        work(explainer(seed=seed, methods=["smoothgrad"]), photos / f"{name}.png", 1)[2]["smoothgrad"]
+        for seed, name in ((0, "a"), (0, "b"), (1, "a"))
+    )
     assert not np.array_equal(first, named_otherwise)
     assert not np.array_equal(first, seeded_otherwise)
 
@@ -296,10 +284,9 @@ def test_bad_input_is_one_sentence_and_earlier_results_stay(run, photos, tmp_pat
     out = tmp_path / "out"
     page, _ = explained(run, photos, out, methods="none")
     before = page.read_text()
-    (photos / "d.png").write_bytes(b"no picture at all")
+    (tmp_path / "d.png").write_bytes(b"no picture at all")
     with pytest.raises(UserError, match=r"d\.png cannot be read as an image"):
-        explained(run, photos, out)
-    (photos / "d.png").unlink()
+        explained(run, tmp_path / "d.png", out)
     with pytest.raises(UserError, match="there is no file or folder"):
         explained(run, tmp_path / "nowhere", out)
     with pytest.raises(UserError, match="there is no image in"):

@@ -1,0 +1,70 @@
+"""`python train.py predict --images FOLDER`: what a run's model takes pictures for."""
+
+import csv
+from pathlib import Path
+
+import torch
+
+from handful.errors import UserError
+from handful.report.prediction_table import prediction_columns, prediction_rows
+from lightning_modules.base import ClassifierModule
+from lightning_modules.batches import class_probabilities
+from pipelines.output_folder import output_folder
+from pipelines.pictures import Pictures, said_accuracy
+from pipelines.runs import Run
+
+
+def predict(run_dir: str, images: str, phase: str | None = None, out: str | None = None, batch_size: int = 32) -> Path:
+    """Predict the classes of pictures without labels, with a run's model.
+
+    Writes `predictions.csv`: a row per picture with its path, the predicted class, its probability and the probability
+    of every class. Where the folder around a picture has the name of a class, it is taken for the true class. Pictures
+    that cannot be read are listed and left out.
+
+    Args:
+        run_dir: folder of the run.
+        images: an image file, or a folder that is searched for images, nested folders included.
+        phase: whose model: a stage or phase of the run; the last finished one if not given.
+        out: folder to write to; RUN_DIR/predict if not given.
+        batch_size: pictures predicted at once.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: no such run, phase or image; no image that can be read; no folder to write to.
+    """
+    if batch_size < 1:
+        raise UserError(f"--batch_size must be at least 1, not {batch_size}")
+    run = Run(run_dir)
+    module = run.load(phase)
+    if not isinstance(module, ClassifierModule):
+        raise UserError(f"--phase: {run.phase_of(phase)} of {run_dir} holds no classifier that could predict")
+    module = module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    inputs = run.inputs()
+    names = list(inputs.class_names)
+    pictures = Pictures(Path(images).expanduser(), inputs)
+    path = output_folder(out, Path(run_dir) / "predict") / "predictions.csv"
+    files: list[str] = []
+    labels: list[int | None] = []
+    found: list[torch.Tensor] = []
+    for batch in pictures.batches(batch_size, "predicting"):
+        with torch.no_grad():
+            found.append(class_probabilities(module(batch.images.to(module.device))).cpu())
+        files += batch.names
+        labels += batch.labels
+    probabilities = torch.cat(found)
+    known = labels if any(label is not None for label in labels) else None
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(prediction_columns(names, known is not None))
+        writer.writerows(prediction_rows(files, names, probabilities, known))
+    pictures.warn()
+    accuracy = said_accuracy(labels, probabilities.argmax(dim=1).tolist())
+    if accuracy:
+        print(
+            f"accuracy {accuracy['accuracy']:.2f} %, balanced {accuracy['balanced_accuracy']:.2f} %, on the "
+            f"{accuracy['images']} pictures whose folder names their class",
+            flush=True,
+        )
+    return path
