@@ -40,6 +40,7 @@ class ExplanationFiles:
     @contextmanager
     def open(self) -> Iterator["ExplanationFiles"]:
         """Prepare the drafts; they are put in place by `finish` and removed in any case."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._draft = Path(tempfile.mkdtemp(prefix=".explain-", dir=self._folder))
         self._arrays = GrowingArrays(self._draft)
         try:
@@ -50,6 +51,8 @@ class ExplanationFiles:
         finally:
             self._arrays.close()
             shutil.rmtree(self._draft, ignore_errors=True)
+            if not any(self._folder.iterdir()):
+                self._folder.rmdir()
 
     def add(self, record: Mapping[str, Any], pictures: Pictures, maps: Mapping[str, np.ndarray]) -> None:
         """Append one picture: its record, its pictures and its raw maps `(…)` by method."""

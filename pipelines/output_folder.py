@@ -7,21 +7,28 @@ from handful.errors import UserError
 
 
 def output_folder(out: str | None, default: Path) -> Path:
-    """Make the folder and see that files can be written to it.
+    """See that a folder can be made and written to; nothing is left behind.
 
     Args:
         out: as given to `--out`; the default where None.
         default: inside the run.
 
+    Returns:
+        The folder, which may not exist yet.
+
     Raises:
         UserError: a file is in the way, or nothing can be written there.
     """
     folder = default if out is None else Path(out).expanduser()
-    option = "--out" if out is not None else "--run_dir"
+    option = "--run_dir" if out is None else "--out"
+    made: list[Path] = []
     try:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{option}: {folder} is a file; results are written to a folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        for path in (*reversed(folder.parents), folder):
+            if not path.is_dir():
+                path.mkdir()
+                made.append(path)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except UserError:
@@ -29,4 +36,7 @@ def output_folder(out: str | None, default: Path) -> Path:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{option}: {folder} cannot be written to ({why}); choose another place with --out") from error
+    finally:
+        for path in reversed(made):
+            path.rmdir()
     return folder

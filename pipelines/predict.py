@@ -55,6 +55,7 @@ def predict(run_dir: str, images: str, phase: str | None = None, out: str | None
         labels += batch.labels
     probabilities = torch.cat(found)
     known = labels if any(label is not None for label in labels) else None
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(prediction_columns(names, known is not None))

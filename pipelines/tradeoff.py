@@ -92,6 +92,7 @@ def tradeoff(
             **(options | {"selection": selection}),
         )
         rows.append(_row(layer, total, count, test))
+    folder.mkdir(parents=True, exist_ok=True)
     record = {
         "run": run_dir,
         "made_from": {source: run.made_of(source)},
