@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from datamodules.samplers import mixed
 from handful.errors import UserError
+from handful.images import centre_crop
 
 # uint8 image (3, h, w) with h, w >= size, and a seed -> uint8 image (3, size, size)
 Augmentation = Callable[[Tensor, int], Tensor]
@@ -37,12 +38,6 @@ def build_augmentation(name: AugmentationName, size: int) -> Augmentation:
     if name not in known:
         raise UserError(f"augmentation must be one of {', '.join(get_args(AugmentationName))}, not {name!r}.")
     return known[name](size)
-
-
-def centre_crop(image: Tensor, size: int) -> Tensor:
-    """Return the middle `(C, size, size)` of an image `(C, h, w)` with h, w >= size."""
-    top, left = round((image.shape[1] - size) / 2), round((image.shape[2] - size) / 2)
-    return image[:, top : top + size, left : left + size]
 
 
 class _CentreCrop:

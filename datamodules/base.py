@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.augmentation import AugmentationName, build_augmentation, centre_crop
+from datamodules.augmentation import AugmentationName, build_augmentation
 from datamodules.dataset import ImageDataset
 from datamodules.images import Cache, Split, batches
 from datamodules.samplers import EvaluationSampler, TrainingSampler
 from handful.errors import UserError
+from handful.images import centre_crop
 
 Triple = tuple[float, float, float]
 

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.augmentation import Augmentation, centre_crop
+from datamodules.augmentation import Augmentation
 from datamodules.images import Split
 from datamodules.samplers import EpochAndIndex, mixed
+from handful.images import centre_crop
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from handful.attribution import Attribution, Contributions, attribute, contributions, get
 from handful.errors import UserError, did_you_mean
+from handful.images import Inputs, PictureBatch, Pictures
+from handful.images.pictures import said_accuracy
 from handful.networks import Classifier
 from handful.networks.heads import MIN_STD, LinearHead, SparseHead
 from handful.report.explain_page import Pictures as DrawnPictures
 from handful.report.overlays import overlay, picture
 from pipelines.explain_files import ExplanationFiles
 from pipelines.output_folder import output_folder
-from pipelines.pictures import PictureBatch, Pictures, said_accuracy
-from pipelines.runs import Inputs, Run
+from pipelines.runs import Run
 
 #: Side of the pictures on the page: maps are laid over the photograph, not over the few pixels the model saw.
 SIDE = 224

@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 
 from handful.errors import UserError
+from handful.images import Pictures
+from handful.images.pictures import said_accuracy
 from handful.report.prediction_table import prediction_columns, prediction_rows
 from lightning_modules.base import ClassifierModule
 from lightning_modules.batches import class_probabilities
 from pipelines.output_folder import output_folder
-from pipelines.pictures import Pictures, said_accuracy
 from pipelines.runs import Run
 
 

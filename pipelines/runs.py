@@ -1,8 +1,7 @@
 """A finished run, read back from its folder."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,33 +10,12 @@ import yaml
 
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
+from handful.images import Inputs
 from handful.networks import input_statistics
 from lightning_modules import PhaseModule, load_module
 from lightning_modules.evaluate import SLDD_STAGES
 from pipelines.build import build_datamodule
 from pipelines.files import digest, made_from
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a model must know about the images it was trained on.
-
-    Attributes:
-        class_names: by label.
-        image_size: side in pixels.
-        mean: of the channels, for pixel values in [0, 1].
-        std: of the channels.
-    """
-
-    class_names: Sequence[str]
-    image_size: int
-    mean: Sequence[float]
-    std: Sequence[float]
-
-    @classmethod
-    def of(cls, data: HandfulDataModule) -> "Inputs":
-        """Those of a data module."""
-        return cls(list(data.class_names), data.image_size, list(data.mean), list(data.std))
 
 
 class Run:

@@ -2,12 +2,19 @@
 
 from handful.images.colour import BACKGROUND
 from handful.images.formats import IMAGE_SUFFIXES, is_image_name, looks_like_image
+from handful.images.inputs import Inputs, centre_crop
+from handful.images.pictures import PictureBatch, Pictures, find_images
 from handful.images.reading import MAX_PIXELS, open_image, read_image, resize
 
 __all__ = [
     "BACKGROUND",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "Inputs",
+    "PictureBatch",
+    "Pictures",
+    "centre_crop",
+    "find_images",
     "is_image_name",
     "looks_like_image",
     "open_image",

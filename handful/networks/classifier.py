@@ -4,6 +4,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from handful.images.inputs import Inputs
 from handful.networks import backbone as backbones
 
 
@@ -17,7 +18,12 @@ class Classifier(nn.Module):
         backbone: maps images `(B, 3, H, W)` to feature maps `(B, F, h, w)`, NCHW; has `num_features` = F, and
             `in_channels` where the images have other than 3 channels.
         head: maps pooled features `(B, F)` to logits `(B, C)`; has `num_classes` = C.
+
+    Attributes:
+        inputs: class names, image size and normalisation of the images it was trained on, where they are known.
     """
+
+    inputs: Inputs | None = None
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()

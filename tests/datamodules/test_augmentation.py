@@ -6,8 +6,9 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from datamodules.augmentation import AugmentationName, build_augmentation, centre_crop
+from datamodules.augmentation import AugmentationName, build_augmentation
 from handful.errors import UserError
+from handful.images import centre_crop
 
 NAMES = get_args(AugmentationName)
 

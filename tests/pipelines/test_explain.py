@@ -15,11 +15,11 @@ import pipelines.explain
 from handful.attribution import Attribution, attribute, contributions
 from handful.attribution.contributions import Contributions
 from handful.errors import UserError
+from handful.images.pictures import Pictures, find_images
 from handful.networks.classifier import Classifier
 from handful.networks.heads import SparseHead
 from handful.report.overlays import overlay
 from pipelines.explain import SIDE, _changes, _Explainer, _told, explain
-from pipelines.pictures import Pictures, find_images
 from pipelines.runs import Run
 from tests.helpers.finished_run import write_run
 

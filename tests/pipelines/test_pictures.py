@@ -14,12 +14,12 @@ from PIL import Image
 import pipelines.explain_files
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
+from handful.images.pictures import Pictures, find_images, said_accuracy
 from handful.report.prediction_table import prediction_columns, prediction_rows
 from lightning_modules import load_module, save_module
 from pipelines.array_files import GrowingArrays
 from pipelines.cli import main
 from pipelines.explain import explain
-from pipelines.pictures import Pictures, find_images, said_accuracy
 from pipelines.predict import predict
 from pipelines.runs import Run
 from tests.helpers.finished_run import write_run

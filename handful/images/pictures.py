@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.augmentation import centre_crop
 from handful.errors import UserError
-from handful.images import IMAGE_SUFFIXES, is_image_name, looks_like_image, open_image, resize
-from handful.images.formats import HEAD
-from pipelines.runs import Inputs
+from handful.images.formats import HEAD, IMAGE_SUFFIXES, is_image_name, looks_like_image
+from handful.images.inputs import Inputs
+from handful.images.reading import open_image
 
 #: Unreadable files that are listed on the terminal; records hold all.
 LISTED = 20
@@ -60,11 +59,6 @@ class Pictures:
         self.files = find_images(where)
         self.unreadable: dict[str, str] = {}
         self._classes = {unicodedata.normalize("NFC", name): label for label, name in enumerate(inputs.class_names)}
-        # the arithmetic of the data module's images, so that both give the same bits
-        self._scale = torch.tensor([1 / (255 * s) for s in inputs.std], dtype=torch.float32).view(3, 1, 1)
-        self._shift = torch.tensor(
-            [-m / s for m, s in zip(inputs.mean, inputs.std, strict=True)], dtype=torch.float32
-        ).view(3, 1, 1)
 
     def batches(self, size: int, description: str, side: int | None = None) -> Iterator[PictureBatch]:
         """Yield the readable pictures in batches; a bar shows itself after a second.
@@ -127,14 +121,10 @@ class Pictures:
             content = file.read_bytes()
         except OSError as error:
             raise UserError(f"{name} cannot be read: {error.strerror}.") from None
-        seen = self.inputs.image_size
-        image = open_image(content, name, least=max(side or 0, seen))
+        image = open_image(content, name, least=max(side or 0, self.inputs.image_size))
 
-        def middle(size: int) -> Tensor:
-            return centre_crop(torch.from_numpy(resize(image, size).copy()).permute(2, 0, 1), size)
-
-        shown = None if side is None else middle(max(side, seen)).float() / 255
-        return middle(seen).to(torch.float32).mul_(self._scale).add_(self._shift), shown
+        shown = None if side is None else self.inputs.shown(image, side)
+        return self.inputs.image(image), shown
 
     def _batch(self, kept: Sequence[tuple[Path, Tensor, Tensor | None]]) -> PictureBatch:
         shown = [picture for _, _, picture in kept if picture is not None]

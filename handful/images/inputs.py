@@ -1,0 +1,92 @@
+"""What a classifier must know about its images: class names, size and normalisation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from handful.errors import UserError
+from handful.images.reading import resize
+
+
+class _Described(Protocol):
+    @property
+    def class_names(self) -> Sequence[str]: ...
+    @property
+    def mean(self) -> Sequence[float]: ...
+    @property
+    def std(self) -> Sequence[float]: ...
+
+    image_size: int
+
+
+def centre_crop(image: Tensor, size: int) -> Tensor:
+    """Return the middle `(C, size, size)` of an image `(C, h, w)` with h, w >= size."""
+    top, left = round((image.shape[1] - size) / 2), round((image.shape[2] - size) / 2)
+    return image[:, top : top + size, left : left + size]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model must know about its images; a loaded model carries it as `model.inputs`.
+
+    Attributes:
+        class_names: by label.
+        image_size: side in pixels.
+        mean: of the channels, for pixel values in [0, 1].
+        std: of the channels.
+
+    Example:
+        >>> inputs = Inputs(["owl", "wren"], 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        >>> white = Image.new("RGB", (20, 10), "white")
+        >>> inputs.image(white).shape, float(inputs.image(white).max())
+        (torch.Size([3, 8, 8]), 2.0)
+    """
+
+    class_names: Sequence[str]
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    @classmethod
+    def of(cls, data: _Described) -> "Inputs":
+        """Those of a data module."""
+        return cls(list(data.class_names), data.image_size, list(data.mean), list(data.std))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 pixels `(…, 3, H, W)` → float32, as in training, to the last bit."""
+        scale = torch.tensor([1 / (255 * s) for s in self.std], dtype=torch.float32).view(3, 1, 1)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
+        return pixels.to(torch.float32).mul_(scale).add_(shift.view(3, 1, 1))
+
+    def denormalise(self, images: Tensor) -> Tensor:
+        """Normalised images `(…, 3, H, W)` → [0, 1]."""
+        mean, std = (torch.tensor(list(part), dtype=torch.float32).view(3, 1, 1) for part in (self.mean, self.std))
+        return (images.detach().float().cpu() * std + mean).clamp(0, 1)
+
+    def image(self, picture: Image.Image) -> Tensor:
+        """A picture → the image `(3, image_size, image_size)` that the model sees: its middle, normalised."""
+        return self.normalise(_middle(picture, self.image_size))
+
+    def shown(self, picture: Image.Image, side: int) -> Tensor:
+        """A picture → the same part of it for the eye, `(3, S, S)` in [0, 1], S at least `side`."""
+        return _middle(picture, max(side, self.image_size)).float() / 255
+
+    def label(self, name: str) -> int:
+        """The label of a class.
+
+        Raises:
+            UserError: there is no such class.
+        """
+        if name not in self.class_names:
+            raise UserError(f"there is no class {name!r}")
+        return list(self.class_names).index(name)
+
+
+def _middle(picture: Image.Image, size: int) -> Tensor:
+    pixels: Any = np.array(resize(picture, size))
+    return centre_crop(torch.from_numpy(pixels).permute(2, 0, 1), size)
