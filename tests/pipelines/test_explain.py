@@ -162,7 +162,7 @@ def test_each_image_is_told_its_own_numbers():
 @pytest.fixture
 def explainer(run):
     def make(target=None, seed=0, methods=("cam", "integrated_gradients", "smoothgrad")):
-        found, data = Run(run), Run(run).datamodule()
+        found, data = Run(run), Run(run).inputs()
         return _Explainer(found.load("finetune").model.eval(), data, methods, target, 2, seed)
 
     return make
