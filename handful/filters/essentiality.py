@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from handful.filters.measures import membership
+from handful.inputs import as_float, as_index, as_labels
 
 #: Rows of noise; image i takes row i mod this prime, so that no order of classes falls into step with it.
 _ROWS = 1009
@@ -36,6 +37,7 @@ class EssentialityTest(Metric):
     def __init__(self, head: nn.Module, filters: Tensor, num_features: int, seed: int = 0) -> None:
         super().__init__()
         self._head = [head]  # in a list: the head belongs to the model, not to this metric
+        filters = as_index(filters, (None, None), num_features, "filters")
         classes, k2 = filters.shape
         generator = torch.Generator().manual_seed(seed)
         own = membership(filters.cpu(), num_features)
@@ -49,7 +51,14 @@ class EssentialityTest(Metric):
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor, index: Tensor) -> None:
-        """Take pooled features `(B, F)`, labels `(B,)` and the images' places in the data set `(B,)`, int64."""
+        """Take pooled features `(B, F)`, labels `(B,)` and the images' places in the data set `(B,)`, int64.
+
+        Raises:
+            UserError: features, labels or places of another shape, or labels out of range.
+        """
+        features = as_float(features, (None, self.noise.shape[1]), "features")
+        labels = as_labels(labels, len(features), len(self.images)).to(features.device)
+        index = as_labels(index, len(features), name="index").to(features.device)
         noise = self.noise[index % _ROWS].to(features.dtype)
         cases = (features, *(torch.where(mask[labels], noise, features) for mask in self.masks))
         for correct, case in zip(self.correct, cases, strict=True):

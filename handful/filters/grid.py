@@ -8,6 +8,7 @@ from torchmetrics import Metric
 
 from handful.filters.rules import Rule, select_filters
 from handful.filters.statistics import FeatureStatistics
+from handful.inputs import as_float, as_labels
 from handful.networks.decomposed import DecomposedHead
 
 
@@ -37,6 +38,7 @@ class AccuracyGrid(Metric):
         rule: Rule = "frequency",
     ) -> None:
         super().__init__()
+        self.num_classes, self.num_features = as_float(weight, (None, None), "weight").shape
         self.k1s = statistics.k1s
         self.k2s = tuple(k2s)
         self.heads = nn.ModuleList(
@@ -49,7 +51,13 @@ class AccuracyGrid(Metric):
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Take pooled features `(B, F)` and labels int64 `(B,)`."""
+        """Take pooled features `(B, F)` and labels int64 `(B,)`.
+
+        Raises:
+            UserError: features or labels of another shape, or labels out of range.
+        """
+        features = as_float(features, (None, self.num_features), "features")
+        labels = as_labels(labels, len(features), self.num_classes).to(features.device)
         hits = [(head(features).argmax(dim=1) == labels).sum() for head in self.heads]
         self.correct += torch.stack(hits)
         self.images += len(labels)

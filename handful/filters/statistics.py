@@ -9,6 +9,7 @@ from torchmetrics import Metric
 
 from handful.errors import UserError
 from handful.filters.ranking import by_strength, check_k1
+from handful.inputs import as_float, as_labels
 
 
 class FeatureStatistics:
@@ -107,8 +108,14 @@ class StatisticsCollector(Metric):
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Take pooled features `(B, F)` of images with labels int64 `(B,)`."""
-        features = features.detach()
+        """Take pooled features `(B, F)` of images with labels int64 `(B,)`.
+
+        Raises:
+            UserError: features or labels of another shape, or labels out of range.
+        """
+        num_classes, width = self.sums.shape
+        features = as_float(features, (None, width), "features").detach()
+        labels = as_labels(labels, len(features), num_classes).to(features.device)
         order = by_strength(features)
         num_features = features.shape[1]
         for k1, counts in zip(self.k1s, self.counts, strict=True):

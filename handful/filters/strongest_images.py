@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from handful.inputs import as_float, as_labels
+
 
 class StrongestImages(Metric):
     """Keeps, for every feature, the `n` images with the highest pooled value, on any number of processes.
@@ -28,7 +30,13 @@ class StrongestImages(Metric):
 
     @torch.no_grad()
     def update(self, features: Tensor, index: Tensor) -> None:
-        """Take pooled features `(B, F)` and the images' places in the data set `(B,)`, int64."""
+        """Take pooled features `(B, F)` and the images' places in the data set `(B,)`, int64.
+
+        Raises:
+            UserError: features or places of another shape.
+        """
+        features = as_float(features, (None, len(self.values)), "features")
+        index = as_labels(index, len(features), name="index").to(features.device)
         columns = index.expand(features.shape[1], -1)
         self.values, self.index = self._best(
             torch.cat((self.values, features.detach().t().to(self.values.dtype)), dim=1),

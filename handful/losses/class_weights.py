@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from handful.errors import UserError
+from handful.inputs import as_labels
 
 #: As given in a config: by the number of training images, one number per class, or none.
 ClassWeights = Literal["balanced", "none"] | list[float] | None
@@ -54,6 +55,6 @@ def loss_weights(class_weights: ClassWeights, labels: Tensor | Sequence[int], nu
         return None
     if class_weights != "balanced":
         return torch.tensor(class_weights, dtype=torch.float32)
-    counts = torch.bincount(torch.as_tensor(labels, dtype=torch.int64), minlength=num_classes).double()
+    counts = torch.bincount(as_labels(labels, num_classes=num_classes), minlength=num_classes).double()
     # a class without images never meets its weight
     return (counts.sum() / (num_classes * counts.clamp(min=1))).float()

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handful.inputs import as_float, check_weighted
+
 # Elements of the maps worked on at a time: a temporary of 16 MiB, whatever the batch.
 _CHUNK = 1 << 22
 
@@ -26,9 +28,14 @@ def feature_diversity_loss(maps: Tensor, logits: Tensor, weight: Tensor) -> Tens
     Returns:
         A scalar in [−√S, 0] for non-negative maps, averaged over the batch, in float32.
 
+    Raises:
+        UserError: shapes that do not fit one another.
+
     Source: Norrenbrock et al., "Take 5" (arXiv 2303.13166), L_div; scaling by the predicted class and the
     constants 1e-5 and 1e-6 as in the authors' later code.
     """
+    as_float(maps, (None, None, None, None), "maps")
+    check_weighted(maps, logits, weight, "maps")
     importance = weight[logits.argmax(dim=1)].abs()
     importance = importance / (importance.norm(dim=1, keepdim=True) + 1e-5)
     average = maps.mean(dim=(2, 3), dtype=_precision(maps))

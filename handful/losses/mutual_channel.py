@@ -4,6 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.errors import UserError
+from handful.inputs import as_float, as_labels
+
 
 class MutualChannelLoss(nn.Module):
     """Each class owns `channels` maps that should each suffice for it and look at different places.
@@ -33,11 +36,13 @@ class MutualChannelLoss(nn.Module):
         """Maps `(B, F, h, w)` and labels `(B,)` → a scalar.
 
         Raises:
-            ValueError: there are fewer maps than `num_classes · channels`.
+            UserError: there are fewer maps than `num_classes · channels`, or labels of other images.
         """
+        as_float(maps, (None, None, None, None), "maps")
+        labels = as_labels(labels, len(maps), self.num_classes).to(maps.device)
         used = self.num_classes * self.channels
         if maps.shape[1] < used:
-            raise ValueError(f"the mutual-channel loss needs {used} feature maps; the backbone has {maps.shape[1]}")
+            raise UserError(f"the mutual-channel loss needs {used} feature maps; the backbone has {maps.shape[1]}")
         groups = maps[:, :used].flatten(2).unflatten(1, (self.num_classes, self.channels))
         # a third of every class's channels is left out, drawn anew for each class and batch
         order = torch.rand(self.num_classes, self.channels, device=maps.device).argsort(dim=1)

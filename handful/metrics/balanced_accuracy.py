@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
+from handful.inputs import as_labels
+
 
 class BalancedAccuracy(Metric):
     """Mean over the classes of the share of a class's images that are recognised, in per cent.
@@ -41,7 +43,12 @@ class BalancedAccuracy(Metric):
         Args:
             predicted: int64 `(B,)`, predicted classes.
             labels: int64 `(B,)`, true classes.
+
+        Raises:
+            UserError: classes out of range, or two different numbers of them.
         """
+        labels = as_labels(labels, num_classes=self.num_classes).to(self.images.device)
+        predicted = as_labels(predicted, len(labels), self.num_classes, "predicted").to(labels.device)
         members = functional.one_hot(labels, self.num_classes)
         self.images += members.sum(dim=0)
         self.recognised += (members * (predicted == labels)[:, None]).sum(dim=0)

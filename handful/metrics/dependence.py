@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from handful.inputs import as_float, check_weighted
+
 
 class Dependence(Metric):
     """Mean share of the largest contribution: `max_j |f_j w_ĉj| / Σ_j |f_j w_ĉj|`, ĉ the predicted class.
@@ -28,7 +30,14 @@ class Dependence(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, features: Tensor, logits: Tensor, weight: Tensor) -> None:
-        """Features `(B, S)` that the head looks at, logits `(B, C)`, the head's weights `(C, S)` for them."""
+        """Features `(B, S)` that the head looks at, logits `(B, C)`, the head's weights `(C, S)` for them.
+
+        Raises:
+            UserError: shapes that do not fit one another.
+        """
+        features = as_float(features, (None, None), "features")
+        logits, weight = as_float(logits, (None, None), "logits"), as_float(weight, (None, None), "weight")
+        check_weighted(features, logits, weight, "features")
         shares = (features * weight[logits.argmax(dim=1)]).double().abs()
         sums = shares.sum(dim=1)
         counts = sums > 0

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from handful.inputs import as_float, check_weighted
+
 
 class DiversityAtK(Metric):
     """diversity@1 … diversity@k in one pass.
@@ -41,7 +43,13 @@ class DiversityAtK(Metric):
             maps: `(B, S, h, w)`, the maps the head looks at.
             logits: `(B, C)`.
             weight: `(C, S)`, the head's weights for these maps.
+
+        Raises:
+            UserError: shapes that do not fit one another.
         """
+        maps = as_float(maps, (None, None, None, None), "maps")
+        logits, weight = as_float(logits, (None, None), "logits"), as_float(weight, (None, None), "weight")
+        check_weighted(maps, logits, weight, "maps")
         rows = weight[logits.argmax(dim=1)]
         k = min(self.k, rows.shape[1])
         strongest = rows.topk(k, dim=1).indices

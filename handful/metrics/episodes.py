@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from handful.inputs import as_float, as_labels
+
 
 class EpisodeAccuracy(Metric):
     """Mean accuracy over episodes and half its 95 % interval, both in per cent; the same on any number of processes.
@@ -24,7 +26,13 @@ class EpisodeAccuracy(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """One episode: scores `(Q, way)` and labels `(Q,)` of its queries."""
+        """One episode: scores `(Q, way)` and labels `(Q,)` of its queries.
+
+        Raises:
+            UserError: labels of other queries or classes.
+        """
+        scores = as_float(scores, (None, None), "scores")
+        labels = as_labels(labels, len(scores), scores.shape[1]).to(scores.device)
         accuracy = (scores.argmax(1) == labels).double().mean()
         self.episodes += 1
         self.total += accuracy

@@ -5,33 +5,44 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.errors import UserError
+from handful.inputs import as_maps, as_mask
 from handful.metrics.means import Mean
 
 
 def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
-    """Share of each map's positive mass inside its mask, `(N,)` in [0, 1]; 0 for a map without positive mass.
+    """Share of each map's positive mass inside its mask, `(N,)` in [0, 1].
+
+    0 for a map without positive mass; NaN for an empty mask, which no map can hit.
 
     Args:
         maps: `(N, H, W)`; negative values count as 0.
-        masks: bool `(N, H, W)`.
+        masks: bool `(N, H, W)`; other types see `handful.inputs.as_mask`.
+
+    Raises:
+        UserError: other shapes, a map that is not finite, or a mask of more than two values.
 
     Source: energy-based pointing game (Wang et al. 2020, Score-CAM, arXiv 1910.01279, section 4.3).
     """
-    _check(maps, masks)
+    maps, masks = _checked(maps, masks)
     mass = maps.double().clamp(min=0).flatten(1)
     inside = (mass * masks.flatten(1)).sum(dim=1)
     total = mass.sum(dim=1)
-    return torch.where(total > 0, inside / total.clamp(min=torch.finfo(total.dtype).tiny), torch.zeros_like(total))
+    share = torch.where(total > 0, inside / total.clamp(min=torch.finfo(total.dtype).tiny), torch.zeros_like(total))
+    return share.masked_fill(~masks.flatten(1).any(dim=1), torch.nan)
 
 
 def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
     """Whether each map's maximum lies in its mask or at most `tolerance` pixels from it, bool `(N,)`.
 
-    A constant map points nowhere and misses. Of equal maxima the first in reading order counts.
+    A constant map points nowhere and misses; an empty mask is never hit. Of equal maxima the first in reading order
+    counts.
+
+    Raises:
+        UserError: as `energy_in_mask`.
 
     Source: Zhang et al. 2016 (arXiv 1608.00507), section 4; there the tolerance is 15 px.
     """
-    _check(maps, masks)
+    maps, masks = _checked(maps, masks)
     flat = maps.flatten(1)
     peak = flat.argmax(dim=1)
     height, width = maps.shape[1:]
@@ -39,30 +50,31 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
         rows = torch.arange(-tolerance, tolerance + 1, device=maps.device)
         disc = ((rows[:, None] ** 2 + rows**2) <= tolerance**2).float()[None, None]
         masks = functional.conv2d(masks.float().reshape(-1, 1, height, width), disc, padding=tolerance)[:, 0] > 0.5
-    hit = masks.flatten(1).bool().gather(1, peak[:, None])[:, 0]
+    hit = masks.flatten(1).gather(1, peak[:, None])[:, 0]
     return hit & (flat.amax(dim=1) > flat.amin(dim=1))
 
 
 def area_above_half(maps: Tensor) -> Tensor:
     """Share of pixels at or above half of each map's maximum, `(N,)`; 1 for a flat or empty map."""
-    flat = maps.flatten(1)
+    flat = as_maps(maps).flatten(1)
     top = flat.amax(dim=1, keepdim=True)
     share = (flat >= top / 2).double().mean(dim=1)
     return torch.where(top[:, 0] > 0, share, torch.ones_like(share))
 
 
 class EnergyInMask(Mean):
-    """Mean of `energy_in_mask` over images."""
+    """Mean of `energy_in_mask` over the images whose mask is not empty."""
 
     higher_is_better = True
 
     def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
         """Maps `(N, H, W)` and masks bool `(N, H, W)`."""
-        super().update(energy_in_mask(maps, masks))
+        shares = energy_in_mask(maps, masks)
+        super().update(shares[~shares.isnan()])
 
 
 class PointingGame(Mean):
-    """Share of images whose map points at the mask; see `pointing_hits`.
+    """Share of images whose map points at the mask, of those whose mask is not empty; see `pointing_hits`.
 
     Args:
         tolerance: pixels.
@@ -76,7 +88,8 @@ class PointingGame(Mean):
 
     def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
         """Maps `(N, H, W)` and masks bool `(N, H, W)`."""
-        super().update(pointing_hits(maps, masks, self.tolerance))
+        hits = pointing_hits(maps, masks, self.tolerance)
+        super().update(hits[as_mask(masks).flatten(1).any(dim=1).to(hits.device)])
 
 
 class AreaAboveHalf(Mean):
@@ -89,6 +102,8 @@ class AreaAboveHalf(Mean):
         super().update(area_above_half(maps))
 
 
-def _check(maps: Tensor, masks: Tensor) -> None:
-    if maps.ndim != 3 or maps.shape != masks.shape:
+def _checked(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    maps, masks = as_maps(maps), as_mask(masks)
+    if maps.shape != masks.shape:
         raise UserError(f"maps and masks must both be (N, H, W), not {tuple(maps.shape)} and {tuple(masks.shape)}")
+    return maps, masks.to(maps.device)

@@ -23,7 +23,8 @@ class Mean(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, values: Tensor) -> None:
-        """Values of any shape, one an image."""
+        """Values of any shape, one an image: a tensor, an array, a list or a number."""
+        values = torch.as_tensor(values)
         self.total += values.double().sum()
         self.count += values.numel()
 

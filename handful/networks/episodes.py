@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from handful.errors import UserError
+from handful.inputs import as_labels
 
 
 class EpisodeSampler:
@@ -41,7 +42,7 @@ class EpisodeSampler:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        classes = torch.as_tensor(labels)
+        classes = as_labels(labels)
         needed = shot + query
         groups = [torch.nonzero(classes == label)[:, 0] for label in classes.unique(sorted=True)]
         self.groups = [group for group in groups if len(group) >= needed]

@@ -32,6 +32,10 @@ def densest_within(points: Sequence[PathPoint], limit: float) -> PathPoint:
     if best.density == 0:
         # the very next point overshot: better cut a dense layer than hand over an empty one
         best = min(points, key=lambda point: (point.density == 0, point.density))
+    if best.density == 0:
+        raise UserError(
+            "n_lambdas: no point of the path has a non-zero weight; give more points, or a smaller epsilon"
+        )
     return best
 
 

@@ -9,17 +9,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
 
 from handful.errors import UserError
+from handful.inputs import as_numpy
+from handful.sparse.checks import check_real
+from handful.sparse.cut import densest_within
 from handful.sparse.fit_path import elastic_net_path
 from handful.sparse.path import PathPoint, RegularisationPath
 
 
-class ElasticNetClassifier:
+class NotFitted(UserError, NotFittedError):
+    """The estimator predicts before it has been fitted."""
+
+
+class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
     """Multinomial logistic regression with elastic net, the whole path fitted at once.
 
-    Follows scikit-learn's conventions (parameters in `__init__`, learned values with a trailing underscore,
-    `get_params`, `set_params`) without needing scikit-learn. Features are standardised inside.
+    A scikit-learn estimator: it works in pipelines, searches, cross-validation and calibration. Features are
+    standardised inside.
 
     Args:
         features_per_class: the point that predicts is the densest with at most so many non-zero weights a class;
@@ -41,6 +52,12 @@ class ElasticNetClassifier:
         coef_, intercept_: those of the point that predicts.
         path_: the `RegularisationPath` itself, on standardised features.
         n_features_in_: F.
+        feature_names_in_: (F,) where X had named columns.
+
+    Example:
+        >>> X, y = [[0.0, 1.0], [0.1, 0.3], [1.0, 0.8], [0.9, 0.1]], ["jay", "jay", "wren", "wren"]
+        >>> ElasticNetClassifier(n_lambdas=20).fit(X, y).predict([[0.95, 0.5]])
+        array(['wren'], dtype='<U4')
     """
 
     path_: RegularisationPath
@@ -68,41 +85,36 @@ class ElasticNetClassifier:
         self.seed = seed
         self.progress = progress
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters of `__init__`."""
-        return {
-            name: getattr(self, name)
-            for name in (
-                "features_per_class", "solver", "alpha", "n_lambdas", "epsilon", "tolerance", "warm_start", "seed",
-                "progress",
-            )
-        }  # fmt: skip
-
     def set_params(self, **params: Any) -> ElasticNetClassifier:
         """Changes parameters.
 
         Raises:
             UserError: for one that does not exist.
         """
-        for name, value in params.items():
-            if name not in self.get_params():
-                raise UserError(f"{name}: no parameter of ElasticNetClassifier")
-            setattr(self, name, value)
+        try:
+            super().set_params(**params)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         return self
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> ElasticNetClassifier:
         """Fits the path to features (N, F) and labels (N,) of any kind.
 
         Raises:
-            UserError: for bad input, see `elastic_net_path`.
+            UserError: for bad input, see `elastic_net_path`; a single class, no point with at most
+                `features_per_class` weights per class.
         """
-        features = _matrix(X)
-        self.classes_, numbers = np.unique(np.asarray(y), return_inverse=True)
+        features, labels = self._validated(X, y)
+        self.classes_, numbers = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise UserError(f"y: at least two classes are needed, got only one class, {self.classes_[0]}")
+        if self.features_per_class is not None:
+            check_real("features_per_class", self.features_per_class, 1.0, features.shape[1])
         again = self.warm_start and hasattr(self, "path_")
         shape = (len(self.classes_), features.shape[1])
         start = self.path_.points if again and self.path_[0].weight.shape == shape else []
         self.path_ = elastic_net_path(
-            features,
+            torch.from_numpy(features if features.flags.writeable else features.copy()),
             torch.from_numpy(numbers.reshape(-1).astype(np.int64)),
             solver=self.solver,
             alpha=self.alpha,
@@ -118,26 +130,38 @@ class ElasticNetClassifier:
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (N,) of features (N, F)."""
-        best = self.decision_function(X).argmax(1)
+        best = self._logits(X).argmax(1)
         return self.classes_[best]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Probabilities (N, C)."""
-        logits = torch.from_numpy(self.decision_function(X))
-        return torch.softmax(logits, 1).numpy()
+        return torch.softmax(torch.from_numpy(self._logits(X)), 1).numpy()
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Logarithms of the probabilities (N, C)."""
+        return torch.log_softmax(torch.from_numpy(self._logits(X)), 1).numpy()
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Logits (N, C) in float64."""
-        if not hasattr(self, "path_"):
-            raise UserError("ElasticNetClassifier: fit it first")
-        features = _matrix(X).double().numpy()
-        if features.shape[1] != self.n_features_in_:
-            raise UserError(f"X: {features.shape[1]} features, fitted with {self.n_features_in_}")
-        return features @ self.coef_.T + self.intercept_
+        """Logits (N, C) in float64; for two classes, as scikit-learn has it, the log-odds (N,) of the second."""
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def score(self, X: ArrayLike, y: ArrayLike) -> float:
-        """Share of right predictions."""
-        return float((self.predict(X) == np.asarray(y)).mean())
+    def _logits(self, X: ArrayLike) -> NDArray[Any]:
+        if not hasattr(self, "path_"):
+            raise NotFitted("this ElasticNetClassifier is not fitted yet; call fit first")
+        return self._validated(X).astype(np.float64) @ self.coef_.T + self.intercept_
+
+    def _validated(self, X: ArrayLike, *y: ArrayLike) -> Any:
+        """X, and y where it is given, as arrays; what scikit-learn refuses is refused with our error."""
+        fitting = bool(y)
+        arguments = [as_numpy(part) if isinstance(part, torch.Tensor) else part for part in (X, *y)]
+        try:
+            found = validate_data(self, *arguments, reset=fitting, dtype=(np.float64, np.float32))
+            if fitting:
+                check_classification_targets(found[1])
+            return found
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def save(self, path: str | Path) -> None:
         """Writes path, classes and parameters; arrays and plain values only.
@@ -148,8 +172,10 @@ class ElasticNetClassifier:
         if self.classes_.dtype.kind not in "biufU":
             raise UserError("classes: only numbers and strings can be saved")
         with Path(path).open("wb") as file:
+            names = getattr(self, "feature_names_in_", None)
             np.savez(
                 file,
+                **({} if names is None else {"feature_names": names.astype(str)}),
                 weights=torch.stack([p.weight for p in self.path_]).cpu().numpy(),
                 biases=torch.stack([p.bias for p in self.path_]).cpu().numpy(),
                 records=_json(self.path_.records()),
@@ -179,6 +205,9 @@ class ElasticNetClassifier:
                 alpha, largest, solver = json.loads(str(held["scalars"]))
                 model.path_ = RegularisationPath(points, alpha, largest, solver, mean, std)
                 model.classes_ = held["classes"]
+                model.n_features_in_ = len(mean)
+                if "feature_names" in held:
+                    model.feature_names_in_ = held["feature_names"].astype(object)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise UserError(f"{path}: not a saved ElasticNetClassifier ({error})") from error
         return model._take_in()
@@ -190,19 +219,16 @@ class ElasticNetClassifier:
         self.coef_path_ = weights.cpu().numpy()
         self.intercept_path_ = biases.cpu().numpy()
         self.lambdas_ = np.array([p.lam for p in self.path_])
-        self.n_features_in_ = len(mean)
         limit = float("inf") if self.features_per_class is None else self.features_per_class
-        fitting = [place for place, point in enumerate(self.path_) if point.density <= limit]
-        place = fitting[-1]
+        best = densest_within(self.path_.points, limit)
+        if best.density > limit:
+            raise UserError(
+                f"features_per_class: no point of the path has between 1 and {limit:g} weights per class; give more "
+                "n_lambdas or a larger features_per_class"
+            )
+        place = self.path_.points.index(best)
         self.coef_, self.intercept_ = self.coef_path_[place], self.intercept_path_[place]
         return self
-
-
-def _matrix(X: ArrayLike) -> torch.Tensor:
-    array = X.numpy(force=True) if isinstance(X, torch.Tensor) else np.asarray(X)
-    if array.dtype.kind in "biu":
-        array = array.astype(np.float64)
-    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def _json(value: Any) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
-from handful.sparse.checks import check_alpha, check_finite, check_labels
+from handful.sparse.checks import check_alpha, check_finite, check_labels, check_real, check_whole
 from handful.sparse.progress import progress_bar
 from handful.sparse.rows import Features, Rows
 from handful.sparse.saga_selection import select_saga
@@ -60,11 +60,14 @@ def select_features(
     """
     rows = Rows(features, device=device)
     check_alpha(alpha)
-    num_classes = check_labels(labels, rows.n_rows, num_classes, group)
+    labels, num_classes = check_labels(labels, rows.n_rows, num_classes, group)
     check_finite(rows)
     statistics = statistics or column_statistics(rows, group=group)
+    check_real("fraction", fraction, 0.0, open_below=True)
+    check_real("tolerance", tolerance, 0.0, open_below=True)
+    check_whole("n_features", n_features, 1)
     alive = rows.n_features - len(statistics.dead)
-    if not 1 <= n_features <= alive:
+    if n_features > alive:
         raise UserError(f"n_features: {n_features} wanted, but {alive} of {rows.n_features} features have variance")
     with progress_bar(n_features, "choosing features", progress) as bar:
         if method == "greedy":

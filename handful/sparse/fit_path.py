@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import isfinite
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
-from handful.sparse.checks import check_alpha, check_finite, check_labels
+from handful.inputs import as_labels
+from handful.sparse.checks import check_alpha, check_finite, check_labels, check_path_options, check_real, check_whole
 from handful.sparse.glm_saga_package import glm_saga_path
 from handful.sparse.minimise import lambda_grid, lambda_max
 from handful.sparse.oracle import ChunkedOracle, DistributedOracle, MemoryOracle, Oracle, StreamedOracle, full_precision
@@ -101,10 +103,17 @@ def elastic_net_path(
     if rows.n_features == 0 or (columns is not None and len(columns) == 0):
         raise UserError("features: there is no column to fit")
     check_alpha(alpha)
-    num_classes = check_labels(labels, rows.n_rows, num_classes, group)
+    labels, num_classes = check_labels(labels, rows.n_rows, num_classes, group)
     _check_options(solver, search, lambdas, group, include_zero, stop_density, stream)
+    check_path_options(n_lambdas, epsilon, tolerance)
+    check_whole("max_passes", max_passes, 1)
+    check_real("floor", floor, 0.0)
+    if stop_density is not None:
+        check_real("stop_density", stop_density, 0.0)
     check_finite(rows)
     statistics = statistics or column_statistics(rows, group=group)
+    if len(statistics.dead) == rows.n_features:
+        raise UserError(f"features: none of the {rows.n_features} has variance, so nothing can be learnt from them")
     labels = labels.to(rows.device)
     fitted = labels if index is None else labels[index.to(rows.device)]
     if index is not None:
@@ -164,7 +173,8 @@ def elastic_net_path(
     if val is not None:
         held_out = Rows(val[0], device=device)
         check_finite(held_out, "validation features")
-        validation = StreamedOracle(held_out, statistics, val[1], num_classes, columns=columns)
+        held_labels = as_labels(val[1], held_out.n_rows, num_classes, "validation labels").to(held_out.device)
+        validation = StreamedOracle(held_out, statistics, held_labels, num_classes, columns=columns)
         for point, share in zip(points, _accuracies(points, validation, group), strict=True):
             point.val_accuracy = share
     used = slice(None) if columns is None else columns.to(statistics.mean.device)
@@ -192,7 +202,9 @@ def _check_options(
         raise UserError("search: coarse_to_fine samples rows in the memory of one process; take path or bisect")
     if solver == "exact" and include_zero:
         raise UserError("include_zero: λ = 0 has no solution on separable rows; only saga and glm_saga stop there")
-    if lambdas is not None and (not lambdas or any(b >= a for a, b in pairwise(lambdas))):
+    if lambdas is not None and (not len(lambdas) or not all(isfinite(lam) for lam in lambdas)):
+        raise UserError("lambdas: expected at least one, and finite numbers")
+    if lambdas is not None and (any(b >= a for a, b in pairwise(lambdas))):
         raise UserError("lambdas: expected a falling sequence")
     if lambdas is not None and lambdas[-1] <= 0:
         raise UserError("lambdas: expected positive values")

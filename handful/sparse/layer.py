@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
-from handful.sparse.checks import check_labels
+from handful.inputs import as_labels
+from handful.sparse.checks import check_alpha, check_labels, check_path_options, check_whole
 from handful.sparse.cut import CUTS, densest_within, kept, refit
 from handful.sparse.features import select_features
 from handful.sparse.fit_path import elastic_net_path
@@ -56,7 +57,9 @@ class SparseLayer:
 
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
         """Share of right predictions on raw features (N, F) and labels (N,)."""
-        return self.logits(features).argmax(1).eq(labels).double().mean().item()
+        logits = self.logits(features)
+        labels = as_labels(labels, len(logits), len(self.bias)).to(logits.device)
+        return logits.argmax(1).eq(labels).double().mean().item()
 
     def records(self) -> dict[str, Any]:
         """The plain values of `details`: `selection`, `path`, `layer`."""
@@ -137,10 +140,14 @@ def fit_sparse_layer(
     Raises:
         UserError: for bad input or options, see `select_features` and `elastic_net_path`.
     """
+    check_alpha(alpha)
+    check_path_options(n_lambdas, epsilon, tolerance)
     _check(features_per_class, n_features, cut, choose, search, val is not None or val_fraction > 0)
     rows = Rows(features, device=device)
-    num_classes = check_labels(labels, rows.n_rows, num_classes, group)
+    labels, num_classes = check_labels(labels, rows.n_rows, num_classes, group)
     labels = labels.to(rows.device)
+    if val is not None:
+        val = (val[0], as_labels(val[1], len(val[0]), num_classes, "validation labels"))
     statistics = column_statistics(rows, group=group)
     index = held = None
     if val is None and val_fraction > 0:
@@ -228,7 +235,9 @@ def _check(k: int, n_features: int, cut: str, choose: str, search: str, has_val:
         raise UserError(f"cut: {cut!r} is none of {', '.join(CUTS)}")
     if choose not in CHOICES:
         raise UserError(f"choose: {choose!r} is none of {', '.join(CHOICES)}")
-    if not 1 <= k <= n_features:
+    check_whole("n_features", n_features, 1)
+    check_whole("features_per_class", k, 1)
+    if k > n_features:
         raise UserError(f"features_per_class: {k} wanted of {n_features} features; choose 1 to {n_features}")
     if choose == "validation" and not has_val:
         raise UserError("choose: validation needs held-out rows; give val or a val_fraction above 0")

@@ -26,7 +26,7 @@ CASES = {
     "class without sample": (X, Y, {"num_classes": 6}, "no sample of class 4, 5"),
     "gap in the labels": (X, torch.where(Y == 2, 3, Y), {}, "no sample of class 2"),
     "one class": (X, torch.zeros_like(Y), {}, "two classes"),
-    "float labels": (X, Y.float(), {}, "expected integers"),
+    "fractions for labels": (X, Y + 0.5, {}, "expected integers"),
     "too few labels": (X, Y[:-1], {}, "expected 120 of them"),
     "alpha": (X, Y, {"alpha": 1.5}, "alpha: 1.5 lies outside"),
     "alpha below": (X, Y, {"alpha": -0.1}, "alpha: -0.1 lies outside"),
@@ -122,12 +122,12 @@ def test_a_path_needs_a_feature():
 
 def test_estimator_says_what_is_wrong():
     model = ElasticNetClassifier(n_lambdas=4)
-    with pytest.raises(UserError, match="fit it first"):
+    with pytest.raises(UserError, match="call fit first"):
         model.predict(X)
-    with pytest.raises(UserError, match="no parameter"):
+    with pytest.raises(UserError, match="Invalid parameter 'depth'"):
         model.set_params(depth=3)
     model.fit(X, Y)
-    with pytest.raises(UserError, match="3 features, fitted with 10"):
+    with pytest.raises(UserError, match="3 features, but ElasticNetClassifier is expecting 10"):
         model.predict(X[:, :3])
 
 

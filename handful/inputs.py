@@ -1,0 +1,211 @@
+"""The one conversion of what a caller hands over: labels, targets, masks, maps, features, logits.
+
+Everything that takes labels takes any integer type, whole numbers in floating point, arrays, lists and a column
+`(N, 1)`, and gives the same result for each; anything else ends in one sentence. The range of labels is checked only
+where that costs nothing: on the CPU.
+"""
+
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from handful.errors import UserError
+
+
+def as_labels(labels: Any, count: int | None = None, num_classes: int | None = None, name: str = "labels") -> Tensor:
+    """Return whole numbers as int64 `(N,)`.
+
+    Args:
+        labels: `(N,)` or `(N, 1)`, of any integer type or whole numbers in floating point: a tensor, an array, a list.
+        count: N, where it is known.
+        num_classes: C, where the numbers must lie in 0…C − 1; checked on the CPU only.
+        name: what the sentence calls them.
+
+    Raises:
+        UserError: another type or shape, another number of labels, or a label out of range.
+
+    Example:
+        >>> as_labels([[2], [0]])
+        tensor([2, 0])
+    """
+    values = _tensor(labels, name)
+    values = _whole(values, name)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        hint = ""
+        if values.ndim == 2 and num_classes in (None, values.shape[1]) and count in (None, len(values)):
+            hint = f"; from one-hot rows take {name}.argmax(1)"
+        expected = "one number per row" if count is None else f"{count} of them, one number per row"
+        raise UserError(f"{name}: expected {expected}, got shape {tuple(values.shape)}{hint}")
+    if count is not None and len(values) != count:
+        raise UserError(f"{name}: expected {count} of them, one number per row, got shape {tuple(values.shape)}")
+    if num_classes is not None and values.device.type == "cpu" and len(values):
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= num_classes:
+            wrong = low if low < 0 else high
+            raise UserError(f"{name}: {wrong} lies outside the {num_classes} classes 0..{num_classes - 1}")
+    return values
+
+
+def as_index(index: Any, shape: tuple[int | None, ...], limit: int, name: str) -> Tensor:
+    """Return indices as int64 of the given shape, whose entries lie in 0…`limit` − 1.
+
+    Args:
+        index: of any integer type: a tensor, an array, nested lists.
+        shape: None for a side of any length.
+        limit: checked on the CPU only.
+        name: what the sentence calls them.
+
+    Raises:
+        UserError: another type or shape, or an index out of range.
+    """
+    values = _tensor(index, name)
+    values = _whole(values, name)
+    _check_shape(values, shape, name)
+    if values.device.type == "cpu" and values.numel():
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= limit:
+            raise UserError(f"{name}: {low if low < 0 else high} lies outside 0..{limit - 1}")
+    return values
+
+
+def as_float(values: Any, shape: tuple[int | None, ...], name: str) -> Tensor:
+    """Return floating-point numbers of the given shape; a tensor keeps its type, device and graph.
+
+    Args:
+        values: a tensor, an array, nested lists.
+        shape: None for a side of any length.
+        name: what the sentence calls them.
+
+    Raises:
+        UserError: another type or shape.
+    """
+    given = _tensor(values, name)
+    if not given.is_floating_point():
+        raise UserError(f"{name}: expected floating point numbers, got {_type(given)}")
+    _check_shape(given, shape, name)
+    return given
+
+
+def as_mask(masks: Any, name: str = "masks") -> Tensor:
+    """Return masks as bool `(N, H, W)`.
+
+    Args:
+        masks: `(N, H, W)` or `(N, 1, H, W)`: bool, or any numeric type with the values 0 and 1, or 0 and 255.
+        name: what the sentence calls them.
+
+    Raises:
+        UserError: another shape, or other values: where a soft mask begins and ends is for the caller to say.
+    """
+    values = _tensor(masks, name)
+    if values.ndim == 4 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 3 or values.is_complex():
+        raise UserError(f"{name}: expected (N, H, W), got {tuple(values.shape)} {_type(values)}")
+    if values.dtype == torch.bool or not values.numel():
+        return values.bool()
+    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        values = values.long()
+    on = values == 1 if bool((values <= 1).all()) else values == 255
+    if not bool((on | (values == 0)).all()):
+        low, high = values.min().item(), values.max().item()
+        raise UserError(
+            f"{name}: expected 0 and 1, or 0 and 255, got values from {low:g} to {high:g}; compare them with a "
+            "threshold first"
+        )
+    return on
+
+
+def as_maps(maps: Any, name: str = "maps") -> Tensor:
+    """Return one map per image, finite floating point `(N, H, W)`.
+
+    Args:
+        maps: `(N, H, W)` or `(N, 1, H, W)`: a tensor or an array.
+        name: what the sentence calls them.
+
+    Raises:
+        UserError: another type or shape, or a map with a value that is no finite number.
+    """
+    values = _tensor(maps, name)
+    if values.ndim == 4 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 3 or not values.is_floating_point() or 0 in values.shape[1:]:
+        raise UserError(f"{name}: expected floating point (N, H, W), got {tuple(values.shape)} {_type(values)}")
+    broken = (~torch.isfinite(values)).flatten(1).any(dim=1)
+    if bool(broken.any()):
+        raise UserError(f"{name}: map {int(broken.nonzero()[0])} holds values that are not finite numbers")
+    return values
+
+
+def check_weighted(values: Tensor, logits: Tensor, weight: Tensor, name: str) -> None:
+    """Refuse weights that are not those of a head for these maps or features.
+
+    Args:
+        values: maps `(B, S, h, w)` or features `(B, S)`.
+        logits: `(B, C)`.
+        weight: `(C, S)`.
+        name: of the values.
+
+    Raises:
+        UserError: the shapes do not fit.
+    """
+    as_float(logits, (len(values), None), "logits")
+    as_float(weight, (logits.shape[1], values.shape[1]), f"weight (classes, {name})")
+
+
+def as_numpy(values: Any) -> numpy.ndarray:
+    """Return a tensor, array or list as an array on the CPU."""
+    return values.numpy(force=True) if isinstance(values, Tensor) else numpy.asarray(values)
+
+
+def _tensor(values: Any, name: str) -> Tensor:
+    """A tensor of numbers, sharing memory where it can."""
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, list | tuple) and any(isinstance(value, Tensor) for value in values):
+        try:
+            return torch.stack([torch.as_tensor(value) for value in values])
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"{name}: expected numbers in one shape ({error})") from error
+    try:
+        array = numpy.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise UserError(f"{name}: expected numbers in one shape ({error})") from error
+    if array.dtype.kind not in "biufc":
+        kind = "text" if array.dtype.kind in "US" else f"{type(values).__name__} of {array.dtype}"
+        hint = "; number them, numpy.unique(…, return_inverse=True)" if array.dtype.kind in "USO" else ""
+        raise UserError(f"{name}: expected numbers, got {kind}{hint}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()  # torch shares memory, and warns of what it may not write to
+    try:
+        return torch.from_numpy(array)
+    except TypeError as error:
+        raise UserError(f"{name}: torch has no type for {array.dtype}") from error
+
+
+def _whole(values: Tensor, name: str) -> Tensor:
+    """Whole numbers as int64; floating-point numbers, as spreadsheets give them, only without a fraction."""
+    if values.dtype == torch.bool or values.is_complex():
+        raise UserError(f"{name}: expected integers, got {_type(values)}")
+    values = values.detach()
+    if values.is_floating_point() and not bool((values.isfinite() & (values == values.trunc())).all()):
+        raise UserError(f"{name}: expected integers, got {_type(values)} with a fraction or NaN")
+    return values.long()
+
+
+def _check_shape(values: Tensor, shape: tuple[int | None, ...], name: str) -> None:
+    fits = values.ndim == len(shape) and all(
+        wanted in (None, side) for side, wanted in zip(values.shape, shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("any" if side is None else str(side) for side in shape)
+        raise UserError(f"{name}: expected shape ({expected}), got {tuple(values.shape)}")
+
+
+def _type(values: Tensor) -> str:
+    return str(values.dtype).removeprefix("torch.")
