@@ -28,6 +28,7 @@ from handful.birds import PART_NAMES, PARTS
 from handful.metrics.faithfulness import area_under, perturbation_curve
 from handful.metrics.localisation import area_above_half, energy_in_mask, pointing_hits
 from handful.networks import build_classifier
+from handful.networks.layouts import Layout
 from handful.networks.plugin import InfoMaxBottleneck, Weights
 from handful.networks.prototypes import QueryScores, prototypes
 from handful.report.information_maps import episode_sheet, information_sheet
@@ -304,7 +305,7 @@ def _timed(plugin: InfoMaxBottleneck, images: Tensor, layer: str, repeats: int) 
     def bare() -> None:
         with torch.no_grad():
             plugin.base(images)
-        with cut_at(plugin.base, layer, (images.shape[2], images.shape[3])) as cut:
+        with cut_at(plugin.base, layer, Layout("NCHW")) as cut:
             loss = functional.cross_entropy(plugin.base(images), labels)
         torch.autograd.grad(loss, cut[0])
 

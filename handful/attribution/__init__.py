@@ -5,17 +5,17 @@ one. `contributions` tells which features decided; `units` sums maps over patche
 """
 
 from handful.attribution import methods
-from handful.attribution.contract import Attribution, attribute
+from handful.attribution.compute import Attribution, attribute
+from handful.attribution.context import AttributionContext
 from handful.attribution.contributions import Contributions, contributions
 from handful.attribution.display import normalise
-from handful.attribution.job import Job
 from handful.attribution.registry import Method, get, names, register
 from handful.attribution.state import undisturbed, unwrap
 
 __all__ = [
     "Attribution",
+    "AttributionContext",
     "Contributions",
-    "Job",
     "Method",
     "attribute",
     "contributions",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from handful.attribution.images import as_tensor
 from handful.errors import UserError
 
 #: Names a baseline may have; a tensor that broadcasts to the images may stand in their place.
@@ -49,8 +50,10 @@ def make_baseline(
     Raises:
         UserError: unknown name, a tensor of the wrong shape, black without the normalisation.
     """
-    if isinstance(baseline, Tensor):
-        given = baseline.detach().to(images)
+    if not isinstance(baseline, str):
+        given = as_tensor(baseline, "the baseline").detach().clone().to(images)
+        if not bool(given.isfinite().all()):
+            raise UserError("the baseline holds NaN or infinite values")
         try:
             shape = torch.broadcast_shapes(given.shape, images.shape)
         except RuntimeError:

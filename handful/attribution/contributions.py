@@ -6,8 +6,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from handful.attribution.methods.class_maps import class_weights
-from handful.attribution.state import model_dtype, undisturbed, unwrap
+from handful.attribution.images import as_images
+from handful.attribution.methods.class_maps import class_weights, log_odds_weights
+from handful.attribution.outputs import class_logits, readable_errors
+from handful.attribution.state import model_device, model_dtype, undisturbed, unwrap
 from handful.attribution.targets import Target, Targets
 from handful.errors import UserError
 
@@ -94,7 +96,7 @@ class Contributions:
 
 
 def contributions(
-    model: nn.Module, images: Tensor, target: Target = "pred", labels: Tensor | None = None, chunk: int = 64
+    model: nn.Module, images: Tensor, target: Target = "pred", labels: object = None, chunk: int = 64
 ) -> Contributions:
     """Take the logit of one class an image apart into its features.
 
@@ -110,27 +112,33 @@ def contributions(
     """
     model = unwrap(model)
     with undisturbed(model), torch.no_grad():
-        targets = Targets(target, len(images), None if labels is None else labels.clone())
+        own_images = as_images(images, model_dtype(model), model_device(model))
+        targets = Targets(target, len(own_images), labels)
         if targets.index is None or not targets.single:
             raise UserError("contributions explain one class an image")
         classifier, weights, bias = class_weights(model, "taking a logit apart")
         kept: list[tuple[Tensor, Tensor]] = []
-        for batch in images.detach().clone().to(model_dtype(model)).split(chunk):
-            maps = classifier.feature_maps(batch)
-            kept.append((maps, classifier.head(classifier.pool(maps))))
+        for batch in own_images.split(chunk):
+            with readable_errors(model, batch):
+                maps = classifier.feature_maps(batch)
+            kept.append((maps, class_logits(classifier.head(classifier.pool(maps)), len(batch)).values))
         maps, logits = (torch.cat(parts).double() for parts in zip(*kept, strict=True))
         targets.resolve(logits, 0)
         classes = targets.index[:, 0].to(logits.device)
         runner_up = logits.scatter(1, classes[:, None], -torch.inf).argmax(dim=1)
         weights, bias = weights.double(), bias.double()
+        other_weights, other_bias = weights, bias
+        if len(weights) == 1:  # one logit: the log-odds of the explained class, against nothing
+            other_weights, other_bias = weights.new_zeros(2, weights.shape[1]), bias.new_zeros(2)
+            weights, bias = log_odds_weights(weights, bias)
         return Contributions(
             classes=classes,
             runner_up=runner_up,
             logits=logits,
             features=maps.mean(dim=(2, 3)),
             weights=weights[classes],
-            other_weights=weights[runner_up],
+            other_weights=other_weights[runner_up],
             bias=bias[classes],
-            other_bias=bias[runner_up],
+            other_bias=other_bias[runner_up],
             maps=maps,
         )

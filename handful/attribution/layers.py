@@ -4,11 +4,10 @@ import contextlib
 import difflib
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from handful.errors import UserError
-from handful.networks.layouts import layout_of
+from handful.networks.layouts import Layout
 
 _LISTED = 40
 
@@ -35,27 +34,22 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 @contextlib.contextmanager
-def cut_at(model: nn.Module, name: str, size: tuple[int, int]) -> Iterator[list[Tensor]]:
+def cut_at(model: nn.Module, name: str, layout: Layout) -> Iterator[list[Tensor]]:
     """Within, a forward pass records its graph only from a layer's maps on; these maps are the list's one entry.
 
-    Channels-last maps and tokens of transformers are read as `(B, F, h, w)`. The rest of the network receives a copy,
-    so that an in-place layer after the cut does not overwrite the entry.
+    The rest of the network receives a copy, so that an in-place layer after the cut does not overwrite the entry.
 
     Args:
         model: the model.
         name: of the layer, see `find_layer`.
-        size: height and width of the images in pixels.
+        layout: how its output is read as maps `(B, F, h, w)`.
 
     Raises:
-        UserError: there is no such layer, it does not give maps, or runs more than once in a pass.
+        UserError: there is no such layer, or it runs more than once in a pass.
     """
     outputs: list[Tensor] = []
 
-    def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: object) -> Tensor:
-        layout = layout_of(output, size, model)
-        if layout is None or not isinstance(output, Tensor):
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise UserError(f'layer "{name}" gives {shape}, not maps (B, F, h, w): name a layer that does')
+    def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if outputs:
             raise UserError(f'layer "{name}" runs more than once in a forward pass: name the block around it')
         cut = layout.maps(output.detach()).requires_grad_()
@@ -67,38 +61,3 @@ def cut_at(model: nn.Module, name: str, size: tuple[int, int]) -> Iterator[list[
         yield outputs
     finally:
         handle.remove()
-
-
-@torch.no_grad()
-def last_maps_layer(model: nn.Module, image: Tensor) -> str:
-    """The name of the last module to give maps with more than one cell, found by one forward pass of `(1, 3, H, W)`.
-
-    Tokens do not count: in a transformer that answers from its class token, the last ones decide nothing.
-
-    Raises:
-        UserError: the model has none.
-    """
-    seen: list[str] = []
-    handles = []
-
-    def watch(path: str, module: nn.Module) -> None:
-        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4:
-                layout = layout_of(output, (image.shape[2], image.shape[3]), model)
-                if layout is not None and layout.maps(output)[0, 0].numel() > 1:
-                    seen.append(path)
-
-        handles.append(module.register_forward_hook(hook))
-
-    try:
-        for path, module in model.named_modules():
-            if path:
-                watch(path, module)
-        model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    once = [path for path in seen if seen.count(path) == 1]
-    if not once:
-        raise UserError("no layer of this model gives maps (B, F, h, w): Grad-CAM has nothing to look at")
-    return clean_name(once[-1])

@@ -6,13 +6,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from handful.attribution.job import Job
+from handful.attribution.context import AttributionContext
 from handful.errors import UserError, did_you_mean
 
 #: How the channels of a raw map become one: not at all (it has none), the largest magnitude, or the sum.
 Reduction = Literal["none", "max_abs", "sum"]
 
-#: A method: from a job and its own options to raw maps `(N, T, h, w)` or, with channels, `(N, T, C, H, W)`.
+#: A method: from a context and its own options to raw maps `(N, T, h, w)` or, with channels, `(N, T, C, H, W)`.
 Compute = Callable[..., Tensor]
 
 
@@ -23,7 +23,7 @@ class Method:
     Attributes:
         name: as given on the command line.
         title: as written under a picture.
-        compute: called with a `Job` and the method's options; returns raw maps `(N, T, …)`.
+        compute: called with a `AttributionContext` and the method's options; returns raw maps `(N, T, …)`.
         reduction: how channels become one map; `"none"` promises raw maps without channels.
         signed: whether the sign means for or against the target.
     """
@@ -44,7 +44,7 @@ _SHORT = {"ig": "integrated_gradients", "mp": "meaningful_perturbation"}
 def register(
     name: str, *, title: str | None = None, reduction: Reduction = "none", signed: bool = False
 ) -> Callable[[Compute], Compute]:
-    """Register the decorated function `compute(job, **options)` as a method; see `Method`.
+    """Register the decorated function `compute(context, **options)` as a method; see `Method`.
 
     Raises:
         ValueError: another function has this name already.
@@ -77,4 +77,4 @@ def names() -> list[str]:
     return sorted(_METHODS)
 
 
-__all__ = ["Compute", "Job", "Method", "Reduction", "get", "names", "register"]
+__all__ = ["AttributionContext", "Compute", "Method", "Reduction", "get", "names", "register"]

@@ -1,21 +1,85 @@
 """Look into a model and leave no trace: modes, flags, random state and wrappers."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from handful.errors import UserError
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The plain module inside `DistributedDataParallel`, `DataParallel` or `torch.compile` wrappers."""
+class FunctionModel(nn.Module):
+    """A function from images to scores, as a module.
+
+    Args:
+        function: called with images `(B, C, H, W)`.
+    """
+
+    def __init__(self, function: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> object:
+        """What the function gives."""
+        return self.function(images)
+
+
+def unwrap(model: object) -> nn.Module:
+    """The plain module that can be explained.
+
+    Takes it out of `DistributedDataParallel`, `DataParallel`, `torch.compile` and `torch.export`; makes a module of a
+    function; copies a module whose parameters were made under `torch.inference_mode`, which no gradient can pass.
+
+    Raises:
+        UserError: neither a module nor a function.
+    """
     while True:
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             model = model.module
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
-        else:
+        elif isinstance(model, torch.export.ExportedProgram):
+            model = model.module()
+        elif isinstance(model, nn.Module):
+            if any(part.is_inference() for part in (*model.parameters(), *model.buffers())):
+                with torch.inference_mode(False):
+                    return copy.deepcopy(model)
             return model
+        elif callable(model) and not isinstance(model, type):
+            return FunctionModel(model)
+        else:
+            raise UserError(f"the model must be a torch module, not {_description(model)}")
+
+
+def _description(model: object) -> str:
+    return f"the class {model.__name__} itself" if isinstance(model, type) else type(model).__name__
+
+
+def _runs_module(node: torch.fx.Node) -> bool:
+    """Whether a node of a graph runs a layer; an exported graph only runs the check of its inputs."""
+    return node.op == "call_module" and node.target != "_guards_fn"
+
+
+def refuse_without_modules(model: nn.Module, method: str) -> None:
+    """Refuse a model whose layers do not run as modules, so that no method can look into them.
+
+    Raises:
+        UserError: the model is scripted, traced, exported or a function.
+    """
+    form = None
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        form = "scripted or traced"
+    elif isinstance(model, torch.fx.GraphModule) and not any(_runs_module(node) for node in model.graph.nodes):
+        form = "exported"
+    elif isinstance(model, FunctionModel):
+        form = "given as a function"
+    if form is not None:
+        raise UserError(
+            f"{method} looks into the layers of a model, and those of a model that is {form} cannot be reached: give "
+            "the module it was made from, or use gradient, integrated_gradients or occlusion"
+        )
 
 
 def model_dtype(model: nn.Module) -> torch.dtype:
@@ -24,6 +88,13 @@ def model_dtype(model: nn.Module) -> torch.dtype:
         if parameter.is_floating_point():
             return parameter.dtype
     return torch.float32
+
+
+def model_device(model: nn.Module) -> torch.device:
+    """The device of the model's first parameter or buffer, the CPU for a model without any."""
+    for part in (*model.parameters(), *model.buffers()):
+        return part.device
+    return torch.device("cpu")
 
 
 @contextlib.contextmanager
@@ -35,7 +106,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     exception: every module's own `training` flag, every parameter's `requires_grad` and the random state of the
     CPU and of the model's devices are what they were.
     """
-    training = [(module, module.training) for module in model.modules()]
+    # a frozen script has no flag
+    training = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     devices = {parameter.device for parameter, _ in required if parameter.device.type == "cuda"}
     random_state = torch.get_rng_state()

@@ -3,66 +3,80 @@
 import re
 from collections.abc import Callable, Sequence
 
+import numpy
 import torch
 from torch import Tensor
 
+from handful.attribution.images import as_tensor
 from handful.errors import UserError
 
 #: What `target` may be; see `Targets`.
 Target = str | int | Sequence[int] | Tensor | Callable[[Tensor], Tensor]
+
+_ADVICE = "give pred, label, top3 (any number) or a class number"
 
 
 class Targets:
     """The classes to explain, found from the clean prediction once and kept for every later copy of an image.
 
     Args:
-        target: `"pred"` the predicted class; `"label"` the image's label; `"top3"` the three highest classes; an
-            int, the same class for all; `(N,)` one class an image; `(N, T)` T classes an image; or a function of
-            the logits `(B, C)` that gives one score a row `(B,)`.
+        target: `"pred"` the predicted class; `"label"` the image's label; `"top3"` the three highest classes; a class
+            number, the same for all; `(N,)` one class per image; `(N, T)` T classes per image; or a function of the
+            logits `(B, C)` that gives one score per row, `(B,)`. Class numbers may be of any integer type, arrays,
+            lists, or floating-point numbers without a fraction.
         n_images: N.
-        labels: `(N,)`, needed for `"label"`.
+        labels: `(N,)` or `(N, 1)`, needed for `"label"`.
 
     Attributes:
         index: int64 `(N, T)`, filled as images are seen; None for a function.
         count: T.
         single: whether the answer has no T dimension.
+        single_logit: whether the model gives one logit z; the score of class 1 is then z and that of class 0 is −z.
 
     Raises:
         UserError: unknown word, missing labels, wrong number of targets; later, a class out of range.
     """
 
-    def __init__(self, target: Target, n_images: int, labels: Tensor | None = None) -> None:
+    def __init__(self, target: Target, n_images: int, labels: object = None) -> None:
         self.function: Callable[[Tensor], Tensor] | None = None
         self.index: Tensor | None = None
         self.count = 1
         self.single = True
+        self.single_logit = False
         self._top = 0
-        if callable(target) and not isinstance(target, Tensor):
+        if isinstance(target, str):
+            self._read_word(target.strip(), n_images, labels)
+        elif callable(target) and not isinstance(target, Tensor):
             self.function = target
             return
-        if isinstance(target, str):
-            if target == "label":
-                if labels is None:
-                    raise UserError('target "label" needs the images\' labels, and none were given')
-                self.index = _classes(labels, n_images)
-            elif target == "pred":
-                self._top = 1
-            elif match := re.fullmatch(r"top([1-9]\d*)", target):
-                self._top = self.count = int(match[1])
-                self.single = False
-            else:
-                raise UserError(f'target "{target}" is unknown: give pred, label, top3 (any number) or a class number')
-        elif isinstance(target, bool):
-            raise UserError(f"target {target} is no class: give pred, label, top3 (any number) or a class number")
-        elif isinstance(target, int):
-            self.index = torch.full((n_images, 1), target)
         else:
-            given = torch.as_tensor(target)
-            self.index = _classes(given, n_images)
-            self.single = given.ndim == 1
-            self.count = self.index.shape[1]
+            given = class_numbers(target, "target")
+            if given.ndim == 0:
+                self.index = given.expand(n_images, 1).clone()
+            else:
+                self.index = _one_row_per_image(given, n_images, "targets")
+                self.single = given.ndim == 1
+                self.count = self.index.shape[1]
         if self.index is None:
             self.index = torch.full((n_images, self.count), -1)
+
+    def _read_word(self, target: str, n_images: int, labels: object) -> None:
+        if target == "label":
+            if labels is None:
+                raise UserError('target "label" needs the images\' labels, and none were given')
+            given = class_numbers(labels, "labels")
+            self.index = _one_row_per_image(given, n_images, "labels")
+            if self.index.shape[1] != 1:
+                raise UserError(f"labels must be class numbers of shape (N,), not {tuple(given.shape)}")
+        elif target == "pred":
+            self._top = 1
+        elif match := re.fullmatch(r"top([1-9]\d*)", target):
+            self._top = self.count = int(match[1])
+            self.single = False
+        elif re.fullmatch(r"[+-]?\d+", target):
+            self.index = torch.full((n_images, 1), int(target))
+        else:
+            raise UserError(f'target "{target}" is unknown: {_ADVICE}')
 
     def resolve(self, logits: Tensor, start: int) -> None:
         """See the clean logits `(B, C)` of images `start …`: fix the predicted classes, check the given ones."""
@@ -74,24 +88,25 @@ class Targets:
                 raise UserError(f'target "top{self._top}" asks for more classes than the {classes} of the model')
             self.index[start:stop] = logits.detach().topk(self._top, dim=1).indices.cpu()
             return
-        given = self.index[start:stop]
-        wrong = given[(given < 0) | (given >= classes)]
-        if len(wrong):
-            raise UserError(
-                f"target class {int(wrong[0])} is out of range: the model has {classes} classes, 0 to {classes - 1}"
-            )
+        check_range(self.index[start:stop], classes, "target class")
 
     def score(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Scores `(B, T)` of logits `(B, C)` that belong to the images `rows (B,)`."""
+        """Scores `(B, T)` of logits `(B, C)` that belong to the images `rows (B,)`.
+
+        The score of a class is its logit; of a model with one logit, the log-odds of the class.
+        """
         if self.function is not None:
             scores = self.function(logits)
-            if scores.shape != logits.shape[:1]:
+            if not isinstance(scores, Tensor) or scores.shape not in ((len(logits),), (len(logits), 1)):
+                made = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
                 raise UserError(
-                    f"the target function must give one score a row: it made {tuple(scores.shape)} of logits "
-                    f"{tuple(logits.shape)}"
+                    f"the target function must give one score a row: it made {made} of logits {tuple(logits.shape)}"
                 )
-            return scores[:, None]
-        return logits.gather(1, self.of(rows, logits.device))
+            return scores.reshape(-1, 1)
+        classes = self.of(rows, logits.device)
+        if self.single_logit:
+            return logits.gather(1, classes) - logits.gather(1, 1 - classes)
+        return logits.gather(1, classes)
 
     def of(self, rows: Tensor, device: torch.device) -> Tensor:
         """Class numbers `(B, T)` of the images `rows (B,)`, on `device`.
@@ -104,12 +119,53 @@ class Targets:
         return self.index[rows.cpu()].to(device)
 
 
-def _classes(given: Tensor, n_images: int) -> Tensor:
-    """Given classes as int64 `(N, T)` of its own memory."""
-    if given.ndim not in (1, 2) or given.is_floating_point():
+def class_numbers(given: object, what: str) -> Tensor:
+    """Class numbers of any integer type, or without a fraction, as int64 of their own memory on the CPU.
+
+    Args:
+        given: a number, a tensor, an array or a sequence, of at most two dimensions.
+        what: their name in the sentence of an error.
+
+    Raises:
+        UserError: truth values, fractions, NaN, anything that is no number.
+
+    Example:
+        >>> class_numbers([2.0, 0.0], "labels")
+        tensor([2, 0])
+    """
+    if isinstance(given, int | float | numpy.generic):
+        found = torch.as_tensor(given if isinstance(given, int | float) else given.item())
+    elif isinstance(given, Tensor | numpy.ndarray | Sequence) and not isinstance(given, str | bytes):
+        found = as_tensor(given, what).detach().cpu()
+    else:
+        raise UserError(f"{what} {given!r} is no class: {_ADVICE}")
+    if found.dtype == torch.bool:
+        shown = f"{what} {bool(found)}" if found.ndim == 0 else f"{what} of truth values"
+        raise UserError(f"{shown} is no class: {_ADVICE}")
+    fractions = found.is_floating_point() and not bool((found.isfinite() & (found == found.trunc())).all())
+    if found.ndim > 2 or found.is_complex() or fractions:
         raise UserError(
-            f"targets must be whole numbers of shape (N,) or (N, T), not {tuple(given.shape)} {given.dtype}"
+            f"{what} must be whole numbers of shape (N,) or (N, T), not {tuple(found.shape)} {found.dtype}"
         )
-    if len(given) != n_images:
-        raise UserError(f"{len(given)} targets for {n_images} images: give one (or one row) an image")
-    return given.detach().cpu().long().reshape(n_images, -1).clone()
+    return found.long().clone()
+
+
+def check_range(classes: Tensor, n_classes: int, what: str) -> None:
+    """Refuse class numbers outside 0 … n_classes − 1.
+
+    Raises:
+        UserError: there is one; the sentence names it.
+    """
+    wrong = classes[(classes < 0) | (classes >= n_classes)]
+    if len(wrong):
+        raise UserError(
+            f"{what} {int(wrong[0])} is out of range: the model has {n_classes} classes, 0 to {n_classes - 1}"
+        )
+
+
+def _one_row_per_image(given: Tensor, n_images: int, what: str) -> Tensor:
+    """Given classes as `(N, T)`."""
+    if given.ndim == 0 or len(given) != n_images or given.numel() == 0:
+        count = 1 if given.ndim == 0 else len(given)
+        raise UserError(f"{count} {what} for {n_images} images: give one (or one row) an image")
+    return given.reshape(n_images, -1)

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from handful.attribution.baselines import gaussian_blur
-from handful.attribution.state import model_dtype, run_in_chunks, undisturbed, unwrap
+from handful.attribution.images import as_images, as_maps
+from handful.attribution.outputs import run_model, warn_of_probabilities
+from handful.attribution.state import model_device, model_dtype, run_in_chunks, undisturbed, unwrap
+from handful.attribution.targets import Target, Targets
 from handful.errors import UserError
 from handful.metrics.means import Mean
 
@@ -20,36 +23,41 @@ def perturbation_curve(
     model: nn.Module,
     images: Tensor,
     maps: Tensor,
-    classes: Tensor | None = None,
+    classes: Target | None = None,
     mode: Mode = "deletion",
     steps: int = 28,
     chunk: int = 64,
 ) -> Tensor:
-    """Probability of the class as pixels go or come, highest of the map first, `(N, steps + 1)`.
+    """Follow the probability of a class as pixels go or come, highest of the map first, `(N, steps + 1)`.
 
     Deletion starts from the image and ends at the mean colour (0 after normalisation); insertion starts from a
     blurred image and ends at the image. Equal values go in reading order.
 
     Args:
-        model: images to logits; left as it was found.
+        model: images to logits, or to one logit per image, whose classes have the probabilities `1 − sigmoid` and
+            `sigmoid`; see `class_logits`. Left as it was found.
         images: `(N, C, H, W)`, normalised.
         maps: `(N, H, W)`.
-        classes: `(N,)`; None takes the predicted ones.
+        classes: one class per image, as `Targets` takes them; None takes the predicted ones.
         mode: `"insertion"` or `"deletion"`.
         steps: equal shares of the pixels that go or come one after another.
         chunk: images in a forward pass.
+
+    Raises:
+        UserError: an unknown mode; images, maps or classes that do not fit one another or are not finite; steps out of
+            range; an output that cannot be read as logits.
 
     Source: RISE (Petsiuk et al. 2018, arXiv 1806.07421), section 4.3; one row of pixels a step there.
     """
     if mode not in ("insertion", "deletion"):
         raise UserError(f'mode "{mode}" is unknown: give insertion or deletion')
-    if maps.shape != (len(images), *images.shape[2:]):
-        raise UserError(f"maps must be (N, H, W) of the images, not {tuple(maps.shape)}")
-    if not 1 <= steps <= maps[0].numel():
-        raise UserError(f"steps must lie in 1 … {maps[0].numel()}, the pixels of an image; got {steps}")
     model = unwrap(model)
     with undisturbed(model), torch.no_grad():
-        images = images.clone().to(model_dtype(model))
+        images = as_images(images, model_dtype(model), model_device(model))
+        maps = as_maps(maps, images)
+        if not 1 <= steps <= maps[0].numel():
+            raise UserError(f"steps must lie in 1 … {maps[0].numel()}, the pixels of an image; got {steps}")
+        chosen = _classes(model, images, "pred" if classes is None else classes, chunk)
         if mode == "deletion":
             before, after = images, torch.zeros_like(images)
         else:
@@ -60,19 +68,32 @@ def perturbation_curve(
         rank.scatter_(1, order, torch.arange(pixels, device=order.device).expand_as(order).contiguous())
         rank = rank.reshape(len(images), 1, *images.shape[2:])
         changed = (torch.arange(steps + 1, device=images.device) * pixels / steps).round()
-        chosen = torch.empty(0) if classes is None else classes.clone().to(images.device)
-        if classes is None:
-            chosen = torch.cat([model(part).argmax(dim=1) for part in images.split(chunk)])
-        curve = images.new_zeros(len(images) * (steps + 1))
+        curve = torch.zeros(
+            len(images) * (steps + 1), dtype=torch.promote_types(images.dtype, torch.float32), device=images.device
+        )
 
         def work(start: int, stop: int) -> None:
             unit = torch.arange(start, stop, device=images.device)
             row, step = unit // (steps + 1), unit % (steps + 1)
             now = torch.where(rank[row] < changed[step].reshape(-1, 1, 1, 1), after[row], before[row])
-            curve[start:stop] = model(now).softmax(dim=1).gather(1, chosen[row][:, None])[:, 0]
+            probabilities = run_model(model, now).values.softmax(dim=1)
+            curve[start:stop] = probabilities.gather(1, chosen[row][:, None])[:, 0]
 
         run_in_chunks(len(curve), chunk, work)
     return curve.reshape(len(images), steps + 1)
+
+
+def _classes(model: nn.Module, images: Tensor, target: Target, chunk: int) -> Tensor:
+    """The class `(N,)` of each image, found or checked on the clean images."""
+    targets = Targets(target, len(images))
+    if targets.index is None or not targets.single:
+        raise UserError("classes must be one class per image")
+    for start in range(0, len(images), chunk):
+        logits = run_model(model, images[start : start + chunk])
+        if start == 0 and not logits.single:
+            warn_of_probabilities(logits.values)
+        targets.resolve(logits.values, start)
+    return targets.index[:, 0].to(images.device)
 
 
 def area_under(curve: Tensor) -> Tensor:
@@ -96,7 +117,7 @@ class InsertionAUC(Mean):
         self.steps = steps
 
     def update(  # type: ignore[override]
-        self, model: nn.Module, images: Tensor, maps: Tensor, classes: Tensor | None = None
+        self, model: nn.Module, images: Tensor, maps: Tensor, classes: Target | None = None
     ) -> None:
         """Images `(N, C, H, W)`, their maps `(N, H, W)` and classes `(N,)`, the predicted ones when not given."""
         super().update(area_under(perturbation_curve(model, images, maps, classes, self.mode, self.steps)))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from PIL import Image
 from torch import Tensor
 
-from handful.attribution.contract import Attribution
+from handful.attribution.compute import Attribution
 from handful.attribution.contributions import Contributions
 from handful.attribution.registry import get
 from handful.report.overlays import captioned, overlay, picture, sheet

@@ -233,7 +233,7 @@ def test_a_compiled_backbone(cache, tmp_path):
 @pytest.fixture
 def failing():
     @register("test_failing")
-    def compute(job):
+    def compute(context):
         raise RuntimeError("no map today")
 
     yield "test_failing"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from handful.attribution.job import Job
+from handful.attribution.context import AttributionContext
 from handful.attribution.registry import register
 from handful.attribution.units import grid, superpixels
 from handful.errors import UserError
@@ -14,7 +14,11 @@ KERNEL_WIDTH = 0.25
 
 @register("lime", title="LIME", signed=True)
 def lime(
-    job: Job, samples: int = 1000, segments: str | Tensor = "slic", n_segments: int = 50, ridge: float = 1.0
+    context: AttributionContext,
+    samples: int = 1000,
+    segments: str | Tensor = "slic",
+    n_segments: int = 50,
+    ridge: float = 1.0,
 ) -> Tensor:
     """Coefficients of a weighted ridge regression of the score on superpixels kept or hidden, `(N, T, H, W)`.
 
@@ -24,7 +28,7 @@ def lime(
     linear model explains.
 
     Args:
-        job: the images and targets.
+        context: the images and targets.
         samples: forward passes an image; more than there are superpixels.
         segments: `"slic"`, `"grid"`, or labels `(N, H, W)` or `(H, W)`, int64 from 0.
         n_segments: superpixels to aim at.
@@ -32,38 +36,39 @@ def lime(
 
     Source: Ribeiro et al. 2016 (arXiv 1602.04938), equation 2, algorithm 1.
     """
-    labels = _segments(job, segments, n_segments)
+    labels = _segments(context, segments, n_segments)
     counts = [int(one.max()) + 1 for one in labels]
     if samples <= max(counts):
         raise UserError(f"lime needs more samples ({samples}) than superpixels ({max(counts)})")
-    kept = torch.ones(len(job), samples, max(counts), dtype=torch.bool)
+    kept = torch.ones(len(context), samples, max(counts), dtype=torch.bool)
     for row, count in enumerate(counts):  # each image draws for its own superpixels, whatever the others have
-        kept[row, :, :count] = _masks(job, row, samples, count)
-    device = job.images.device
+        kept[row, :, :count] = _masks(context, row, samples, count)
+    device = context.images.device
     labels_on, kept_on = labels.to(device), kept.to(device)
-    hidden = job.baseline("mean") if job.baseline_given else _mean_colours(job.images, labels_on)
-    job.notes.setdefault("baseline", "superpixel mean")
-    job.clean_logits()
-    scores = job.empty(samples)
+    hidden = context.baseline("mean") if context.baseline_given else _mean_colours(context.images, labels_on)
+    context.notes.setdefault("baseline", "superpixel mean")
+    context.clean_logits()
+    scores = context.empty(samples)
 
     @torch.no_grad()
     def work(rows: Tensor, steps: Tensor) -> None:
-        there = kept_on[rows, steps].gather(1, labels_on[rows].flatten(1)).reshape(-1, 1, *job.images.shape[2:])
+        there = kept_on[rows, steps].gather(1, labels_on[rows].flatten(1)).reshape(-1, 1, *context.images.shape[2:])
         fill = hidden if len(hidden) == 1 else hidden[rows]
-        found = job.targets.score(job.model(torch.where(there, job.images[rows], fill)), rows)
+        found = context.scores(torch.where(there, context.images[rows], fill), rows)
         scores[rows, :, steps] = found
 
-    job.over_copies(samples, work)
-    raw, r2 = job.empty(*job.images.shape[2:]), torch.zeros(len(job), job.targets.count, dtype=torch.float64)
+    context.over_copies(samples, work)
+    raw = context.empty(*context.images.shape[2:])
+    r2 = torch.zeros(len(context), context.targets.count, dtype=torch.float64)
     for row, count in enumerate(counts):
         coefficients, r2[row] = _fit(kept[row, :, :count].double(), scores[row].cpu().double(), ridge)
         raw[row] = coefficients.to(raw)[:, labels_on[row]]
-    job.notes["r2"] = r2[:, 0] if job.targets.single else r2
+    context.notes["r2"] = r2[:, 0] if context.targets.single else r2
     return raw
 
 
-def _segments(job: Job, segments: str | Tensor, n_segments: int) -> Tensor:
-    size = (job.images.shape[2], job.images.shape[3])
+def _segments(context: AttributionContext, segments: str | Tensor, n_segments: int) -> Tensor:
+    size = (context.images.shape[2], context.images.shape[3])
     if n_segments < 1:
         raise UserError(f"n_segments must be at least 1, not {n_segments}")
     if isinstance(segments, Tensor):
@@ -72,18 +77,18 @@ def _segments(job: Job, segments: str | Tensor, n_segments: int) -> Tensor:
                 f"segments must be int labels (N, H, W) from 0, not {tuple(segments.shape)} {segments.dtype} "
                 f"from {segments.min().item()}"
             )
-        return segments.cpu().long().expand(len(job), *size).clone()
+        return segments.cpu().long().expand(len(context), *size).clone()
     if segments == "slic":
-        return superpixels(job.images, n_segments)
+        return superpixels(context.images, n_segments)
     if segments == "grid":
         side = max(1, round((size[0] * size[1] / n_segments) ** 0.5))
-        return grid(size, side).expand(len(job), *size)
+        return grid(size, side).expand(len(context), *size)
     raise UserError(f'segments "{segments}" is unknown: give slic, grid or a tensor of labels')
 
 
-def _masks(job: Job, row: int, samples: int, count: int) -> Tensor:
+def _masks(context: AttributionContext, row: int, samples: int, count: int) -> Tensor:
     """Which superpixels each sample keeps, bool `(samples, count)`; the first keeps all."""
-    generator = torch.Generator().manual_seed(job.generator(row).initial_seed())
+    generator = torch.Generator().manual_seed(context.generator(row).initial_seed())
     kept = torch.rand(samples, count, generator=generator) < 0.5
     kept[0] = True
     return kept

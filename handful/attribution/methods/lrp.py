@@ -9,9 +9,10 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
-from handful.attribution.job import Job
+from handful.attribution.context import AttributionContext
 from handful.attribution.methods.class_maps import class_weights
 from handful.attribution.registry import register
+from handful.attribution.state import refuse_without_modules
 from handful.errors import UserError
 from handful.networks.classifier import Classifier
 
@@ -28,7 +29,7 @@ _KNOWN_MODULES = (
 
 
 @register("lrp", title="LRP", reduction="sum", signed=True)
-def lrp(job: Job, rule: str = "zplus", epsilon: float = 1e-6, gamma: float = 0.25) -> Tensor:
+def lrp(context: AttributionContext, rule: str = "zplus", epsilon: float = 1e-6, gamma: float = 0.25) -> Tensor:
     """Relevance of each input value, `(N, T, C, H, W)`; it starts as the score and is handed down layer by layer.
 
     Works on a copy whose batch norms are merged into their convolutions and whose residual sums share relevance in
@@ -36,7 +37,7 @@ def lrp(job: Job, rule: str = "zplus", epsilon: float = 1e-6, gamma: float = 0.2
     their part, so the sum misses the score by it: `completeness`.
 
     Args:
-        job: the images and targets.
+        context: the images and targets.
         rule: of the convolutions: `"epsilon"`, `"gamma"` or `"zplus"` (αβ with α = 1, β = 0); linear layers take ε.
         epsilon: ε of the ε rule.
         gamma: γ of the γ rule.
@@ -56,24 +57,24 @@ def lrp(job: Job, rule: str = "zplus", epsilon: float = 1e-6, gamma: float = 0.2
     if rule not in RULES:
         raise UserError(f'LRP rule "{rule}" is unknown: give {", ".join(RULES)}')
     of_convolutions = {"epsilon": Epsilon(epsilon), "gamma": Gamma(gamma), "zplus": ZPlus()}[rule]
-    job.notes["rule"] = rule
+    context.notes["rule"] = rule
     composite = LayerMapComposite([
         (_Sum, Norm()), (Activation, Pass()), (AvgPool, Norm()), (Convolution, of_convolutions),
         (Linear, Epsilon(epsilon)),
     ])  # fmt: skip
-    network = _explicit(job.model)
-    raw = job.empty(*job.images.shape[1:])
+    network = _explicit(context.model)
+    raw = context.empty(*context.images.shape[1:])
 
     def work(start: int, stop: int) -> None:
-        for column in range(job.targets.count):
-            images = job.images[start:stop].detach().requires_grad_()
+        for column in range(context.targets.count):
+            images = context.images[start:stop].detach().requires_grad_()
             with composite.context(network) as ruled:
-                scores = job.observe(start, ruled(images))[:, column]
+                scores = context.observe(start, ruled(images))[:, column]
                 (found,) = torch.autograd.grad(scores, images, grad_outputs=scores.detach())
             raw[start:stop, column] = found
 
-    job.over_images(work)
-    job.completeness = raw.flatten(2).sum(dim=2) - job.clean_scores()
+    context.over_images(work)
+    context.completeness = raw.flatten(2).sum(dim=2) - context.clean_scores()
     return raw
 
 
@@ -87,6 +88,7 @@ class _Sum(nn.Module):
 
 def _explicit(model: nn.Module) -> nn.Module:
     """A copy of the network as a plain graph of modules that rules are known for."""
+    refuse_without_modules(model, "lrp")
     if isinstance(model, Classifier):
         _, weights, bias = class_weights(model)
         linear = nn.Linear(weights.shape[1], weights.shape[0]).to(weights)

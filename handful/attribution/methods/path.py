@@ -4,44 +4,44 @@ import numpy
 import torch
 from torch import Tensor
 
-from handful.attribution.job import Job, gradients
+from handful.attribution.context import AttributionContext, gradients
 from handful.attribution.registry import register
 from handful.errors import UserError
 
 
 @register("smoothgrad", title="SmoothGrad", reduction="max_abs")
-def smoothgrad(job: Job, samples: int = 50, level: float = 0.15) -> Tensor:
+def smoothgrad(context: AttributionContext, samples: int = 50, level: float = 0.15) -> Tensor:
     """Mean gradient over noisy copies (Smilkov et al. 2017, arXiv 1706.03825, section 3).
 
     Args:
-        job: the images and targets.
+        context: the images and targets.
         samples: n, noisy copies an image.
         level: σ of the noise as a share of each image's own range, max − min.
     """
     if samples < 1 or level < 0:
         raise UserError(f"smoothgrad needs samples ≥ 1 and level ≥ 0, not {samples} and {level}")
-    job.clean_logits()
-    images = job.images
+    context.clean_logits()
+    images = context.images
     sigma = level * (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3)))
-    raw = job.empty(*images.shape[1:])
+    raw = context.empty(*images.shape[1:])
 
     def work(rows: Tensor, steps: Tensor) -> None:
-        noise = torch.stack([_normal(job, int(row), int(step)) for row, step in zip(rows, steps, strict=True)])
+        noise = torch.stack([_normal(context, int(row), int(step)) for row, step in zip(rows, steps, strict=True)])
         noisy = (images[rows] + sigma[rows].reshape(-1, 1, 1, 1) * noise).requires_grad_()
-        found = gradients(job.targets.score(job.model(noisy), rows), noisy)
+        found = gradients(context.scores(noisy, rows), noisy)
         add_by_image(raw, found, rows, 1 / samples)
 
-    job.over_copies(samples, work)
+    context.over_copies(samples, work)
     return raw
 
 
-def _normal(job: Job, row: int, step: int) -> Tensor:
-    image = job.images[row]
-    return torch.randn(image.shape, generator=job.generator(row, step), device=image.device, dtype=image.dtype)
+def _normal(context: AttributionContext, row: int, step: int) -> Tensor:
+    image = context.images[row]
+    return torch.randn(image.shape, generator=context.generator(row, step), device=image.device, dtype=image.dtype)
 
 
 @register("integrated_gradients", title="integrated gradients", reduction="sum", signed=True)
-def integrated_gradients(job: Job, steps: int = 32, rule: str = "gausslegendre") -> Tensor:
+def integrated_gradients(context: AttributionContext, steps: int = 32, rule: str = "gausslegendre") -> Tensor:
     """(x − b) ∫₀¹ ∂s(b + a (x − b)) da (Sundararajan et al. 2017, arXiv 1703.01365, equation 1).
 
     The sum over pixels and channels is s(x) − s(b); what the quadrature misses is the completeness error. A pixel
@@ -49,37 +49,37 @@ def integrated_gradients(job: Job, steps: int = 32, rule: str = "gausslegendre")
     of common libraries sums to 1 − 1/n, and rules that touch a = 0 lie on the kink of a network with biases.
 
     Args:
-        job: the images and targets; the baseline is the mean colour unless asked otherwise.
+        context: the images and targets; the baseline is the mean colour unless asked otherwise.
         steps: n, gradients an image.
         rule: `"gausslegendre"` or `"midpoint"`.
     """
     alphas, weights = quadrature(steps, rule)
-    baseline = job.baseline("mean")
-    scores = job.clean_scores()
+    baseline = context.baseline("mean")
+    scores = context.clean_scores()
     shape = (-1, 1, 1, 1)
-    raw = job.empty(*job.images.shape[1:])
+    raw = context.empty(*context.images.shape[1:])
 
     def work(rows: Tensor, step: Tensor) -> None:
         start = baseline if len(baseline) == 1 else baseline[rows]
-        a = alphas[step].to(job.images).reshape(shape)
-        between = (start + a * (job.images[rows] - start)).requires_grad_()
-        found = gradients(job.targets.score(job.model(between), rows), between)
+        a = alphas[step].to(context.images).reshape(shape)
+        between = (start + a * (context.images[rows] - start)).requires_grad_()
+        found = gradients(context.scores(between, rows), between)
         add_by_image(raw, found * weights[step].to(found).reshape(-1, 1, 1, 1, 1), rows, 1.0)
 
-    job.over_copies(steps, work)
-    raw *= (job.images - baseline)[:, None]
-    job.completeness = raw.flatten(2).sum(dim=2) - (scores - _baseline_scores(job, baseline))
+    context.over_copies(steps, work)
+    raw *= (context.images - baseline)[:, None]
+    context.completeness = raw.flatten(2).sum(dim=2) - (scores - _baseline_scores(context, baseline))
     return raw
 
 
 @torch.no_grad()
-def _baseline_scores(job: Job, baseline: Tensor) -> Tensor:
+def _baseline_scores(context: AttributionContext, baseline: Tensor) -> Tensor:
     """Scores `(N, T)` of the baseline; one forward pass where all images share it."""
     logits: list[Tensor] = []
-    for one in baseline.split(job.chunk):
-        logits.append(job.model(one))
-    every = torch.cat(logits).expand(len(job), -1)
-    return job.targets.score(every, torch.arange(len(job)))
+    for one in baseline.split(context.chunk):
+        logits.append(context.logits(one))
+    every = torch.cat(logits).expand(len(context), -1)
+    return context.targets.score(every, torch.arange(len(context)))
 
 
 def quadrature(steps: int, rule: str = "gausslegendre") -> tuple[Tensor, Tensor]:
@@ -107,4 +107,4 @@ def add_by_image(total: Tensor, found: Tensor, rows: Tensor, weight: float) -> N
     """
     for row, count in zip(*(part.tolist() for part in rows.unique_consecutive(return_counts=True)), strict=True):
         first = int(torch.searchsorted(rows, row))
-        total[row] += weight * found[first : first + count].sum(dim=0)
+        total[row] += weight * found[first : first + count].to(total).sum(dim=0)

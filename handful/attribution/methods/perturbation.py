@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.attribution.baselines import gaussian_blur
-from handful.attribution.job import Job
+from handful.attribution.context import AttributionContext, gradient
 from handful.attribution.registry import register
 from handful.errors import UserError
 
@@ -22,7 +22,7 @@ _PAPER_CELLS = 28
 
 @register("meaningful_perturbation", title="meaningful perturbation")
 def meaningful_perturbation(
-    job: Job,
+    context: AttributionContext,
     objective: str = "lower",
     iterations: int = 300,
     rate: float = 0.1,
@@ -42,7 +42,7 @@ def meaningful_perturbation(
     `notes["after"] (N, T)` are the target's probability on the whole and on the perturbed image.
 
     Args:
-        job: the images and targets; what is removed is replaced by a blur unless a baseline is asked for.
+        context: the images and targets; what is removed is replaced by a blur unless a baseline is asked for.
         objective: `"lower"`: the goal is p_c, the target's probability (the paper's). `"switch"`: the goal is
             max(0, s_c − max of the others + margin), in logits, which rests as soon as another class wins.
         iterations: steps of Adam; 100 give a rough map.
@@ -61,13 +61,13 @@ def meaningful_perturbation(
         raise UserError(f'objective "{objective}" is unknown: give {" or ".join(OBJECTIVES)}')
     if iterations < 1 or jitter < 0 or (grid is not None and grid < 2):
         raise UserError("meaningful_perturbation needs iterations ≥ 1, jitter ≥ 0 and a grid of at least 2 cells")
-    removed = job.baseline("blur")
-    job.clean_logits()
-    count = job.targets.count
-    size = job.images.shape[2:]
+    removed = context.baseline("blur")
+    context.clean_logits()
+    count = context.targets.count
+    size = context.images.shape[2:]
     cells = grid or max(7, math.ceil(min(size) / 8))
-    before, after = job.empty(), job.empty()
-    raw = job.empty(cells, cells)
+    before, after = context.empty(), context.empty()
+    raw = context.empty(cells, cells)
     sigma = _MASK_SIGMA * min(size)
     smooth_weight = smooth_weight * cells / _PAPER_CELLS
 
@@ -77,30 +77,32 @@ def meaningful_perturbation(
         return wide * images + (1 - wide) * blanks
 
     def work(rows: Tensor, which: Tensor) -> None:
-        images = job.images[rows]
+        images = context.images[rows]
         blanks = removed.expand(len(rows), -1, -1, -1) if len(removed) == 1 else removed[rows]
-        classes = job.targets.of(rows, images.device).gather(1, which.to(images.device)[:, None])
-        masks = torch.zeros(len(rows), 1, cells, cells, dtype=images.dtype, device=images.device, requires_grad=True)
+        classes = context.targets.of(rows, images.device).gather(1, which.to(images.device)[:, None])
+        masks = torch.zeros(len(rows), 1, cells, cells, dtype=raw.dtype, device=images.device, requires_grad=True)
         adam = torch.optim.Adam([masks], lr=rate)
-        shifts = _shifts(job, rows, which, iterations, jitter)
+        shifts = _shifts(context, rows, which, iterations, jitter)
         for step in range(iterations):
             seen = _roll(blend(masks, images, blanks), shifts[step])
-            loss = _goal(job.model(seen), classes, objective, margin).sum()
-            loss = loss + area_weight * (1 - masks).mean(dim=(1, 2, 3)).sum()
+            goal = _goal(context.logits(seen.to(images.dtype)), classes, objective, margin).sum()
+            if step == 0:
+                gradient(goal, masks, keep_graph=True)  # refuses a score that the masks could not learn from
+            loss = goal + area_weight * (1 - masks).mean(dim=(1, 2, 3)).sum()
             loss = loss + smooth_weight * total_variation(masks, smooth_power).sum()
-            (masks.grad,) = torch.autograd.grad(loss, masks)
+            masks.grad = gradient(loss, masks)
             adam.step()
             with torch.no_grad():
                 masks.clamp_(0, 1)
         with torch.no_grad():
-            last = job.model(blend(masks, images, blanks)).softmax(dim=1).gather(1, classes)
-            first = job.clean_logits()[rows].softmax(dim=1).gather(1, classes)
+            last = context.logits(blend(masks, images, blanks).to(images.dtype)).softmax(dim=1).gather(1, classes)
+            first = context.clean_logits()[rows].softmax(dim=1).gather(1, classes)
             raw[rows, which] = 1 - masks[:, 0]
             before[rows, which], after[rows, which] = first[:, 0], last[:, 0]
 
-    job.over_copies(count, work)
-    single = job.targets.single
-    job.notes.update(
+    context.over_copies(count, work)
+    single = context.targets.single
+    context.notes.update(
         objective=objective, before=before[:, 0] if single else before, after=after[:, 0] if single else after
     )
     return raw
@@ -124,11 +126,11 @@ def total_variation(masks: Tensor, power: float) -> Tensor:
     return torch.where(flat, torch.zeros_like(squared), length**power).sum(dim=(1, 2, 3))
 
 
-def _shifts(job: Job, rows: Tensor, which: Tensor, iterations: int, jitter: int) -> Tensor:
+def _shifts(context: AttributionContext, rows: Tensor, which: Tensor, iterations: int, jitter: int) -> Tensor:
     """Random shifts `(iterations, B, 2)` in −jitter … jitter, by image and target."""
     each = []
     for row, target in zip(rows.tolist(), which.tolist(), strict=True):
-        generator = torch.Generator().manual_seed(job.generator(row, target).initial_seed())
+        generator = torch.Generator().manual_seed(context.generator(row, target).initial_seed())
         each.append(torch.randint(-jitter, jitter + 1, (iterations, 2), generator=generator))
     return torch.stack(each, dim=1)
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from handful.attribution.job import Job
+from handful.attribution.context import AttributionContext
 from handful.attribution.methods.gradient import input_gradient
 from handful.attribution.registry import register
+from handful.attribution.state import refuse_without_modules
 from handful.errors import UserError
 
 
@@ -50,6 +51,7 @@ def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]
     Raises:
         UserError: no `nn.ReLU` ran within, or some ReLUs are function calls, which cannot be hooked.
     """
+    refuse_without_modules(model, method)
     runs = 0
     calls = _ReluCalls()
     inputs: dict[nn.Module, Tensor] = {}
@@ -64,7 +66,7 @@ def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]
         runs += 1
         if keep_gate:
             if output.requires_grad:
-                output.register_hook(lambda grad: grad.clamp(min=0))
+                output.register_hook(lambda grad: None if grad is None else grad.clamp(min=0))
             return None
         return _PositiveBackward.apply(inputs.pop(module), output.detach())
 
@@ -92,18 +94,18 @@ def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]
 
 
 @register("guided_backprop", title="guided backprop", reduction="max_abs")
-def guided_backprop(job: Job) -> Tensor:
+def guided_backprop(context: AttributionContext) -> Tensor:
     """R ← 1[z > 0] max(R, 0) at every ReLU (Springenberg et al. 2015, arXiv 1412.6806).
 
     It sharpens edges and hardly depends on the class or on the upper layers' weights (Adebayo et al. 2018,
     arXiv 1810.03292): read it as a picture of what the first layers see.
     """
-    with _relu_rule(job.model, "guided_backprop", keep_gate=True):
-        return input_gradient(job)
+    with _relu_rule(context.model, "guided_backprop", keep_gate=True):
+        return input_gradient(context)
 
 
 @register("deconvolution", reduction="max_abs")
-def deconvolution(job: Job) -> Tensor:
+def deconvolution(context: AttributionContext) -> Tensor:
     """R ← max(R, 0) at every ReLU, whatever its input was (Zeiler & Fergus 2014, arXiv 1311.2901)."""
-    with _relu_rule(job.model, "deconvolution", keep_gate=False):
-        return input_gradient(job)
+    with _relu_rule(context.model, "deconvolution", keep_gate=False):
+        return input_gradient(context)

@@ -8,7 +8,7 @@ from torch import nn
 from handful.attribution import attribute
 from handful.errors import UserError
 from handful.networks.classifier import Classifier
-from handful.networks.heads import SparseHead
+from handful.networks.heads import DenseHead, SparseHead
 from tests.handful.attribution.nets import ConvBackbone, images, relu_classifier
 
 
@@ -106,7 +106,7 @@ def test_layers_that_cannot_be_used_are_named_in_a_sentence():
         attribute(model, x, method="gradcam", layer="head")
     relu = nn.ReLU()
     shared = Classifier(
-        ConvBackbone(nn.Conv2d(3, 4, 3), relu, nn.Conv2d(4, 4, 3), relu, num_features=4), relu_classifier().head
+        ConvBackbone(nn.Conv2d(3, 4, 3), relu, nn.Conv2d(4, 4, 3), relu, num_features=4), DenseHead(4, 3)
     )
     with pytest.raises(UserError, match="more than once"):
         attribute(shared, x, method="gradcam", layer="backbone.1")

@@ -7,7 +7,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from handful.attribution import Job, attribute, get, names, register
+from handful.attribution import AttributionContext, attribute, get, names, register
 from handful.attribution.registry import _METHODS
 from handful.attribution.state import run_in_chunks, undisturbed
 from handful.attribution.targets import Targets
@@ -117,11 +117,11 @@ def test_hooks_at_a_layer_are_gone_after_an_exception_too():
 
 def test_logits_that_were_seen_in_part_are_made_for_all():
     model, x = relu_classifier().eval(), images()
-    job = Job(model, x, Targets("pred", 3), method="any")
+    context = AttributionContext(model, x, Targets("pred", 3), method="any")
     with torch.no_grad():
-        job.observe(0, model(x[:1]))
-        torch.testing.assert_close(job.clean_logits(), model(x))
-    assert torch.equal(job.targets.index[:, 0], model(x).argmax(1))
+        context.observe(0, model(x[:1]))
+        torch.testing.assert_close(context.clean_logits(), model(x))
+    assert torch.equal(context.targets.index[:, 0], model(x).argmax(1))
 
 
 @pytest.mark.parametrize("method", OWN)
@@ -167,8 +167,8 @@ def test_random_numbers_belong_to_seed_image_and_method(method):
 
 def job_seed(method, seed, image_id):
     x = images(1)
-    job = Job(relu_classifier(), x, Targets(0, 1), method=method, seed=seed, image_ids=[image_id])
-    return job.generator(0).initial_seed()
+    context = AttributionContext(relu_classifier(), x, Targets(0, 1), method=method, seed=seed, image_ids=[image_id])
+    return context.generator(0).initial_seed()
 
 
 @pytest.mark.parametrize("method", ["gradcam", "guided_backprop", "integrated_gradients"])  # all ways in
@@ -299,14 +299,14 @@ def test_a_baseline_may_differ_by_image():
 
 def test_own_methods_can_be_registered():
     @register("test_total", title="total")
-    def total(job):
-        return job.images.sum(dim=1)[:, None]
+    def total(context):
+        return context.images.sum(dim=1)[:, None]
 
     try:
         assert get("test_total").title == "total"
         torch.testing.assert_close(attribute(linear_model(), images(size=8), method="test_total").raw.shape, (3, 8, 8))
         with pytest.raises(ValueError, match="registered already"):
-            register("test_total")(lambda job: job.images)
+            register("test_total")(lambda context: context.images)
     finally:
         _METHODS.pop("test_total")
 

@@ -56,7 +56,7 @@ def test_smoothgrad_is_a_mean_over_noise_of_the_images_own_range():
     x = images(2, dtype=torch.float64) * torch.tensor([0.1, 3.0]).reshape(2, 1, 1, 1)
     spread = []
     for seed in range(12):
-        spread.append(attribute(_Square(), x, 0, method="smoothgrad", level=0.2, samples=1, seed=seed).raw)
+        spread.append(attribute(_Square(), x, 1, method="smoothgrad", level=0.2, samples=1, seed=seed).raw)
     # the gradient of Σ x² is 2x, so the noise is half the gradient's deviation from 2x
     noise = (torch.stack(spread) - 2 * x) / 2
     span = x.amax(dim=(1, 2, 3)) - x.amin(dim=(1, 2, 3))
@@ -66,7 +66,7 @@ def test_smoothgrad_is_a_mean_over_noise_of_the_images_own_range():
 def test_smoothgrads_samples_have_noise_of_their_own():
     x = images(3, size=24, dtype=torch.float64)
     span = x.amax(dim=(1, 2, 3)) - x.amin(dim=(1, 2, 3))
-    noise = attribute(_Square(), x, 0, method="smoothgrad", level=0.2, samples=16).raw / 2 - x
+    noise = attribute(_Square(), x, 1, method="smoothgrad", level=0.2, samples=16).raw / 2 - x
     torch.testing.assert_close(noise.std(dim=(1, 2, 3)), 0.2 * span / 4, rtol=0.1, atol=0)  # √16
     assert torch.corrcoef(noise.flatten(1)).fill_diagonal_(0).abs().max() < 0.1
 

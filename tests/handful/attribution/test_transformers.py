@@ -125,14 +125,34 @@ def test_reading_and_writing_back_are_inverse():
         torch.testing.assert_close(layout.output(maps, output), output)
 
 
-def test_tokens_of_a_network_without_a_grid_are_refused(images):
-    class Tokens(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = nn.Linear(3, 4)
+class Tokens(nn.Module):
+    """Tokens of 8 × 8 pixels and `prefix` before them, from a network that declares no grid."""
 
-        def forward(self, x):
-            return self.inner(x.flatten(2).transpose(1, 2)).mean(dim=1)
+    def __init__(self, prefix, shuffle=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Conv2d(3, 6, 8, 8)
+        self.before = nn.Parameter(torch.randn(1, prefix, 6))
+        self.order = torch.randperm(32) if shuffle else torch.arange(32)
+        self.inner = nn.Linear(6, 4)
 
-    with pytest.raises(UserError, match=r"gives \(3, 4096, 4\), not maps"):
-        attribute(Tokens(), images, 0, method="gradcam", layer="inner")
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2).transpose(1, 2)[:, self.order]
+        tokens = torch.cat([self.before.expand(len(x), -1, -1), tokens], dim=1)
+        return self.inner(tokens).mean(dim=1)
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 5])
+def test_the_grid_of_a_network_that_declares_none_is_found(images, prefix):
+    model, wide = Tokens(prefix).eval(), nn.functional.interpolate(images, (32, 64))
+    found = attribute(model, wide, 0, method="gradcam")
+    assert found.layer == "inner"
+    assert found.raw.shape == (3, 4, 8)
+    torch.testing.assert_close(found.raw.flatten(1), by_hand(model, "inner", wide, 0, prefix=prefix))
+
+
+def test_tokens_in_another_order_than_the_image_are_refused(images):
+    model, wide = Tokens(1, shuffle=True).eval(), nn.functional.interpolate(images, (32, 64))
+    with pytest.raises(UserError, match=r"gives \(3, 33, 4\), whose positions are not those of the image"):
+        attribute(model, wide, 0, method="gradcam", layer="inner")
+    assert attribute(model, wide, 0, method="gradcam").layer == "embed"

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from handful.attribution import registry
+from handful.attribution.context import AttributionContext
 from handful.attribution.display import reduce_channels, resize
-from handful.attribution.job import Job
-from handful.attribution.state import model_dtype, undisturbed, unwrap
+from handful.attribution.images import as_images
+from handful.attribution.state import model_device, model_dtype, undisturbed, unwrap
 from handful.attribution.targets import Target, Targets
 from handful.errors import UserError
 
@@ -94,7 +95,7 @@ def attribute(
     target: Target = "pred",
     *,
     method: str,
-    labels: Tensor | None = None,
+    labels: object = None,
     layer: str | None = None,
     baseline: str | Tensor | None = None,
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -130,45 +131,38 @@ def attribute(
         UserError: unknown method, layer, target or option; targets out of range or of the wrong number.
     """
     chosen = registry.get(method)
-    if images.ndim != 4 or len(images) == 0:
-        raise UserError(f"images must be a non-empty batch (N, C, H, W), not {tuple(images.shape)}")
     model = unwrap(model)
     with undisturbed(model):
-        if isinstance(baseline, Tensor):
-            baseline = baseline.clone()
-        own_images = images.detach().clone().to(model_dtype(model))
-        own_labels = None if labels is None else labels.detach().clone()
-        if isinstance(target, Tensor):
-            target = target.detach().clone()
-        targets = Targets(target, len(images), own_labels)
-        job = Job(
+        own_images = as_images(images, model_dtype(model), model_device(model))
+        targets = Targets(target, len(own_images), labels)
+        context = AttributionContext(
             model, own_images, targets, method=method, layer=layer, baseline=baseline, normalisation=normalisation,
             chunk=chunk, seed=seed, image_ids=image_ids,
         )  # fmt: skip
-        _check_options(chosen, job, options)
-        raw = chosen.compute(job, **options).detach()
-        if job.unread:
-            raise UserError(f"method {chosen.name} takes no {' and no '.join(job.unread)}")
-        logits = job.clean_logits()
+        _check_options(chosen, context, options)
+        raw = chosen.compute(context, **options).detach()
+        if context.unread:
+            raise UserError(f"method {chosen.name} takes no {' and no '.join(context.unread)}")
+        logits = context.clean_logits()
         with torch.no_grad():
-            return _pack(chosen, job, raw, logits)
+            return _pack(chosen, context, raw, logits)
 
 
-def _check_options(chosen: registry.Method, job: Job, options: dict[str, Any]) -> None:
+def _check_options(chosen: registry.Method, context: AttributionContext, options: dict[str, Any]) -> None:
     try:
-        inspect.signature(chosen.compute).bind(job, **options)
+        inspect.signature(chosen.compute).bind(context, **options)
     except TypeError as error:
         known = ", ".join(list(inspect.signature(chosen.compute).parameters)[1:]) or "none"
         raise UserError(f"method {chosen.name}: {error}; its options are: {known}") from None
 
 
-def _pack(chosen: registry.Method, job: Job, raw: Tensor, logits: Tensor) -> Attribution:
+def _pack(chosen: registry.Method, context: AttributionContext, raw: Tensor, logits: Tensor) -> Attribution:
     """The answer, without the T dimension where one target was asked for."""
-    index = job.targets.index
+    index = context.targets.index
     kept = torch.float64 if raw.dtype == torch.float64 else torch.float32
 
     def trim(values: Tensor) -> Tensor:
-        return values[:, 0] if job.targets.single else values
+        return values[:, 0] if context.targets.single else values
 
     probabilities = None
     if index is not None:
@@ -178,13 +172,13 @@ def _pack(chosen: registry.Method, job: Job, raw: Tensor, logits: Tensor) -> Att
         raw=trim(raw.to(kept)),
         method=chosen.name,
         targets=None if index is None else trim(index),
-        scores=trim(job.clean_scores().to(kept)),
+        scores=trim(context.clean_scores().to(kept)),
         probabilities=probabilities,
         logits=logits.to(kept),
-        size=(job.images.shape[2], job.images.shape[3]),
+        size=(context.images.shape[2], context.images.shape[3]),
         reduction=chosen.reduction,
         signed=chosen.signed,
-        completeness=None if job.completeness is None else trim(job.completeness.to(kept)),
-        layer=job.notes.pop("layer", None),
-        notes=job.notes,
+        completeness=None if context.completeness is None else trim(context.completeness.to(kept)),
+        layer=context.notes.pop("layer", None),
+        notes=context.notes,
     )

@@ -1,4 +1,4 @@
-"""One attribution at work: the images, targets, chunks and random numbers that every method shares."""
+"""What every method works with: the model, images, targets, chunks and random numbers of one request."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -8,17 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from handful.attribution.baselines import make_baseline
+from handful.attribution.outputs import ClassLogits, class_logits, run_model, warn_of_probabilities
 from handful.attribution.state import run_in_chunks
 from handful.attribution.targets import Targets
 from handful.errors import UserError
+
+_NO_GRADIENT = (
+    "this method needs the gradient of the score, and none arrives: the model detaches its computation, runs it under "
+    "no_grad, is quantised, or the score does not depend on it; occlusion and lime do without gradients"
+)
 
 #: Pixels a forward pass holds by default, and its fewest and most images, by device type. On a CPU more gains no
 #: speed; on a GPU, memory that runs out halves it.
 _SIZES = {"cpu": (2**17, 8, 64), "cuda": (2**22, 16, 512)}
 
 
-class Job:
-    """What a method works with. A method computes `raw (N, T, …)` from a job and its own options.
+class AttributionContext:
+    """What a method works with; it computes `raw (N, T, …)` from a context and its own options.
 
     The unit of work is one forward pass of one image's copy (an integration step, a window, a mask); `in_chunks`
     runs such units, image by image in order, in forward passes of at most `chunk`.
@@ -109,6 +115,22 @@ class Job:
 
         self.in_chunks(len(self) * copies, piece)
 
+    def logits(self, images: Tensor) -> Tensor:
+        """The model's logits `(B, C)` of any `images (B, C, H, W)`, read by `class_logits`."""
+        return self._read(run_model(self.model, images))
+
+    def read(self, output: object, n_images: int) -> Tensor:
+        """The logits `(B, C)` in an output of the model's last part, for methods that run the model in parts."""
+        return self._read(class_logits(output, n_images))
+
+    def _read(self, found: ClassLogits) -> Tensor:
+        self.targets.single_logit = found.single
+        return found.values
+
+    def scores(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Scores `(B, T)` of `images (B, C, H, W)`, which are copies of the images `rows (B,)`."""
+        return self.targets.score(self.logits(images), rows)
+
     def observe(self, start: int, logits: Tensor) -> Tensor:
         """Note the clean logits `(B, C)` of images `start …`, fix their targets and give their scores `(B, T)`."""
         if self._logits is None:
@@ -116,6 +138,8 @@ class Job:
         stop = start + len(logits)
         self._logits[start:stop] = logits.detach()
         self._seen = max(self._seen, stop)
+        if start == 0 and not self.targets.single_logit:
+            warn_of_probabilities(logits.detach())
         self.targets.resolve(logits, start)
         return self.targets.score(logits, torch.arange(start, stop))
 
@@ -125,7 +149,7 @@ class Job:
 
             @torch.no_grad()
             def work(start: int, stop: int) -> None:
-                self.observe(start, self.model(self.images[start:stop]))
+                self.observe(start, self.logits(self.images[start:stop]))
 
             self.over_images(work)
         assert self._logits is not None
@@ -136,8 +160,9 @@ class Job:
         return self.targets.score(self.clean_logits(), torch.arange(len(self)))
 
     def empty(self, *shape: int) -> Tensor:
-        """Zeros `(N, T, *shape)` of the images' dtype and device."""
-        return self.images.new_zeros(len(self), self.targets.count, *shape)
+        """Zeros `(N, T, *shape)` on the images' device, of their dtype but float32 at least."""
+        kept = torch.promote_types(self.images.dtype, torch.float32)
+        return torch.zeros(len(self), self.targets.count, *shape, dtype=kept, device=self.images.device)
 
     # Baselines and random numbers
 
@@ -169,12 +194,38 @@ class Job:
         return self._ids[image]
 
 
-def gradients(scores: Tensor, inputs: Tensor) -> Tensor:
+def gradients(scores: Tensor, inputs: Tensor, otherwise: str | None = None) -> Tensor:
     """Gradients `(B, T, …)` of scores `(B, T)` to their own rows of `inputs (B, …)`; the graph is used up.
 
     Summing a column's scores is exact because in evaluation mode the rows do not depend on one another.
+
+    Args:
+        scores: within the graph.
+        inputs: a leaf of the graph.
+        otherwise: the sentence for the case that no gradient arrives; None takes a general one.
+
+    Raises:
+        UserError: no gradient reaches the inputs.
     """
     count = scores.shape[1]
     columns = scores.sum(dim=0)
-    each = [torch.autograd.grad(columns[t], inputs, retain_graph=t < count - 1)[0] for t in range(count)]
+    each = [gradient(columns[t], inputs, keep_graph=t < count - 1, otherwise=otherwise) for t in range(count)]
     return torch.stack(each, dim=1)
+
+
+def gradient(score: Tensor, inputs: Tensor, keep_graph: bool = False, otherwise: str | None = None) -> Tensor:
+    """The gradient of one number to `inputs`, of their shape.
+
+    Raises:
+        UserError: no gradient reaches the inputs.
+    """
+    if score.requires_grad:
+        try:
+            found = torch.autograd.grad(score, inputs, retain_graph=keep_graph, allow_unused=True)[0]
+        except (NotImplementedError, RuntimeError) as error:
+            if "not implemented" not in str(error):
+                raise
+            raise UserError(f"{_NO_GRADIENT} ({str(error).splitlines()[0]})") from error
+        if found is not None:
+            return found
+    raise UserError(otherwise or _NO_GRADIENT)

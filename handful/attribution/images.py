@@ -1,0 +1,99 @@
+"""Images and maps as they are handed in, made into tensors or refused in one sentence."""
+
+from collections.abc import Sequence
+
+import numpy
+import torch
+from torch import Tensor
+
+from handful.errors import UserError
+
+#: What may stand for images or maps.
+Values = Tensor | numpy.ndarray | Sequence[Tensor | numpy.ndarray]
+
+#: Channels an image may have when its layout has to be guessed.
+_COLOURS = (1, 3, 4)
+
+
+def as_tensor(values: object, what: str) -> Tensor:
+    """A tensor, an array or a sequence of equally large ones as one tensor; no copy where none is needed.
+
+    Raises:
+        UserError: anything else, naming `what`.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if isinstance(values, numpy.ndarray):
+            return torch.from_numpy(values.copy())
+        if isinstance(values, Sequence) and not isinstance(values, str) and len(values):
+            parts = [torch.as_tensor(part) for part in values]
+            return torch.stack(parts)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{what} cannot be read as one tensor: {error}") from error
+    raise UserError(f"{what} must be a tensor or an array, not {_name(values)}")
+
+
+def as_images(images: object, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Images as a detached copy `(N, C, H, W)` of the model's dtype, on the model's device.
+
+    Args:
+        images: a tensor or array `(N, C, H, W)`, normalised, or a sequence of `(C, H, W)`.
+        dtype: a floating-point dtype.
+        device: where the model is.
+
+    Raises:
+        UserError: another shape, channels last, whole numbers, pixels that are not finite.
+
+    Example:
+        >>> import numpy, torch
+        >>> as_images(numpy.zeros((2, 3, 8, 8)), torch.float32, torch.device("cpu")).dtype
+        torch.float32
+    """
+    found = as_tensor(images, "images")
+    shape = tuple(found.shape)
+    if found.ndim == 3:
+        raise UserError(f"images must be a non-empty batch (N, C, H, W), not {shape}: give one image as image[None]")
+    if found.ndim != 4 or 0 in shape:
+        raise UserError(f"images must be a non-empty batch (N, C, H, W), not {shape}")
+    if shape[3] in _COLOURS and shape[1] not in _COLOURS:
+        raise UserError(f"images {shape} have their channels last: give (N, C, H, W), images.permute(0, 3, 1, 2)")
+    if not found.is_floating_point():
+        raise UserError(
+            f"images are {found.dtype}: give normalised floating-point images, (pixels / 255 − mean) / std per channel"
+        )
+    finite = found.isfinite().flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        raise UserError(f"image {int((~finite).nonzero()[0])} of {shape[0]} holds NaN or infinite pixels")
+    return found.detach().clone().to(device=device, dtype=dtype)
+
+
+def as_maps(maps: object, images: Tensor) -> Tensor:
+    """Maps `(N, H, W)` of images `(N, C, H, W)`, floating point, on the images' device.
+
+    Args:
+        maps: a tensor or array `(N, H, W)` or `(N, 1, H, W)`, or a sequence of `(H, W)`.
+        images: the images they belong to.
+
+    Raises:
+        UserError: another shape, or values that are not finite.
+    """
+    found = as_tensor(maps, "maps").detach()
+    if found.ndim == 4 and found.shape[1] == 1:
+        found = found[:, 0]
+    expected = (len(images), *images.shape[2:])
+    if found.shape != expected:
+        raise UserError(f"maps must be (N, H, W) of the images, {expected}, not {tuple(found.shape)}")
+    if found.is_complex():
+        raise UserError("maps must be real numbers, not complex ones")
+    found = found.clone().to(images.device)
+    if found.is_floating_point():
+        finite = found.isfinite().flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            raise UserError(f"map {int((~finite).nonzero()[0])} of {len(found)} holds NaN or infinite values")
+        return found
+    return found.double()
+
+
+def _name(value: object) -> str:
+    return "nothing" if value is None else type(value).__name__

@@ -1,0 +1,262 @@
+"""Which layers give maps of the image, and how they are read: found out by running the network, not by shapes alone.
+
+Any four-dimensional output looks like maps: attention matrices, position tables, heads of attention. A layer is taken
+for one that gives maps only if its output changes with the image, carries a gradient of the score where it is to be
+chosen, and each of its corners is influenced most by the same corner of the image.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from handful.attribution.layers import clean_name, find_layer
+from handful.attribution.outputs import run_model
+from handful.errors import UserError
+from handful.networks.layouts import Layout, layout_of
+
+#: Seed of the noise images that layers are tried on: the choice depends on the model and the image size alone.
+_SEED = 20_260
+
+#: Most tokens before the patches (class, distillation and register tokens).
+_MOST_PREFIX = 8
+
+#: Share of a cell's influence that counts as none.
+_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class MapLayer:
+    """A layer that gives maps.
+
+    Attributes:
+        name: as in `named_modules()`.
+        layout: how its output is read.
+    """
+
+    name: str
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """What layers gave for two noise images, within the graph from the images to the logits."""
+
+    model: nn.Module
+    images: Tensor
+    logits: Tensor
+    outputs: dict[str, list[object]]
+
+
+def default_map_layer(model: nn.Module, images: Tensor) -> MapLayer:
+    """The last layer whose maps the score depends on, found by one forward pass of noise the size of `images`.
+
+    Layers as wide as the last maps of the network are preferred: in a transformer that answers from its class token,
+    this is the norm before the last attention, not a part of that attention.
+
+    Args:
+        model: in evaluation mode, its parameters frozen.
+        images: `(N, C, H, W)`; only their size, dtype and device count.
+
+    Raises:
+        UserError: no layer will do; the sentence asks for a name.
+    """
+    probe = _run(model, images, [path for path, _ in model.named_modules() if path])
+    once = {name: found[0] for name, found in probe.outputs.items() if len(found) == 1}
+    outputs = {name: out for name, out in once.items() if isinstance(out, Tensor) and _could_be_maps(out)}
+    gradients = dict(zip(outputs, _score_gradients(probe, list(outputs.values())), strict=True))
+
+    def width(name: str, layout: Layout) -> int:
+        return layout.maps(outputs[name]).shape[1]
+
+    def carries(name: str, layout: Layout) -> bool:
+        gradient = gradients[name]  # it may reach a class token alone
+        return gradient is not None and bool((layout.maps(gradient) != 0).any())
+
+    def find(wanted: Callable[[str, Layout], bool]) -> MapLayer | None:
+        found = (_read(probe, name, outputs[name], partial(wanted, name)) for name in reversed(outputs))
+        return next((layer for layer in found if layer is not None), None)
+
+    last = find(lambda _name, _layout: True)
+    if last is not None:
+        of_last = width(last.name, last.layout)
+        found = find(lambda name, layout: width(name, layout) == of_last and carries(name, layout)) or find(carries)
+        if found is not None:
+            return found
+    raise UserError(
+        "no layer of this model gives maps (B, F, h, w) of the image that its score depends on: Grad-CAM has nothing "
+        "to look at; name a layer, or use integrated_gradients or occlusion"
+    )
+
+
+def _read(probe: _Probe, name: str, output: Tensor, wanted: Callable[[Layout], bool]) -> MapLayer | None:
+    """The layer if it gives maps of more than one cell that are `wanted`."""
+    layouts = [layout for layout in _layouts(output, probe) if _cells(layout, output) > 1 and wanted(layout)]
+    layout = _local_layout(probe, output, layouts)
+    return None if layout is None else MapLayer(name, layout)
+
+
+def named_map_layer(model: nn.Module, images: Tensor, name: str) -> MapLayer:
+    """The layer called `name`, and how its output is read.
+
+    Args:
+        model: in evaluation mode, its parameters frozen.
+        images: `(N, C, H, W)`; only their size, dtype and device count.
+        name: from `named_modules()`.
+
+    Raises:
+        UserError: there is no such layer, it does not run or runs more than once, or it gives no maps of the image.
+    """
+    find_layer(model, name)
+    probe = _run(model, images, [name])
+    found = probe.outputs[name]
+    if not found:
+        raise UserError(f'layer "{name}" does not run in a forward pass: name one that does')
+    if len(found) > 1:
+        raise UserError(f'layer "{name}" runs more than once in a forward pass: name the block around it')
+    output = found[0]
+    if not isinstance(output, Tensor):
+        raise UserError(f'layer "{name}" gives {type(output).__name__}, not maps (B, F, h, w): name a layer that does')
+    if not output.is_floating_point():
+        raise UserError(f'layer "{name}" gives {output.dtype} numbers, which carry no gradient: name another')
+    shape = (len(images), *output.shape[1:])
+    layouts = list(_layouts(output, probe)) if len(output) == len(probe.images) else []
+    if not layouts:
+        raise UserError(f'layer "{name}" gives {shape}, not maps (B, F, h, w): name a layer that does')
+    if torch.equal(output[0], output[1]):
+        raise UserError(f'layer "{name}" gives the same for every image: name a layer that depends on the image')
+    single = [layout for layout in layouts if _cells(layout, output) == 1]
+    chosen = single[0] if single else _local_layout(probe, output, layouts)
+    if chosen is None:
+        raise UserError(
+            f'layer "{name}" gives {shape}, whose positions are not those of the image: name a layer that gives maps '
+            "(B, F, h, w) or tokens"
+        )
+    return MapLayer(name, chosen)
+
+
+def _run(model: nn.Module, images: Tensor, names: list[str]) -> _Probe:
+    """Run two noise images and keep what the layers called `names` give, in the order in which they finish."""
+    noise = torch.randn(2, *images.shape[1:], generator=torch.Generator().manual_seed(_SEED))
+    noise = noise.to(images).requires_grad_()
+    outputs: dict[str, list[object]] = {}
+    handles = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: object) -> object:
+            outputs[name] = [*outputs.pop(name, []), output]
+            return output.clone() if isinstance(output, Tensor) and output.requires_grad else None
+
+        handles.append(module.register_forward_hook(hook))
+
+    try:
+        for name in names:
+            watch(clean_name(name), find_layer(model, clean_name(name)))
+        logits = run_model(model, noise).values
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name in names:
+        outputs.setdefault(clean_name(name), [])
+    return _Probe(model, noise, logits, outputs)
+
+
+def _could_be_maps(output: Tensor) -> bool:
+    """Whether the output has one row per image, and depends on the image."""
+    rows = output.ndim in (3, 4) and len(output) == 2 and output.is_floating_point() and output.requires_grad
+    return rows and not torch.equal(output[0], output[1])
+
+
+def _score_gradients(probe: _Probe, outputs: list[Tensor]) -> tuple[Tensor | None, ...]:
+    """Gradients of a random mixture of the logits to the outputs of layers, None where there is none."""
+    if not outputs or not probe.logits.requires_grad:
+        return (None,) * len(outputs)
+    generator = torch.Generator().manual_seed(_SEED + 1)
+    mixture = torch.randn(probe.logits.shape[1], generator=generator).to(probe.logits)
+    return torch.autograd.grad((probe.logits @ mixture).sum(), outputs, retain_graph=True, allow_unused=True)
+
+
+def _layouts(output: Tensor, probe: _Probe) -> Iterator[Layout]:
+    """Ways to read an output as maps, the one that the model declares first."""
+    size = (probe.images.shape[2], probe.images.shape[3])
+    seen: list[Layout] = []
+    declared = layout_of(output, size, probe.model)
+    guesses = [] if declared is None else [declared]
+    if output.ndim == 4:
+        guesses += [Layout("NCHW"), Layout("NHWC")]
+    elif output.ndim == 3:
+        guesses += _token_grids(output.shape[1], size)
+    for layout in guesses:
+        height, width = layout.maps(output).shape[2:]
+        thin = min(height, width) == 1 < max(height, width)
+        if layout not in seen and not (thin and not _fits(height, width, size)):
+            seen.append(layout)
+            yield layout
+
+
+def _token_grids(count: int, size: tuple[int, int]) -> list[Layout]:
+    """Grids of `count` tokens in proportion to the image, the closest first."""
+    found = []
+    for prefix in range(min(_MOST_PREFIX, count - 1) + 1):
+        for rows in range(1, count - prefix + 1):
+            columns = (count - prefix) // rows
+            if rows * columns == count - prefix and columns and _fits(rows, columns, size):
+                skew = abs(rows * size[1] / (columns * size[0]) - 1)
+                found.append((skew, prefix, Layout("tokens", (rows, columns), prefix)))
+    return [layout for _, _, layout in sorted(found, key=lambda item: item[:2])][:3]
+
+
+def _fits(rows: int, columns: int, size: tuple[int, int]) -> bool:
+    """Whether the sides could be those of an image of this size, each rounded up or down."""
+    return (rows - 1) * size[1] < (columns + 1) * size[0] and (columns - 1) * size[0] < (rows + 1) * size[1]
+
+
+def _cells(layout: Layout, output: Tensor) -> int:
+    return layout.maps(output)[0, 0].numel()
+
+
+def _local_layout(probe: _Probe, output: Tensor, layouts: list[Layout]) -> Layout | None:
+    """The first layout whose positions are those of the image, or cannot be compared with them."""
+    return next((layout for layout in layouts if _is_local(probe, output, layout) is not False), None)
+
+
+def _is_local(probe: _Probe, output: Tensor, layout: Layout) -> bool | None:
+    """Whether each corner of the maps is influenced most by its own corner of the image; None if nothing influences it.
+
+    The influence of a quadrant of the image on a cell is the energy there of the gradient of a random mixture of the
+    cell's channels. It is compared on a log scale, less what the cell and the quadrant have in common with all others
+    (a cell may attend to the whole image, and a quadrant may attract all cells).
+    """
+    if not output.requires_grad:
+        return None
+    maps = layout.maps(output)
+    height, width = maps.shape[2:]
+    mixture = torch.randint(0, 2, (maps.shape[1],), generator=torch.Generator().manual_seed(_SEED + 2)).to(maps) * 2 - 1
+    corners = [(row, column) for row in sorted({0, height - 1}) for column in sorted({0, width - 1})]
+    influence = []
+    for first in range(0, len(corners), 2):
+        pair = corners[first : first + 2]  # one corner on each of the two images
+        chosen = sum((maps[i, :, row, column] * mixture).sum() for i, (row, column) in enumerate(pair))
+        assert isinstance(chosen, Tensor)
+        (gradient,) = torch.autograd.grad(chosen, probe.images, retain_graph=True, allow_unused=True)
+        if gradient is None:
+            return False
+        energy = gradient.double().square().sum(dim=1)
+        influence += [_by_part(energy[i], height > 1, width > 1) for i in range(len(pair))]
+    table = torch.stack(influence)
+    total = table.sum(dim=1, keepdim=True)
+    if bool((total == 0).any()):
+        return None if bool((total == 0).all()) else False
+    shares = (table / total + _FLOOR).log()
+    special = shares - shares.mean(dim=0, keepdim=True) - shares.mean(dim=1, keepdim=True)
+    index = torch.arange(len(corners), device=special.device)
+    return bool((special.argmax(dim=0) == index).all() and (special.argmax(dim=1) == index).all())
+
+
+def _by_part(energy: Tensor, vertical: bool, horizontal: bool) -> Tensor:
+    """Energy `(H, W)` by halves or quadrants, in reading order."""
+    rows = energy.tensor_split(2, dim=0) if vertical else (energy,)
+    parts = [half.tensor_split(2, dim=1) if horizontal else (half,) for half in rows]
+    return torch.stack([part.sum() for row in parts for part in row])
