@@ -50,7 +50,8 @@ BAD_TARGETS = [
     ([0, 1, 9], "9 is out of range"), ([0, 1], "2 targets for 3 images"), ([], "target"),
     (torch.zeros(3, 0, dtype=torch.int64), "targets for 3 images"), (torch.zeros(3, 1, 1), "whole numbers"),
     ([[0, 1], [2]], "cannot be read"), (["a", "b", "c"], "cannot be read"), ({"class": 1}, "no class"),
-    ("best", '"best" is unknown'), ("top0", '"top0" is unknown'), ("top9", "more classes than the 4"), (b"1", "no class"),
+    ("best", '"best" is unknown'), ("top0", '"top0" is unknown'), ("top9", "more classes than the 4"),
+    (b"1", "no class"),
 ]  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def test_other_maps_are_one_sentence(maps, sentence):
 
 @pytest.mark.parametrize("classes", [7, [0, 1, 7], "top2", [[0, 1]] * 3, lambda logits: logits[:, 0]])
 def test_classes_of_a_curve_are_checked(classes):
-    with pytest.raises(UserError, match="out of range|one class per image"):
+    with pytest.raises(UserError, match=r"out of range|one class per image"):
         perturbation_curve(relu_classifier(), images(), images()[:, 0], classes, steps=3)
 
 
