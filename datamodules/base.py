@@ -1,19 +1,22 @@
 """What all data modules share: splits, normalisation, augmentation, and loaders exact on any number of ranks."""
 
-import json
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import AugmentationName, build_augmentation
+from datamodules.cache import Cache
 from datamodules.dataset import ImageDataset
-from datamodules.images import Cache, Split, batches
+from datamodules.images import Split, batches
+from datamodules.loaders import LateLoader, affordable_workers, collate
 from datamodules.samplers import EvaluationSampler, TrainingSampler
 from handful.errors import UserError
 from handful.images import centre_crop
@@ -92,12 +95,18 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         """Return a short text by which a run knows its images again, also at another place."""
         return self.fingerprint()
 
+    #: One line about what was read and what was left out, printed once; set by `load_splits`.
+    report: str = ""
+
     # -- splits ---------------------------------------------------------------------------------------------------
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        """The splits by name, read when first asked for."""
-        return self.load_splits()
+        """The splits by name, read when first asked for; the first process says what was read."""
+        splits = self.load_splits()
+        if self.report and getattr(rank_zero_only, "rank", 0) == 0:
+            print(self.report, flush=True)
+        return splits
 
     @property
     def num_classes(self) -> int:
@@ -179,14 +188,8 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     @cached_property
     def _computed(self) -> tuple[Triple, Triple]:
         key = f"statistics-{type(self).__name__}-{self.fingerprint()}-{self.image_size}"
-        entry = self.cache.find(key)
-        if entry is not None:
-            mean, std = json.loads((entry / "statistics.json").read_text())
-            return tuple(mean), tuple(std)
-        mean, std = channel_statistics(self.splits["train"], self.image_size)
-        with self.cache.building(key) as draft:
-            (draft / "statistics.json").write_text(json.dumps([mean, std]))
-        return mean, std
+        mean, std = self.cache.value(key, lambda: channel_statistics(self.splits["train"], self.image_size))
+        return tuple(mean), tuple(std)
 
     # -- loaders --------------------------------------------------------------------------------------------------
 
@@ -194,7 +197,13 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         """Augmented training images in the order of the epoch, padded to equally many on every rank."""
         rank, world_size = self._ranks()
         dataset = self.train_dataset
-        sampler = TrainingSampler(dataset, self._epoch, self.seed, rank, world_size)
+        sampler = TrainingSampler(dataset, self._epoch, self.seed, rank, world_size, self.batch_size)
+        if sampler.leaves_one_out and rank == 0:
+            warnings.warn(
+                f"{len(dataset)} training images in batches of {self.batch_size} leave one image alone in the last "
+                "batch of an epoch, too few for batch norms: it is left out, another one in each epoch.",
+                stacklevel=2,
+            )
         return self._loader(dataset, self.batch_size, sampler)
 
     def plain_train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
@@ -220,12 +229,14 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     def _loader(
         self, dataset: ImageDataset, batch_size: int, sampler: EvaluationSampler | TrainingSampler
     ) -> DataLoader[tuple[Tensor, int]]:
+        workers = affordable_workers(self.num_workers, batch_size * 3 * self.image_size**2 * 4)
         return LateLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             # its own generator, so that making an iterator takes no number from the global one
             generator=torch.Generator().manual_seed(self.seed),
@@ -236,17 +247,6 @@ class HandfulDataModule(L.LightningDataModule, ABC):
 
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0
-
-
-class LateLoader(DataLoader[tuple[Tensor, int]]):
-    """A loader that begins when the first batch is asked for, not when the iterator is made.
-
-    Lightning makes the iterator of a resumed run before it has settled which epoch comes next, and loader processes
-    would ask the sampler for their first batches at once.
-    """
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
 
 
 def channel_statistics(split: Split, size: int) -> tuple[Triple, Triple]:

@@ -8,7 +8,9 @@ from torch.utils.data import Dataset
 
 from datamodules.augmentation import Augmentation
 from datamodules.images import Split
+from datamodules.loaders import Refused, in_loader_process
 from datamodules.samplers import EpochAndIndex, mixed
+from handful.errors import UserError
 from handful.images import centre_crop
 
 
@@ -57,10 +59,22 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return self.split.names
 
     def __getitem__(self, key: int | EpochAndIndex) -> tuple[Tensor, int]:
-        return self.__getitems__([key])[0]
+        return self._items([key])[0]
 
-    def __getitems__(self, keys: Sequence[int | EpochAndIndex]) -> list[tuple[Tensor, int]]:
-        """Return several items at once, as loaders ask for them."""
+    def __getitems__(self, keys: Sequence[int | EpochAndIndex]) -> list[tuple[Tensor, int]] | Refused:
+        """Return several items at once, as loaders ask for them.
+
+        In a loader process, an image that cannot be read is returned as a refusal: an exception would reach the user
+        as that process's traceback.
+        """
+        if not in_loader_process():
+            return self._items(keys)
+        try:
+            return self._items(keys)
+        except UserError as error:
+            return Refused(str(error))
+
+    def _items(self, keys: Sequence[int | EpochAndIndex]) -> list[tuple[Tensor, int]]:
         pairs = [key if isinstance(key, tuple) else (0, int(key)) for key in keys]
         images = self._normalised(torch.stack([self._pixels(epoch, index) for epoch, index in pairs]))
         labels = self.split.labels[[index for _, index in pairs]].tolist()

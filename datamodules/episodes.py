@@ -13,15 +13,17 @@ from torch.utils.data import DataLoader, Sampler
 
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
-from datamodules.file_tree import FileTree, contents_of, open_tree
+from datamodules.file_tree import FileTree, contents_of, split_of
 from datamodules.images import Split, pack, unpack
+from datamodules.listing import class_name
+from datamodules.loaders import LateLoader, affordable_workers, collate
+from datamodules.open_tree import open_tree
 from datamodules.progress import progress_bar
 from datamodules.samplers import EpochAndIndex
 from handful.errors import UserError
-from handful.images import is_image_name, read_image
+from handful.images import is_image_name, looks_like_image, read_image
+from handful.images.formats import HEAD
 from handful.networks.episodes import EpisodeSampler, split_classes
-
-_LAYOUT = ("train", "val", "test")
 
 
 class Episodes(HandfulDataModule):
@@ -89,19 +91,19 @@ class Episodes(HandfulDataModule):
 
     @cached_property
     def _tree(self) -> FileTree:
-        return open_tree(self.root)
+        return open_tree(self.root, self.cache)
 
     @cached_property
     def files(self) -> dict[str, list[str]]:
         """All images by class name, sorted."""
         tree = self._tree
-        folders = {folder.split("/")[0] for folder in tree.folders()}
-        depth = 1 if {"train", "test"} <= folders and folders <= set(_LAYOUT) else 0
+        splits = {split_of(folder) for folder in tree.top_folders()}
+        depth = 1 if {"train", "test"} <= splits and None not in splits else 0
         found: dict[str, list[str]] = {}
         for path in tree.files():
             parts = path.split("/")
-            if len(parts) > depth + 1 and is_image_name(path):
-                found.setdefault(parts[depth], []).append(path)
+            if len(parts) > depth + 1 and (is_image_name(path) or looks_like_image(tree.head(path, HEAD))):
+                found.setdefault(class_name(parts[depth]), []).append(path)
         return {name: sorted(found[name]) for name in sorted(found)}
 
     @cached_property
@@ -128,15 +130,13 @@ class Episodes(HandfulDataModule):
         """Return the base, val and novel classes' images as "train", "val" and "test"; labels count in each split."""
         paths = [path for members in self.files.values() for path in members]
         size = round(self.margin * self.image_size)
-        key = f"pool-2-{self._tree.fingerprint()}-{size}"
-        entry = self.cache.find(key)
-        if entry is None:
-            with self.cache.building(key) as draft:
-                bar = progress_bar(len(paths), "Reading images")
+        key = f"pool-3-{self._tree.fingerprint()}-{size}"
+
+        def make(draft: Path) -> None:
+            with progress_bar(len(paths), "Reading images") as bar:
                 pack((self._decoded(path, size, bar.update) for path in paths), draft, "images")
-                bar.close()
-            entry = self.cache.folder / key
-        images = unpack(entry, "images")
+
+        images = unpack(self.cache.entry(key, make), "images")
         place = {path: i for i, path in enumerate(paths)}
         splits = {}
         for name, split in (("train", "base"), ("val", "val"), ("test", "novel")):
@@ -146,7 +146,7 @@ class Episodes(HandfulDataModule):
         return splits
 
     def _decoded(self, path: str, size: int, done: Callable[[], object]) -> npt.NDArray[np.uint8]:
-        image = read_image(self._tree.read(path), str(self.root / path), size)
+        image = read_image(self._tree.read(path), str(self._tree.root / path), size)
         done()
         return image
 
@@ -164,11 +164,13 @@ class Episodes(HandfulDataModule):
             rank=rank,
             world_size=world_size,
         )
-        return DataLoader(
+        workers = affordable_workers(self.num_workers, self.batch_size * 3 * self.image_size**2 * 4)
+        return LateLoader(
             dataset,
+            collate_fn=collate,
             batch_sampler=EpisodeBatches(sampler, self._epoch),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),
         )

@@ -1,172 +1,117 @@
-"""The files of a data set, in a folder or in a zip archive that is read where it lies."""
+"""The files of a data set, in a folder or in an archive that is read where it lies."""
 
 import hashlib
-import os
-import zipfile
-import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
+from datamodules.clutter import LeftOut
 from handful.errors import UserError
 
+#: Folder names that stand for a split, in lower case.
+SPLIT_NAMES: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training", "trn", "trainset", "train_set"),
+    "val": ("val", "valid", "validation", "dev", "valset", "val_set"),
+    "test": ("test", "testing", "tst", "testset", "test_set"),
+}
 
-class FileTree(Protocol):
-    """Files by their path inside the tree, with `/` between folders."""
+#: Largest file that is read into memory, in bytes.
+LARGEST_FILE = 2**30
+
+
+class FileTree(ABC):
+    """Files by their path inside the tree, with `/` between folders; known clutter is not among them.
+
+    Attributes:
+        root: the folder or archive.
+        left_out: what is not among the files, by reason.
+    """
 
     root: Path
+    left_out: LeftOut
 
+    @abstractmethod
     def folders(self) -> list[str]:
         """Return all folders, sorted."""
 
+    @abstractmethod
     def files(self) -> list[str]:
         """Return all files, sorted."""
 
+    @abstractmethod
     def read(self, path: str) -> bytes:
-        """Return the content of a file."""
+        """Return the content of a file; a `UserError` names one that cannot be read."""
 
+    @abstractmethod
+    def head(self, path: str, count: int) -> bytes:
+        """Return the first bytes of a file; nothing of one that cannot be read."""
+
+    @abstractmethod
     def fingerprint(self) -> str:
-        """Return a short text that changes when files are added, taken away or written anew."""
+        """Return a short text that changes when files are added, removed or rewritten."""
 
+    @abstractmethod
     def size(self, path: str) -> int:
         """Return the number of bytes of a file."""
 
+    def top_folders(self) -> list[str]:
+        """Return the folders that lie in no other."""
+        return [folder for folder in self.folders() if "/" not in folder]
 
-def open_tree(root: str | Path) -> FileTree:
-    """Return the files under `root`, a folder or a `.zip` archive.
 
-    Raises:
-        UserError: there is nothing there, or it is neither.
+def split_of(name: str) -> str | None:
+    """Return the split that a folder's or a table's name stands for: "train", "val", "test", or None.
+
+    Example:
+        >>> split_of("Training"), split_of("validation"), split_of("owl")
+        ('train', 'val', None)
     """
-    path = Path(root).expanduser()
-    if path.is_dir():
-        return Folder(path)
-    if path.is_file():
-        return Archive(path)
-    raise UserError(f"data.root {path} does not exist.")
+    lower = name.strip().lower()
+    return next((split for split, names in SPLIT_NAMES.items() if lower in names), None)
 
 
-class Folder:
-    """The files of a folder; hidden ones are left out."""
+def only_top(files: Iterable[str], folders: Iterable[str]) -> str:
+    """Return the path of folders that hold one folder each and nothing else, from the top; "" where there is none.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._stats: dict[str, os.stat_result] = {}
-        self._folders: list[str] = []
-        for place, folders, files in os.walk(root, followlinks=True):
-            folders[:] = sorted(name for name in folders if not _is_hidden(name))
-            here = Path(place).relative_to(root).as_posix() + "/"
-            here = here.removeprefix("./")
-            self._folders += [here + name for name in folders]
-            for name in files:
-                if not _is_hidden(name):
-                    self._stats[here + name] = self._stat(Path(place) / name)
-
-    @staticmethod
-    def _stat(path: Path) -> os.stat_result:
-        try:
-            return path.stat()
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-
-    def folders(self) -> list[str]:
-        """Return all folders, sorted."""
-        return sorted(self._folders)
-
-    def files(self) -> list[str]:
-        """Return all files, sorted."""
-        return sorted(self._stats)
-
-    def read(self, path: str) -> bytes:
-        """Return the content of a file; a `UserError` names one that cannot be read."""
-        try:
-            return (self.root / path).read_bytes()
-        except OSError as error:
-            raise UserError(f"{self.root / path} cannot be read: {error.strerror}.") from None
-
-    def fingerprint(self) -> str:
-        """Return a digest of the place, and of name, size and time of writing of every file."""
-        lines = [f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in sorted(self._stats.items())]
-        return _digest(str(self.root.resolve()), *lines)
-
-    def size(self, path: str) -> int:
-        """Return the number of bytes of a file."""
-        return self._stats[path].st_size
-
-
-class Archive:
-    """The files of a zip archive, read where it lies: nothing is unpacked, so no name in it can lead elsewhere.
-
-    An only folder at the top, which many archives have, is left out of the paths. Loader processes each open the
-    archive for themselves.
+    Archives, and folders made by unpacking them, often have such a folder. It ends before a folder that is a split
+    and before one that holds no folders, which is a class.
     """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._opened: tuple[int, zipfile.ZipFile] | None = None
-        entries = {name: entry for entry in self._zip().infolist() if (name := _tidy(entry.filename))}
-        top = next(iter(entries), "").split("/")[0]
-        if top not in ("train", "val", "test") and all(name == top or name.startswith(top + "/") for name in entries):
-            entries = {name.removeprefix(top).removeprefix("/"): entry for name, entry in entries.items()}
-        self._entries = {name: entry for name, entry in entries.items() if not entry.is_dir()}
-        folders = {name for name, entry in entries.items() if entry.is_dir()}
-        inner = {name.rpartition("/")[0] for name in self._entries}
-        while inner - folders:
-            folders |= inner
-            inner = {name.rpartition("/")[0] for name in inner}
-        self._folders = sorted(folders - {""})
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_opened": None}
-
-    def folders(self) -> list[str]:
-        """Return all folders, sorted."""
-        return self._folders
-
-    def files(self) -> list[str]:
-        """Return all files, sorted."""
-        return sorted(self._entries)
-
-    def read(self, path: str) -> bytes:
-        """Return the content of a file; a `UserError` names one that cannot be read."""
-        try:
-            return self._zip().read(self._entries[path])
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
-            raise UserError(f"{path} in {self.root} cannot be read: {error}.") from None
-
-    def fingerprint(self) -> str:
-        """Return a digest of name, size and check sum of every file."""
-        lines = [f"{path}\0{entry.file_size}\0{entry.CRC}" for path, entry in sorted(self._entries.items())]
-        return _digest(*lines)
-
-    def size(self, path: str) -> int:
-        """Return the number of bytes of a file, unpacked."""
-        return self._entries[path].file_size
-
-    def _zip(self) -> zipfile.ZipFile:
-        # the position in an open file is shared with forked processes
-        if self._opened is None or self._opened[0] != os.getpid():
-            try:
-                self._opened = os.getpid(), zipfile.ZipFile(self.root)
-            except (zipfile.BadZipFile, OSError) as error:
-                raise UserError(f"{self.root} is neither a folder nor a readable zip archive: {error}.") from None
-        return self._opened[1]
+    files, folders = list(files), list(folders)
+    prefix = ""
+    while True:
+        inside = {path[len(prefix) :].split("/")[0] for path in (*files, *folders) if path.startswith(prefix)} - {""}
+        (only, *others) = inside or {""}
+        deeper = f"{prefix}{only}/"
+        if others or not only or split_of(only) or not any(folder.startswith(deeper) for folder in folders):
+            return prefix
+        prefix = deeper
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".")
-
-
-def _tidy(filename: str) -> str:
-    """Return the name without the slash that ends a folder's; empty for hidden files and what macOS adds."""
-    clutter = filename.startswith((".", "__MACOSX/")) or "/." in filename
-    return "" if clutter else filename.rstrip("/")
+def with_parents(folders: Iterable[str]) -> list[str]:
+    """Return folders and all that they lie in, sorted."""
+    found: set[str] = set()
+    for folder in folders:
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return sorted(found)
 
 
 def contents_of(tree: FileTree, paths: Iterable[str]) -> str:
     """Return a short text of the files' names and sizes; a copy at another place, and an archive of them, shares it."""
-    return _digest(*(f"{path}\0{tree.size(path)}" for path in paths))
+    return digest(*(f"{path}\0{tree.size(path)}" for path in paths))
 
 
-def _digest(*lines: str) -> str:
+def digest(*lines: str) -> str:
+    """Return the first 16 hex digits of the SHA-256 of lines."""
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuse a file that is too large to be read into memory.
+
+    Raises:
+        UserError: it is.
+    """
+    if size > LARGEST_FILE:
+        raise UserError(f"{name} cannot be read: it has {size / 2**30:.1f} GiB, more than one image may have.")

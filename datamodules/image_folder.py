@@ -1,42 +1,60 @@
-"""A person's own images: a folder or a zip archive with `train/<class>/…` and `test/<class>/…`."""
+"""A person's own images: a folder or an archive of class folders, with splits or without, or a table of labels."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
-from datamodules.file_tree import FileTree, contents_of, open_tree
-from datamodules.images import Images, Split, pack, pixel_digest, unpack
-from datamodules.progress import progress_bar
+from datamodules.clutter import LeftOut, printable
+from datamodules.file_tree import FileTree, contents_of, digest
+from datamodules.images import Images, Split, pack, unpack
+from datamodules.label_table import TABLE_SUFFIXES, list_table
+from datamodules.listing import Listing, list_folders
+from datamodules.open_tree import open_tree
+from datamodules.problems import refuse
+from datamodules.reader import Place, Reader, Reading, RepeatsPolicy, UnreadablePolicy
+from datamodules.samplers import mixed
+from datamodules.splitting import divide
 from handful.errors import UserError
-from handful.images import IMAGE_SUFFIXES, open_image, read_image, resize
+from handful.images import MAX_PIXELS, read_image
 
-_SPLITS = ("train", "val", "test")
 # With cache "auto", decoded images up to so many bytes are kept.
 _CACHE_LIMIT = 2**30
-# Part of every cache key: raised when what is checked, kept or split changes, so that older entries are not used.
-_VERSION = 3
-_REPEATS = "repeats.json"
+# Part of every cache key: raised when what is checked, kept or decoded changes, so that older entries are not used.
+_VERSION = 4
+# Part of what runs know their images by; raised only when the same files stand for other images.
+_CONTENTS_VERSION = 3
+
+_SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 
 class ImageFolder(HandfulDataModule):
-    """Images by class: `root/train/<class>/…`, `root/test/<class>/…` and, optionally, `root/val/<class>/…`.
+    """Images by class, in folders or by a table.
 
-    Without `val/`, a part of the training images is taken from every class; equal ones stay on one side. All images are
-    decoded once to check them; small ones are kept decoded in the cache, so that later runs start at once. Images are
-    resized so that their shorter side is `image_size`, and cropped to a square.
+    `root` holds `train/<class>/…` and `test/<class>/…`, and `val/<class>/…` or not; or `train/<class>/…` alone; or
+    `<class>/…`. It may be an archive (zip, tar, tar.gz, tar.xz, tar.bz2) of such folders, which is never unpacked. Or
+    a CSV file names the images: `path,label[,split]`. Splits that are not there are drawn from the training images:
+    stratified by class, seeded, equal images on one side.
+
+    All images are decoded once to check them; small ones are kept decoded in the cache, so that later runs start at
+    once. Images are resized so that their shorter side is `image_size`, and cropped to a square. Transparent pixels are
+    white. Files of operating systems and network storage are ignored; what was read and left out is printed.
 
     Args:
-        root: the folder, or a `.zip` archive of it, which is read where it lies.
+        root: the folder or archive, or the CSV file, whose paths then start at its own folder.
         val_fraction: share of each class's training images to validate on where there is no `val/`; 0 for none.
+        test_fraction: share of each class's images to test on where there is no `test/`.
+        labels: a CSV file of `path,label[,split]` whose paths start at `root` or are absolute.
+        repeats: what to do with an image that stands in two splits or classes, pixel for pixel: "refuse"; "warn" and
+            keep it; "drop", so that each image is there once, in the test set rather than in training, and images of
+            two classes are left out.
+        unreadable: what to do with images that cannot be read: "refuse", or "skip" them.
+        white: value of white in images of 32-bit whole numbers or floating point, whose type does not say it.
+        max_megapixels: larger images are refused, in millions of pixels.
         cache: keep decoded images: true, false or "auto" (up to 1 GiB).
         image_size: side of the images in pixels.
         batch_size: see `HandfulDataModule`, as all below.
@@ -44,19 +62,25 @@ class ImageFolder(HandfulDataModule):
         num_workers: see there.
         normalisation: see there.
         augmentation: see there.
-        seed: also chooses the validation images.
+        seed: also chooses the images that splits are drawn from.
         cache_dir: see there.
 
     Raises:
-        UserError: when the images are first asked for: no such folder, an unreadable or truncated image, a class
-            without images, classes that differ between splits, fewer than two classes, the same image in two splits or
-            in two classes, be it in files that differ: decoded pixels are compared.
+        UserError: when the images are first asked for: no such folder, unreadable images, a class without images,
+            classes that differ between splits, fewer than two classes, the same image in two splits or in two classes,
+            be it in files that differ: decoded pixels are compared.
     """
 
     def __init__(
         self,
         root: str,
         val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        labels: str | None = None,
+        repeats: RepeatsPolicy = "refuse",
+        unreadable: UnreadablePolicy = "refuse",
+        white: float | None = None,
+        max_megapixels: float = MAX_PIXELS / 1e6,
         cache: bool | Literal["auto"] = "auto",
         image_size: int = 224,
         batch_size: int = 64,
@@ -70,239 +94,187 @@ class ImageFolder(HandfulDataModule):
         super().__init__(
             image_size, batch_size, eval_batch_size, num_workers, normalisation, augmentation, seed, cache_dir
         )
-        if not 0 <= val_fraction < 1:
-            raise UserError(f"data.val_fraction must be at least 0 and below 1, not {val_fraction}.")
+        for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+            if not 0 <= fraction < 1:
+                raise UserError(f"data.{name} must be at least 0 and below 1, not {fraction}.")
+        for name, chosen, policies in (
+            ("repeats", repeats, RepeatsPolicy),
+            ("unreadable", unreadable, UnreadablePolicy),
+        ):
+            if chosen not in get_args(policies):
+                raise UserError(f"data.{name} must be one of {', '.join(get_args(policies))}, not {chosen!r}.")
+        for name, number in (("white", white), ("max_megapixels", max_megapixels)):
+            if number is not None and not number > 0:
+                raise UserError(f"data.{name} must be above 0, not {number}.")
         self.root = Path(root).expanduser()
+        self.labels = Path(labels).expanduser() if labels else None
         self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.repeats = repeats
+        self.unreadable = unreadable
+        self.white = white
+        self.max_pixels = int(max_megapixels * 1e6)
         self.keep = cache
 
     @cached_property
-    def listing(self) -> "Listing":
+    def listing(self) -> Listing:
         """The files of all splits, found in `root`."""
-        return Listing(open_tree(self.root))
+        if self.labels is None and self.root.is_file() and self.root.suffix.lower() in TABLE_SUFFIXES:
+            return list_table(open_tree(self.root.parent, self.cache), self.root, self.repeats == "drop", self.cache)
+        tree = open_tree(self.root, self.cache)
+        if self.labels is None:
+            return list_folders(tree)
+        return list_table(tree, self.labels, self.repeats == "drop", self.cache)
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the class folders, sorted."""
+        """Names of the classes, sorted."""
         return self.listing.class_names
 
     def fingerprint(self) -> str:
-        """Return a short text that changes with the files and with what the validation split is drawn from."""
-        return f"{self._checked_key}-{self.val_fraction}-{self.seed}"
+        """Return a short text that changes with the files and with what the splits are drawn from."""
+        options = [self.repeats, self.unreadable, str(self.test_fraction if "test" not in self.listing.files else 0)]
+        return f"{self._checked_key}-{self.val_fraction}-{self.seed}-{digest(*options)}"
 
     def contents(self) -> str:
         """Return a short text that a copy of the images at another place, or an archive of them, shares."""
         paths = [path for files in self.listing.files.values() for path, _ in files]
-        return f"{_VERSION}-{contents_of(self.listing.tree, sorted(paths))}"
+        return f"{_CONTENTS_VERSION}-{contents_of(self.listing.tree, sorted(paths))}{self.listing.key}"
 
     def load_splits(self) -> dict[str, Split]:
         """Return the splits; decodes and checks all images unless the cache knows them."""
-        images, repeats = self._packed() if self._keeps_decoded() else self._files()
-        splits = {split: self._split(split, images[split]) for split in self.listing.files}
-        if "val" not in splits and self.val_fraction > 0:
-            splits["train"], splits["val"] = divide(splits["train"], self.val_fraction, self.seed, repeats)
-            if not len(splits["val"]):
-                raise UserError(
-                    f"data.val_fraction {self.val_fraction} leaves no validation image of any class in {self.root}: "
-                    "raise it, or set it to 0 for none."
-                )
+        images, reading = self._packed() if self._keeps_decoded() else self._files()
+        gone = self._judge(reading)
+        splits = {split: self._split(split, images[split], gone) for split in self.listing.files}
+        missing = [name for n, name in enumerate(self.class_names) if not (splits["train"].labels == n).any()]
+        if missing:
+            raise UserError(
+                f"{printable(self.listing.tree.root)} keeps no training image of the class {missing[0]!r}"
+                + (f" and of {len(missing) - 1} others." if len(missing) > 1 else ".")
+            )
+        drawn = self._draw(splits, reading.repeats("train"))
+        self.report = self._described(splits, drawn, gone, len(reading.conflicts(self.listing)))
         return splits
 
-    def _split(self, split: str, images: Images) -> Split:
+    def _draw(self, splits: dict[str, Split], repeats: dict[int, int]) -> list[str]:
+        """Draw the splits that are not there from the training images, and return their names."""
+        drawn = []
+        for split, fraction, seed in (
+            ("test", self.test_fraction, mixed(self.seed, 1)),
+            ("val", self.val_fraction, self.seed),
+        ):
+            if split in splits or fraction == 0:
+                continue
+            splits["train"], splits[split] = divide(splits["train"], fraction, seed, repeats)
+            drawn.append(split)
+            if not len(splits[split]):
+                raise UserError(
+                    f"No {_SPLIT_WORDS[split]} image can be drawn in {printable(self.root)}: no class has two "
+                    f"different images to divide. Set data.{split}_fraction to 0 for none, or add images."
+                )
+        if "test" not in splits:
+            raise UserError(f"data.root {printable(self.root)} has no test images, and data.test_fraction is 0.")
+        return drawn
+
+    def _judge(self, reading: Reading) -> dict[Place, str]:
+        """Return what is left out after reading, with the reason; refuse what is not to be left out."""
+        unreadable = [reason for _, _, reason in reading.unreadable] if self.unreadable == "refuse" else []
+        conflicts = reading.conflicts(self.listing) if self.repeats == "refuse" else []
+        advice = []
+        if unreadable:
+            advice.append("Replace or remove what cannot be read, or leave it out with data.unreadable skip.")
+        if conflicts:
+            advice.append("Keep each image in one place, or choose data.repeats warn or drop.")
+        refuse(unreadable + conflicts, " ".join(advice), self.cache)
+        gone = {(split, number): "unreadable" for split, number, _ in reading.unreadable}
+        return gone | (reading.dropped(self.listing) if self.repeats == "drop" else {})
+
+    def _split(self, split: str, images: Images, gone: dict[Place, str]) -> Split:
         files = self.listing.files[split]
-        labels = torch.tensor([label for _, label in files], dtype=torch.int64)
-        return Split(images, range(len(files)), labels, [path for path, _ in files])
+        kept = [number for number in range(len(files)) if (split, number) not in gone]
+        labels = torch.tensor([files[number][1] for number in kept], dtype=torch.int64)
+        return Split(images, kept, labels, [files[number][0] for number in kept])
+
+    def _described(self, splits: dict[str, Split], drawn: list[str], gone: dict[Place, str], conflicts: int) -> str:
+        """Return one line that says what was read, and what was left out and why."""
+        shares = {"val": self.val_fraction, "test": self.test_fraction}
+        parts = []
+        for split, word in _SPLIT_WORDS.items():
+            if split in splits:
+                share = f" (drawn: {shares[split]:.0%} of each class, seed {self.seed})" if split in drawn else ""
+                parts.append(f"{len(splits[split]):,} {word}{share}")
+        text = (
+            f"Read {sum(map(len, splits.values())):,} images of {self.num_classes:,} classes in "
+            f"{printable(self.listing.tree.root)}: {', '.join(parts)}."
+        )
+        left_out = LeftOut()
+        left_out.update(self.listing.left_out)
+        for (split, number), reason in gone.items():
+            left_out.add(reason, self.listing.files[split][number][0])
+        if str(left_out):
+            text += f" Left out: {left_out}."
+        if conflicts and self.repeats == "warn":
+            text += f" {conflicts:,} images stand in two splits or classes."
+        for split in splits:
+            absent = [name for n, name in enumerate(self.class_names) if not (splits[split].labels == n).any()]
+            if absent and split != "train":
+                some = ", ".join(map(printable, absent[:3])) + (", …" if len(absent) > 3 else "")
+                text += f" {len(absent):,} classes have no {_SPLIT_WORDS[split]} image ({some})."
+        return text
 
     def _keeps_decoded(self) -> bool:
         # photographs are seldom narrower than 3:4
         bytes_needed = self.listing.count * 3 * self.image_size**2 * 4 // 3
         return bytes_needed <= _CACHE_LIMIT if self.keep == "auto" else self.keep
 
-    @property
+    @cached_property
     def _checked_key(self) -> str:
-        return f"{_VERSION}-{self.listing.tree.fingerprint()}"
+        given = [self.listing.key, *([f"white {self.white}"] if self.white else [])]
+        extra = digest(*given) if any(given) else ""
+        return f"{_VERSION}-{self.listing.tree.fingerprint()}{extra}"
 
-    def _packed(self) -> tuple[dict[str, Images], dict[int, int]]:
-        key = f"images-{self._checked_key}-{self.image_size}"
-        entry = self.cache.find(key)
-        if entry is None:
-            with self.cache.building(key) as draft:
-                reader = Reader(self.listing, self.image_size)
-                for split in self.listing.files:
-                    pack(reader.images(split), draft, split)
-                reader.close(draft)
-            entry = self.cache.folder / key
-        return {split: unpack(entry, split) for split in self.listing.files}, _repeats(entry)
+    def _reader(self, size: int | None = None) -> Reader:
+        return Reader(self.listing, size, self.white, self.max_pixels)
 
-    def _files(self) -> tuple[dict[str, Images], dict[int, int]]:
-        key = f"checked-{self._checked_key}"
-        if self.cache.find(key) is None:
-            with self.cache.building(key) as draft:
-                reader = Reader(self.listing)
-                for split in self.listing.files:
-                    for _ in reader.images(split):
-                        pass
-                reader.close(draft)
-                (draft / "root.json").write_text(json.dumps(str(self.root)))
-        images: dict[str, Images] = {}
-        for split in self.listing.files:
-            images[split] = ImageFiles(self.listing, split, self.image_size)
-        return images, _repeats(self.cache.folder / key)
+    def _packed(self) -> tuple[dict[str, Images], Reading]:
+        def make(draft: Path) -> None:
+            reader = self._reader(self.image_size)
+            for split, images in reader.images():
+                pack(images, draft, split)
+            reading = reader.close()
+            self._judge(reading)  # before it is kept
+            reading.save(draft)
 
+        entry = self.cache.entry(f"images-{self._checked_key}-{self.image_size}", make)
+        return {split: unpack(entry, split) for split in self.listing.files}, Reading.load(entry)
 
-class Listing:
-    """Which files belong to which split and class.
+    def _files(self) -> tuple[dict[str, Images], Reading]:
+        def check() -> dict[str, Any]:
+            reader = self._reader()
+            for _, images in reader.images():
+                for _ in images:
+                    pass
+            reading = reader.close()
+            self._judge(reading)
+            return reading.plain()
 
-    Attributes:
-        tree: where the files are.
-        class_names: names of the classes, sorted.
-        files: (path, label) of every image, by split, sorted by class and name.
-
-    Raises:
-        UserError: a missing split, fewer than two classes, a class without images, classes that differ.
-    """
-
-    def __init__(self, tree: FileTree) -> None:
-        self.tree = tree
-        found: dict[str, dict[str, list[str]]] = {}
-        for folder in tree.folders():
-            split, _, below = folder.partition("/")
-            if split in _SPLITS:
-                classes = found.setdefault(split, {})
-                if below:
-                    classes.setdefault(below.split("/")[0], [])
-        for path in tree.files():
-            split, *inside = path.split("/")
-            if split in found and len(inside) > 1 and path.lower().endswith(IMAGE_SUFFIXES):
-                found[split][inside[0]].append(path)
-        self._check(found)
-        self.class_names = sorted(found["train"])
-        self.files = {
-            split: [(path, label) for label, name in enumerate(self.class_names) for path in found[split][name]]
-            for split in _SPLITS
-            if split in found
-        }
-
-    @property
-    def count(self) -> int:
-        """Number of images in all splits."""
-        return sum(map(len, self.files.values()))
-
-    def _check(self, found: dict[str, dict[str, list[str]]]) -> None:
-        root = self.tree.root
-        for split in ("train", "test"):
-            if split not in found:
-                raise UserError(f"data.root {root} has no folder {split}/ with a folder of images for each class.")
-        if len(found["train"]) < 2:
-            raise UserError(f"{root / 'train'} has {len(found['train'])} class folders; at least two are needed.")
-        for split, classes in found.items():
-            for name in sorted(set(found["train"]) ^ set(classes)):
-                here, there = (split, "train") if name in classes else ("train", split)
-                raise UserError(f"The class {name!r} is in {root / here}, but not in {root / there}.")
-            for name, files in sorted(classes.items()):
-                if not files:
-                    raise UserError(f"The class folder {root / split / name} has no image in it.")
-
-
-class Reader:
-    """Reads every image of a listing once, and notices those that are there more than once, pixel for pixel.
-
-    Args:
-        listing: the files.
-        size: length of the shorter side to resize to; None leaves the size.
-
-    Raises:
-        UserError: an image that cannot be read, or one that stands in another split or class too.
-    """
-
-    def __init__(self, listing: Listing, size: int | None = None) -> None:
-        self._listing, self._size = listing, size
-        self._seen: dict[bytes, tuple[str, int]] = {}
-        self._repeats: list[tuple[int, int]] = []
-        self._progress = progress_bar(listing.count, "Reading images")
-
-    def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield the decoded images of a split, uint8 `(h, w, 3)`."""
-        for number, (path, _) in enumerate(self._listing.files[split]):
-            image = open_image(self._listing.tree.read(path), str(self._listing.tree.root / path))
-            # before resizing, which can make different images equal
-            self._compare(split, number, pixel_digest(image))
-            yield resize(image, self._size)
-            self._progress.update()
-
-    def close(self, folder: Path) -> None:
-        """Write to `folder` which training images repeat which, and take the progress bar away."""
-        (folder / _REPEATS).write_text(json.dumps(self._repeats))
-        self._progress.close()
-
-    def _compare(self, split: str, number: int, digest: bytes) -> None:
-        first_split, first = self._seen.setdefault(digest, (split, number))
-        if (first_split, first) == (split, number):
-            return
-        root, files = self._listing.tree.root, self._listing.files
-        (first_path, first_label), (path, label) = files[first_split][first], files[split][number]
-        for what, differ in (("splits", first_split != split), ("classes", first_label != label)):
-            if differ:
-                raise UserError(
-                    f"The same image is in two {what}: {root / first_path} and {root / path} have equal pixels."
-                )
-        if split == "train":
-            self._repeats.append((number, first))
-
-
-def _repeats(entry: Path) -> dict[int, int]:
-    """Return what a `Reader` wrote: the number of the first equal image, by the number of one that repeats it."""
-    return dict(json.loads((entry / _REPEATS).read_text()))
+        reading = Reading.of_plain(self.cache.value(f"checked-{self._checked_key}", check))
+        return {split: ImageFiles(self, split) for split in self.listing.files}, reading
 
 
 class ImageFiles:
     """The images of a split, decoded each time they are asked for."""
 
-    def __init__(self, listing: Listing, split: str, size: int) -> None:
-        self._tree, self._size = listing.tree, size
-        self._paths = [path for path, _ in listing.files[split]]
+    def __init__(self, data: ImageFolder, split: str) -> None:
+        self._tree: FileTree = data.listing.tree
+        self._size, self._white, self._max_pixels = data.image_size, data.white, data.max_pixels
+        self._paths = [path for path, _ in data.listing.files[split]]
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Tensor:
         path = self._paths[index]
-        image = read_image(self._tree.read(path), str(self._tree.root / path), self._size)
+        content, name = self._tree.read(path), printable(self._tree.root / path)
+        image = read_image(content, name, self._size, white=self._white, max_pixels=self._max_pixels)
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
-
-
-def divide(split: Split, fraction: float, seed: int, repeats: Mapping[int, int] | None = None) -> tuple[Split, Split]:
-    """Take a seeded share of every class out of a split.
-
-    Each class gives `fraction` of its images, rounded, but always keeps one. Equal images are taken together or not
-    at all, so that a class may give fewer.
-
-    Args:
-        split: what to divide.
-        fraction: share to take, in [0, 1).
-        seed: chooses the images.
-        repeats: by position in `split`, the position of the first image equal to it, which has the same label.
-
-    Returns:
-        What is left and what was taken, both in the order of `split`.
-    """
-    equal = {position: [position] for position in range(len(split))}
-    for position, first in (repeats or {}).items():
-        equal[first] += equal.pop(position)
-    generator = torch.Generator().manual_seed(seed)
-    taken = torch.zeros(len(split), dtype=torch.bool)
-    for label in range(int(split.labels.max()) + 1):
-        members = torch.nonzero(split.labels == label).flatten()
-        room = min(round(fraction * len(members)), len(members) - 1)
-        for position in members[torch.randperm(len(members), generator=generator)].tolist():
-            group = equal.get(position, [])  # nothing for a repeat, which goes with its first
-            if group and len(group) <= room:
-                taken[group] = True
-                room -= len(group)
-    return _chosen(split, torch.nonzero(~taken).flatten()), _chosen(split, torch.nonzero(taken).flatten())
-
-
-def _chosen(split: Split, positions: Tensor) -> Split:
-    numbers: Sequence[int] = positions.tolist()
-    names = [split.names[number] for number in numbers]
-    return Split(split.images, [split.indices[number] for number in numbers], split.labels[positions], names)

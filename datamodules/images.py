@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-
-from handful.errors import UserError
 
 
 class Images(Protocol):
@@ -93,64 +88,6 @@ def pixel_digest(image: Image.Image) -> bytes:
     for top in range(0, image.height, 256):  # in strips: a copy of all pixels of a large photograph is large
         digest.update(image.crop((0, top, image.width, min(top + 256, image.height))).tobytes())
     return digest.digest()
-
-
-class Cache:
-    """Folders that are worked out once, by key; an interrupted or failed attempt leaves nothing behind.
-
-    Args:
-        folder: where to keep them; by default `$XDG_CACHE_HOME/handful`, else `~/.cache/handful`.
-    """
-
-    def __init__(self, folder: str | Path | None = None) -> None:
-        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "handful"
-        self.folder = Path(folder) if folder else default
-
-    def find(self, key: str) -> Path | None:
-        """Return the finished folder of that key, None where there is none."""
-        entry = self.folder / key
-        return entry if entry.is_dir() else None
-
-    def building(self, key: str) -> "_Building":
-        """Return a context that hands out an empty folder and puts it in its place when the block ends well."""
-        return _Building(self.folder, key)
-
-
-class _Building:
-    def __init__(self, folder: Path, key: str) -> None:
-        self._entry = folder / key
-        self._draft = Path()
-
-    def __enter__(self) -> Path:
-        try:
-            self._entry.parent.mkdir(parents=True, exist_ok=True)
-            self._draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._entry.parent))
-        except OSError as error:
-            raise self._refusal(error) from None
-        return self._draft
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if error is None:
-                self._publish()
-        finally:
-            shutil.rmtree(self._draft, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise self._refusal(error) from None
-
-    def _publish(self) -> None:
-        try:
-            self._draft.rename(self._entry)
-        except OSError as error:
-            # another process may have finished the same folder first; its content is the same
-            if not self._entry.is_dir():
-                raise self._refusal(error) from None
-
-    def _refusal(self, error: OSError) -> UserError:
-        return UserError(
-            f"The image cache {self._entry.parent} cannot be written ({error.strerror or error}): "
-            "choose another place with data.cache_dir or set data.cache to false."
-        )
 
 
 def batches(count: int, size: int = 256) -> Iterator[range]:

@@ -46,14 +46,25 @@ class TrainingSampler(DistributedSampler[EpochAndIndex]):
         seed: chooses the orders.
         rank: of this process, from 0.
         world_size: number of processes.
+        batch_size: images in a batch. Where one image of a rank would be left alone in the last batch, which batch
+            norms cannot learn from, it is left out: another one in each epoch.
     """
 
     def __init__(
-        self, dataset: Sized, epoch: Callable[[], int], seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        dataset: Sized,
+        epoch: Callable[[], int],
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        batch_size: int = 1,
     ) -> None:
         super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
         self._size = len(dataset)
         self._current_epoch = epoch
+        whole = -(-self._size // world_size)
+        self.leaves_one_out = whole > batch_size > 1 == whole % batch_size
+        self._count = whole - self.leaves_one_out
 
     def __iter__(self) -> Iterator[EpochAndIndex]:
         epoch = self._current_epoch()
@@ -63,7 +74,7 @@ class TrainingSampler(DistributedSampler[EpochAndIndex]):
         return ((epoch, index) for index in mine.tolist())
 
     def __len__(self) -> int:
-        return -(-self._size // self.num_replicas)
+        return self._count
 
 
 def mixed(*numbers: int) -> int:

@@ -103,12 +103,12 @@ class ToyBirds(HandfulDataModule):
     def load_splits(self) -> dict[str, Split]:
         """Return the splits, drawn now or taken from the cache."""
         key = f"toy-birds-{self.fingerprint()}"
-        entry = self.cache.find(key)
-        if entry is None:
-            with self.cache.building(key) as draft:
-                for split, birds in self.birds.items():
-                    pack(self._drawn(birds), draft, split)
-            entry = self.cache.folder / key
+
+        def make(draft: Path) -> None:
+            for split, birds in self.birds.items():
+                pack(self._drawn(birds), draft, split)
+
+        entry = self.cache.entry(key, make)
         return {split: self._split(split, unpack(entry, split)) for split in self.birds}
 
     def _split(self, split: str, images: PackedImages) -> Split:

@@ -1,5 +1,6 @@
 """The sparse stage: features of the training images → selection → regularisation path → sparse layer."""
 
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from handful.errors import UserError
 from handful.networks import Classifier
-from handful.report.csv_file import write_csv
 from handful.sparse import SparseLayer, column_statistics, fit_sparse_layer
 from lightning_modules.base import ClassifierModule, PhaseModule
 from lightning_modules.checkpoints import load_module, save_module, write_tensors
@@ -208,5 +208,7 @@ def _write_records(folder: Path, layer: SparseLayer, dead: list[int]) -> None:
     (folder / "selection.json").write_text(json.dumps(records["selection"] | {"zero_variance": dead}, indent=2))
     (folder / "layer.json").write_text(json.dumps(records["layer"], indent=2))
     path: list[dict[str, Any]] = records["path"]
-    columns = list(path[0])
-    write_csv(folder / "path.csv", columns, [[row.get(column) for column in columns] for row in path])
+    with (folder / "path.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(path[0]))
+        writer.writeheader()
+        writer.writerows(path)

@@ -16,11 +16,9 @@ import datamodules  # noqa: F401  registers the data modules by class name
 from callbacks.predictions import WritePredictions
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
-from handful.text import safe_text
 from lightning_modules import PhaseModule
 from lightning_modules.base import ClassifierModule
 from lightning_modules.checkpoints import check_weights
-from pipelines.loggers import guard
 from pipelines.messages import OneSentenceParser, run_command
 from pipelines.parse import parse_pipeline
 from pipelines.ranks import global_rank
@@ -66,9 +64,7 @@ class HandfulCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with batch norms synchronised in our way where it is asked to."""
         arguments: dict[str, Any] = {**self._get(self.config_init, "trainer", default={}), **kwargs}
-        trainer = super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
-        guard(trainer.loggers)
-        return trainer
+        return super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it is: LightningCLI would put the checkpoint's class and arguments in its place."""
@@ -272,21 +268,6 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(_not_a_tip)
-        logging.getLogger(name).addFilter(_printable)
-    warnings.formatwarning = _warning
-
-
-def _printable(record: Any) -> bool:
-    """Let no name from elsewhere steer the terminal through a logged message."""
-    record.msg, record.args = safe_text(record.getMessage(), lines=True), ()
-    return True
-
-
-def _warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    """A warning in one line, without the place in the code that raised it."""
-    return f"handful: warning: {safe_text(message)}\n"
 
 
 def _not_a_tip(record: Any) -> bool:

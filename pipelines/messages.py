@@ -10,7 +10,6 @@ from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from handful.errors import UserError
-from handful.text import safe_text
 from pipelines.ranks import global_rank
 
 # No room, a file too large, no leave to write, a file where a folder should be, a folder that cannot be made.
@@ -86,5 +85,5 @@ def user_error_in(error: BaseException) -> UserError | None:
 def _end(sentence: str) -> NoReturn:
     # the others say which they are: mostly they only repeat what process 0 says
     process = f" (process {global_rank()})" if global_rank() else ""
-    print(safe_text(f"handful{process}: {sentence}"), file=sys.stderr, flush=True)
+    print(f"handful{process}: {sentence}", file=sys.stderr, flush=True)
     raise SystemExit(BAD_INPUT)

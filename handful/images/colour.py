@@ -48,7 +48,7 @@ def _with_alpha(image: Image.Image) -> Image.Image:
 
 def _composited(image: Image.Image) -> Image.Image:
     canvas = Image.new("RGB", image.size, BACKGROUND)
-    canvas.paste(image.convert("RGB"), mask=image.getchannel("A"))
+    canvas.paste(image, mask=image)  # neither a copy of the colours nor of the alpha
     return canvas
 
 

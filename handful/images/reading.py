@@ -15,8 +15,8 @@ from handful.errors import UserError
 from handful.images.colour import to_rgb
 from handful.images.formats import HEAD, allowed_formats, unreadable_kind
 
-#: Pixels of the largest image that is read unless a caller allows more: Pillow's own limit against bombs.
-MAX_PIXELS = 178_956_970
+#: Pixels of the largest image that is read unless a caller allows more; a bomb of so many stays below 1 GB.
+MAX_PIXELS = 120_000_000
 
 #: A JPEG of more pixels is decoded at a half, a quarter or an eighth of its size, as far as the size asked for allows.
 _DRAFT_PIXELS = 89_478_485

@@ -1,0 +1,247 @@
+"""The files of a zip or tar archive, read where it lies: nothing is unpacked, so no name in it can lead elsewhere."""
+
+import os
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from abc import abstractmethod
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Generic, TypeVar
+
+from datamodules.clutter import LeftOut, clutter, printable
+from datamodules.file_tree import FileTree, check_size, digest, only_top, with_parents
+from handful.errors import UserError
+
+Entry = TypeVar("Entry")
+
+# An entry that grows by more than this factor, and to more than so many bytes, is a bomb and no photograph.
+_BOMB_FACTOR, _BOMB_BYTES = 200, 2**26
+_UTF8_FLAG, _ENCRYPTED_FLAG, _UNICODE_PATH = 0x800, 0x1, 0x7075
+
+
+class Archive(FileTree, Generic[Entry]):
+    """What archives share: tidy names, and an only folder at the top that is left out of the paths."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.left_out = LeftOut()
+        self._entries: dict[str, Entry] = {}
+        self._folders: list[str] = []
+
+    def _arrange(self, files: dict[str, Entry], folders: list[str]) -> None:
+        """Take over entries by their tidy names."""
+        folders = with_parents((*folders, *(path.rpartition("/")[0] for path in files)))
+        top = only_top(files, folders)
+        self._entries = {path.removeprefix(top): entry for path, entry in files.items()}
+        self._folders = [f.removeprefix(top) for f in folders if f.startswith(top)]
+
+    def _tidy(self, name: str) -> str | None:
+        """Return a name as a path inside the archive; None, and counted, where it is clutter or leads outside."""
+        path = name.replace("\\", "/").strip("/")
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if ".." in parts or (parts and parts[0].endswith(":")):
+            self.left_out.add("with names that lead outside the archive", name)
+            return None
+        path = str(PurePosixPath(*parts)) if parts else ""
+        reason = clutter(path) if path else None
+        if reason is not None:
+            self.left_out.add(reason, path)
+            return None
+        return path or None
+
+    def folders(self) -> list[str]:
+        """Return all folders, sorted."""
+        return self._folders
+
+    def files(self) -> list[str]:
+        """Return all files, sorted."""
+        return sorted(self._entries)
+
+    @abstractmethod
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file, unpacked."""
+
+
+class ZipArchive(Archive[zipfile.ZipInfo]):
+    """The files of a zip archive. Loader processes each open it for themselves.
+
+    Args:
+        root: the file.
+
+    Raises:
+        UserError: it is no zip archive, or is encrypted.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._opened: tuple[int, zipfile.ZipFile] | None = None
+        entries = self._zip().infolist()
+        files, folders = {}, []
+        for entry, name in zip(entries, _names(entries), strict=True):
+            path = self._tidy(name)
+            if path is None:
+                continue
+            if entry.flag_bits & _ENCRYPTED_FLAG:
+                raise UserError(f"{root} is encrypted: unpack it with its password and give the folder as data.root.")
+            if entry.is_dir() or name.endswith("\\"):
+                folders.append(path)
+            elif stat.S_ISLNK(entry.external_attr >> 16):
+                self.left_out.add("symbolic links in the archive", path)
+            else:
+                files[path] = entry
+        self._arrange(files, folders)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_opened": None}
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file; a `UserError` names one that cannot be read."""
+        entry = self._entries[path]
+        name = printable(f"{path} in {self.root}")
+        check_size(name, entry.file_size)
+        if entry.file_size > max(_BOMB_BYTES, _BOMB_FACTOR * entry.compress_size):
+            raise UserError(f"{name} cannot be read: it unpacks to {entry.file_size / 2**20:.0f} MiB, as bombs do.")
+        try:
+            return self._zip().read(entry)
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError,
+                ValueError, struct.error) as error:  # fmt: skip
+            raise UserError(f"{name} cannot be read: {printable(error)}.") from None
+
+    def head(self, path: str, count: int) -> bytes:
+        """Return the first bytes of a file; nothing of one that cannot be read."""
+        try:
+            with self._zip().open(self._entries[path]) as file:
+                return file.read(count)
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError,
+                struct.error):  # fmt: skip
+            return b""  # whoever needs the file is refused when it is read
+
+    def fingerprint(self) -> str:
+        """Return a digest of name, size and check sum of every file."""
+        lines = [f"{path}\0{entry.file_size}\0{entry.CRC}" for path, entry in sorted(self._entries.items())]
+        return digest(*lines)
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file, unpacked."""
+        return self._entries[path].file_size
+
+    def _zip(self) -> zipfile.ZipFile:
+        # the position in an open file is shared with forked processes
+        if self._opened is None or self._opened[0] != os.getpid():
+            try:
+                self._opened = os.getpid(), zipfile.ZipFile(self.root)
+            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+                raise UserError(
+                    f"{self.root} is neither a folder nor a readable zip or tar archive: {printable(error)}."
+                ) from None
+        return self._opened[1]
+
+
+def _names(entries: list[zipfile.ZipInfo]) -> list[str]:
+    """Return the entries' names, decoded as their maker meant them.
+
+    Names not marked as UTF-8 are in a code page that the archive does not name: macOS writes UTF-8 all the same,
+    Windows in Japan cp932, others mostly cp437, which is the format's own.
+    """
+    raw = [None if entry.flag_bits & _UTF8_FLAG else entry.orig_filename.encode("cp437") for entry in entries]
+    unmarked = [name for name in raw if name is not None and not name.isascii()]
+    encoding = next((e for e in ("utf-8", "cp932") if all(_decodes(name, e) for name in unmarked)), "cp437")
+    names = []
+    for entry, name in zip(entries, raw, strict=True):
+        text = entry.orig_filename if name is None else name.decode(encoding)
+        names.append(_unicode_path(entry.extra) or text.split("\0")[0])
+    return names
+
+
+def _decodes(name: bytes, encoding: str) -> bool:
+    try:
+        text = name.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    # any cp437 name may decode as cp932 by chance: only kana and kanji are taken for Japanese
+    foreign = [letter for letter in text if not letter.isascii()]
+    return encoding == "utf-8" or all("\u3040" <= letter <= "\u9fff" for letter in foreign)
+
+
+def _unicode_path(extra: bytes) -> str | None:
+    """Return the UTF-8 name in an entry's extra field, where its maker added one."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        if kind == _UNICODE_PATH and 5 < size <= len(extra) - 4:
+            return extra[9 : 4 + size].decode("utf-8", "replace")
+        extra = extra[4 + size :]
+    return None
+
+
+class TarArchive(Archive[tarfile.TarInfo]):
+    """The files of an uncompressed tar archive.
+
+    Args:
+        root: as it is named in messages and was given.
+        content: the uncompressed archive; `root` itself if not given.
+
+    Raises:
+        UserError: it is no tar archive.
+    """
+
+    def __init__(self, root: Path, content: Path | None = None) -> None:
+        super().__init__(root)
+        self._content = content or root
+        files: dict[str, tarfile.TarInfo] = {}
+        folders: list[str] = []
+        try:
+            with tarfile.open(self._content, "r:") as archive:
+                for entry in archive:
+                    path = self._tidy(entry.name)
+                    if path is None:
+                        continue
+                    if entry.isdir():
+                        folders.append(path)
+                    elif entry.islnk():  # the same file under a second name
+                        target = files.get(entry.linkname.removeprefix("./"))
+                        self._keep(files, path, target)
+                    else:
+                        self._keep(files, path, entry if entry.isreg() and not entry.issparse() else None)
+        except (tarfile.TarError, OSError, EOFError, ValueError, struct.error) as error:
+            raise UserError(f"{root} is no readable tar archive: {printable(error)}.") from None
+        self._arrange(files, folders)
+
+    def _keep(self, files: dict[str, tarfile.TarInfo], path: str, entry: tarfile.TarInfo | None) -> None:
+        if entry is None:
+            self.left_out.add("links or devices in the archive", path)
+        else:
+            files[path] = entry
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file; a `UserError` names one that cannot be read."""
+        name = printable(f"{path} in {self.root}")
+        size = self.size(path)
+        check_size(name, size)
+        content = self.head(path, size)
+        if len(content) < size:
+            raise UserError(f"{name} cannot be read: the archive ends before it does.")
+        return content
+
+    def head(self, path: str, count: int) -> bytes:
+        """Return the first bytes of a file."""
+        entry = self._entries[path]
+        try:
+            with self._open() as file:
+                file.seek(entry.offset_data)
+                return file.read(min(count, entry.size))
+        except OSError as error:
+            raise UserError(f"{self.root} cannot be read: {error.strerror}.") from None
+
+    def _open(self) -> BinaryIO:
+        return self._content.open("rb")
+
+    def fingerprint(self) -> str:
+        """Return a digest of the archive's time of writing, and of name, size, place and time of every file."""
+        lines = [f"{path}\0{e.size}\0{e.offset_data}\0{e.mtime}" for path, e in sorted(self._entries.items())]
+        return digest(str(self.root.stat().st_mtime_ns), *lines)
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file."""
+        return self._entries[path].size

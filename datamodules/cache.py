@@ -1,0 +1,187 @@
+"""Folders that are worked out once and kept, shared by processes and safe from interruptions."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from handful.errors import UserError
+
+_DRAFT, _LOCK = ".draft-", ".lock-"
+# A draft without a known maker is taken for abandoned after so many seconds.
+_ABANDONED = 24 * 3600
+
+
+class CacheUnwritableError(UserError):
+    """The cache's folder cannot be written."""
+
+
+class Cache:
+    """Folders by key. An interrupted or failed attempt leaves no entry; what a killed one leaves is swept later.
+
+    Two processes that need the same entry work it out once: the second waits for the first.
+
+    Args:
+        folder: where to keep them; by default `$XDG_CACHE_HOME/handful`, else `~/.cache/handful`.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = Path(folder).expanduser() if folder else _default_folder()
+
+    def find(self, key: str) -> Path | None:
+        """Return the finished folder of that key, None where there is none."""
+        entry = self.folder / key
+        return entry if entry.is_dir() else None
+
+    def entry(self, key: str, make: Callable[[Path], None]) -> Path:
+        """Return the finished folder of that key, made first where there is none.
+
+        Args:
+            key: name of the folder.
+            make: fills the empty folder that it is given.
+
+        Raises:
+            UserError: the cache cannot be written.
+        """
+        found = self.find(key)
+        if found is not None:
+            return found
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked(key):
+            self._sweep()
+            found = self.find(key)  # another process may have made it while this one waited
+            return found if found is not None else self._made(key, make)
+
+    def value(self, key: str, compute: Callable[[], Any]) -> Any:
+        """Return a small value that is worked out once: plain values, as JSON holds them.
+
+        Where the cache cannot be written, the value is worked out all the same and a warning says so.
+
+        Args:
+            key: names the value.
+            compute: works it out.
+        """
+        computed: list[Any] = []
+
+        def make(draft: Path) -> None:
+            computed.append(compute())
+            (draft / "value.json").write_text(json.dumps(computed[0]))
+
+        try:
+            return json.loads((self.entry(key, make) / "value.json").read_text())
+        except CacheUnwritableError as error:
+            warnings.warn(f"{error} Until then images are checked again in every run.", stacklevel=2)
+            return json.loads(json.dumps(computed[0] if computed else compute()))
+
+    def _made(self, key: str, make: Callable[[Path], None]) -> Path:
+        draft = Path()
+        try:
+            with self._writing():
+                draft = Path(tempfile.mkdtemp(prefix=f"{_DRAFT}{_short(key)}-", dir=self.folder))
+                make(draft)
+                _sync(draft)
+                draft.rename(self.folder / key)
+        finally:
+            if draft != Path():
+                shutil.rmtree(draft, ignore_errors=True)  # nothing is there after it was renamed
+        return self.folder / key
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CacheUnwritableError(
+                f"The image cache {self.folder} cannot be written ({error.strerror or error}): "
+                "choose another place with data.cache_dir or set data.cache to false."
+            ) from None
+
+    @contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        path = self.folder / f"{_LOCK}{_short(key)}"
+        with self._writing():
+            handle = _lock(path)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                path.unlink(missing_ok=True)
+                os.close(handle)
+
+    def _sweep(self) -> None:
+        """Remove drafts whose makers are gone."""
+        for draft in self.folder.glob(f"{_DRAFT}*"):
+            owner = draft.name.removeprefix(_DRAFT).split("-")[0]
+            if self._is_dead(owner, draft):
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def _is_dead(self, owner: str, draft: Path) -> bool:
+        path = self.folder / f"{_LOCK}{owner}"
+        try:
+            if "-" not in draft.name.removeprefix(_DRAFT):  # of a version that kept no locks
+                return time.time() - draft.stat().st_mtime > _ABANDONED
+            if not path.exists():
+                return True
+            handle = os.open(path, os.O_RDWR)
+        except OSError:  # it went away meanwhile
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False  # its maker is at work
+        else:
+            return True
+        finally:
+            os.close(handle)
+
+
+def _default_folder() -> Path:
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(given) if given else Path.home() / ".cache") / "handful"
+    except RuntimeError:  # no home folder
+        return Path(tempfile.gettempdir()) / f"handful-{os.getuid()}"
+
+
+def _short(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _lock(path: Path) -> int | None:
+    """Return an open and locked file, None where the file system knows no locks; waits for whoever holds it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            os.close(handle)
+            if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                return None
+            raise
+        try:
+            # its last holder may have removed it after this process had opened it
+            if os.fstat(handle).st_ino == path.stat().st_ino:
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def _sync(folder: Path) -> None:
+    """Have the files of a folder on the disk before it takes its name."""
+    for path in folder.iterdir():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,84 @@
+"""Files and folders that no photographer made: of operating systems, network storage, archives and notebooks."""
+
+from collections.abc import Iterator
+
+_FOLDERS = {
+    "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "lost+found",
+    "$recycle.bin", "recycler", "system volume information", "network trash folder", "temporary items",
+    "__pycache__",
+}  # fmt: skip
+_FILES = {"thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini",
+          "zbthumbnail.info", "icon\r", "folder.jpg:zone.identifier"}  # fmt: skip
+_PREFIXES = ("synofile_thumb_", "synophoto_thumb_", "synoindex_media_info")
+_SUFFIXES = (":zone.identifier", "@synoeastream", "@synoresource", ".crdownload", ".part", "~")
+
+
+def clutter(path: str) -> str | None:
+    """Say why a path of a data set is left out as clutter; None for what may be the user's.
+
+    Args:
+        path: inside the data set, `/` between folders.
+
+    Example:
+        >>> clutter("train/owl/@eaDir/001.jpg/SYNOPHOTO_THUMB_M.jpg")
+        'thumbnails and system files'
+        >>> clutter("train/owl/._001.jpg")
+        'hidden'
+        >>> clutter("train/owl/001.jpg")
+    """
+    *folders, name = path.split("/")
+    for part in (*folders, name):
+        if part.lower() in _FOLDERS:
+            return "thumbnails and system files"
+        if part.startswith(".") and part not in (".", ".."):
+            return "hidden"
+    lower = name.lower()
+    if lower in _FILES or lower.startswith(_PREFIXES) or lower.endswith(_SUFFIXES):
+        return "thumbnails and system files"
+    return None
+
+
+class LeftOut:
+    """What was left out of a data set, counted by reason, with the first example of each."""
+
+    def __init__(self) -> None:
+        self._by_reason: dict[str, tuple[int, str]] = {}
+
+    def add(self, reason: str, path: str, count: int = 1) -> None:
+        """Count files that were left out.
+
+        Args:
+            reason: fits behind a number, such as "hidden".
+            path: of one of them.
+            count: how many.
+        """
+        before, example = self._by_reason.get(reason, (0, path))
+        self._by_reason[reason] = before + count, example
+
+    def __iter__(self) -> Iterator[tuple[str, int, str]]:
+        return ((reason, count, example) for reason, (count, example) in self._by_reason.items())
+
+    def update(self, other: "LeftOut") -> None:
+        """Add what another has counted."""
+        for reason, count, example in other:
+            self.add(reason, example, count)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count:,} {reason} ({printable(example)})" for reason, count, example in self)
+
+
+def printable(text: object) -> str:
+    r"""Return text in one line: control characters and bytes that are no UTF-8 as backslash escapes.
+
+    Example:
+        >>> printable("ow\nl\udce9.jpg")
+        'ow\\nl\\xe9.jpg'
+    """
+    return "".join(
+        letter
+        if letter.isprintable()
+        else f"\\x{ord(letter) - 0xDC00:02x}"
+        if "\udc80" <= letter <= "\udcff"
+        else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for letter in str(text)
+    )

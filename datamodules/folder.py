@@ -1,0 +1,126 @@
+"""The files of a folder."""
+
+import os
+import stat
+from pathlib import Path
+
+from datamodules.clutter import LeftOut, clutter, printable
+from datamodules.file_tree import FileTree, check_size, digest, only_top
+from handful.errors import UserError
+from handful.images import is_image_name
+
+
+class Folder(FileTree):
+    """The files of a folder, through symbolic links too.
+
+    A folder whose only content is another one is entered (see `only_top`). A link that leads back to a folder it lies
+    in is left out, as is what is no regular file. An image that a link promises and that is not there is among the
+    files, so that whoever reads it is refused by name.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        UserError: a folder cannot be listed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.left_out = LeftOut()
+        self._stats: dict[str, os.stat_result] = {}
+        self._broken: dict[str, str] = {}
+        self._folders: list[str] = []
+        self._walk(root)
+        inner = only_top((*self._stats, *self._broken), self._folders)
+        self.root = root / inner if inner else root
+        self._stats = {path.removeprefix(inner): found for path, found in self._stats.items()}
+        self._broken = {path.removeprefix(inner): reason for path, reason in self._broken.items()}
+        self._folders = [f.removeprefix(inner) for f in self._folders if f.startswith(inner)]
+
+    def _walk(self, root: Path) -> None:
+        above: dict[str, frozenset[tuple[int, int]]] = {}
+        for place, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
+            own = os.stat(place)
+            chain = above.pop(place, frozenset()) | {(own.st_dev, own.st_ino)}
+            here = Path(place).relative_to(root).as_posix() + "/"
+            here = here.removeprefix("./")
+            folders[:] = [name for name in sorted(folders) if self._enters(root, here + name, chain)]
+            for name in folders:
+                above[os.path.join(place, name)] = chain
+                self._folders.append(here + name)
+            for name in sorted(files):
+                self._add(root, here + name)
+
+    def _enters(self, root: Path, path: str, chain: frozenset[tuple[int, int]]) -> bool:
+        reason = clutter(path)
+        if reason is None:
+            target = os.stat(root / path)
+            if (target.st_dev, target.st_ino) not in chain:
+                return True
+            reason = "symbolic links that lead in a circle"
+        self.left_out.add(reason, path + "/")
+        return False
+
+    def _add(self, root: Path, path: str) -> None:
+        reason = clutter(path)
+        if reason is not None:
+            self.left_out.add(reason, path)
+            return
+        try:
+            found = os.stat(root / path)
+        except OSError as error:
+            if is_image_name(path):
+                self._broken[path] = error.strerror or str(error)
+            else:
+                self.left_out.add("links to nothing", path)
+            return
+        if stat.S_ISREG(found.st_mode):
+            self._stats[path] = found
+        else:
+            self.left_out.add("no regular files", path)
+
+    def folders(self) -> list[str]:
+        """Return all folders, sorted."""
+        return sorted(self._folders)
+
+    def files(self) -> list[str]:
+        """Return all files, sorted."""
+        return sorted((*self._stats, *self._broken))
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file; a `UserError` names one that cannot be read."""
+        file = self.root / path
+        try:
+            check_size(printable(file), self.size(path))
+            return file.read_bytes()
+        except OSError as error:
+            raise UserError(f"{printable(file)} cannot be read: {error.strerror}.") from None
+
+    def head(self, path: str, count: int) -> bytes:
+        """Return the first bytes of a file; nothing of one that cannot be read."""
+        try:
+            with (self.root / path).open("rb") as file:
+                return file.read(count)
+        except OSError:  # whoever needs the file is refused when it is read
+            return b""
+
+    def fingerprint(self) -> str:
+        """Return a digest of the place, and of name, size and time of writing of every file."""
+        lines = [f"{path}\0{found.st_size}\0{found.st_mtime_ns}" for path, found in sorted(self._stats.items())]
+        lines += [f"{path}\0broken" for path in sorted(self._broken)]
+        return digest(str(self.root.resolve()), *lines)
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file; 0 of one that is not there."""
+        found = self._stats.get(path)
+        return found.st_size if found is not None else self._size_elsewhere(path)
+
+    def _size_elsewhere(self, path: str) -> int:
+        """Return the size of a file that a table of labels names and that may lie outside the folder."""
+        try:
+            return (self.root / path).stat().st_size
+        except OSError:
+            return 0
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"{printable(error.filename)} cannot be read: {error.strerror}.")

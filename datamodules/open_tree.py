@@ -1,0 +1,106 @@
+"""From `data.root` to the files of a data set."""
+
+import difflib
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from lzma import LZMAError
+from pathlib import Path
+
+from datamodules.archive import TarArchive, ZipArchive
+from datamodules.cache import Cache
+from datamodules.clutter import printable
+from datamodules.file_tree import FileTree, digest
+from datamodules.folder import Folder
+from handful.errors import UserError
+from handful.images.formats import HEAD, looks_like_image
+
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".7z", ".rar", ".tar.zst")
+
+# A compressed tar archive that grows by more than this factor, and to more than so many bytes, is a bomb.
+_BOMB_FACTOR, _BOMB_BYTES = 200, 2**30
+_CHUNK = 2**22
+
+
+def open_tree(root: str | Path, cache: Cache) -> FileTree:
+    """Return the files under `root`, a folder or a zip or tar archive.
+
+    A compressed tar archive, in which no file can be reached without unpacking all before it, is decompressed once
+    into the cache.
+
+    Raises:
+        UserError: there is nothing there, or it is neither.
+    """
+    path = Path(root).expanduser()
+    if path.is_dir():
+        tree: FileTree = Folder(path)
+    elif path.is_file():
+        tree = _archive(path, cache)
+    else:
+        raise UserError(f"data.root {printable(path)} does not exist.{_nearest(path)}")
+    nested = [file for file in tree.files() if file.lower().endswith(_ARCHIVES)]
+    if nested and len(nested) == len(tree.files()):
+        raise UserError(
+            f"data.root {printable(path)} holds another archive, {printable(nested[0])}: give that one as data.root"
+            f"{'' if path.is_dir() else ', unpacked from the outer one'}."
+        )
+    return tree
+
+
+def _archive(path: Path, cache: Cache) -> FileTree:
+    if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
+        return ZipArchive(path)
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if head.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"BZh")):
+        return TarArchive(path, _decompressed(path, cache))
+    if tarfile.is_tarfile(path):
+        return TarArchive(path)
+    if looks_like_image(head):
+        raise UserError(f"data.root {printable(path)} is one image: give the folder that holds the class folders.")
+    raise UserError(f"{printable(path)} is neither a folder nor a readable zip or tar archive.")
+
+
+def _decompressed(path: Path, cache: Cache) -> Path:
+    """Return the decompressed content of a compressed tar archive, kept in the cache."""
+    found = path.stat()
+
+    def make(draft: Path) -> None:
+        with (draft / "content.tar").open("wb") as file:
+            for chunk in _unpacked(path, max(_BOMB_BYTES, _BOMB_FACTOR * found.st_size)):
+                file.write(chunk)
+
+    key = f"tar-{digest(str(path.resolve()), str(found.st_size), str(found.st_mtime_ns))}"
+    return cache.entry(key, make) / "content.tar"
+
+
+def _unpacked(path: Path, limit: int) -> Iterator[bytes]:
+    """Yield the decompressed content of a file piece by piece.
+
+    Raises:
+        UserError: it is damaged, or grows beyond `limit` bytes.
+    """
+    total = 0
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            source = archive.fileobj
+            assert source is not None
+            source.seek(0)
+            while total <= limit and (chunk := source.read(_CHUNK)):
+                total += len(chunk)
+                yield chunk
+    except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
+        raise UserError(f"{printable(path)} is no readable tar archive: {printable(error)}.") from None
+    if total > limit:
+        raise UserError(
+            f"{printable(path)} unpacks to more than {limit / 2**30:.0f} GiB, as bombs do: "
+            "unpack it by hand and give the folder if it is meant."
+        )
+
+
+def _nearest(path: Path) -> str:
+    """Return a hint at a neighbour of nearly the same name, as the end of a message."""
+    neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, neighbours, 1, 0.7)
+    return f" Is {path.parent / near[0]} meant?" if near else ""

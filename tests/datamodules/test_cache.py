@@ -1,0 +1,88 @@
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from datamodules.cache import Cache
+from handful.errors import UserError
+
+
+def make_slowly(tmp_path, seconds):
+    def make(draft):
+        with (tmp_path / "log").open("a") as file:
+            file.write("made\n")
+        (draft / "half").write_text("x")
+        time.sleep(seconds)
+        (draft / "whole").write_text("x")
+
+    assert Cache(tmp_path / "cache").entry("key", make) == tmp_path / "cache/key"
+
+
+def maker(tmp_path, seconds):
+    process = multiprocessing.get_context("fork").Process(target=make_slowly, args=(tmp_path, seconds))
+    process.start()
+    return process
+
+
+def finished(process):
+    process.join(30)
+    return process.exitcode == 0
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_two_processes_make_an_entry_once(tmp_path):
+    makers = [maker(tmp_path, 0.3) for _ in range(3)]
+    assert all(map(finished, makers))
+    assert (tmp_path / "log").read_text() == "made\n"
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["key"]
+    assert sorted(path.name for path in (tmp_path / "cache/key").iterdir()) == ["half", "whole"]
+
+
+def test_drafts_of_killed_processes_are_swept_and_those_at_work_are_not(tmp_path):
+    cache = tmp_path / "cache"
+    killed = maker(tmp_path, 60)
+    wait_for(lambda: list(cache.glob(".draft-*/half")))
+    at_work = Cache(cache).entry("other", lambda draft: (draft / "a").write_text("x") and None)
+    assert len(list(cache.glob(".draft-*"))) == 1  # of a process at work
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.join()
+    assert at_work.is_dir()
+    Cache(cache).entry("third", lambda draft: None)
+    assert not list(cache.glob(".draft-*"))
+    old = cache / ".draft-abcdefg"  # of a version without locks
+    old.mkdir()
+    os.utime(old, (0, 0))
+    Cache(cache).entry("fourth", lambda draft: None)
+    assert not old.exists()
+    assert finished(maker(tmp_path, 0))
+
+
+def test_a_failed_attempt_leaves_nothing(tmp_path):
+    def fail(draft):
+        (draft / "half").write_text("x")
+        raise UserError("bad data")
+
+    with pytest.raises(UserError, match="bad data"):
+        Cache(tmp_path / "cache").entry("key", fail)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_full_disk_and_a_missing_home(tmp_path, monkeypatch):
+    def fill(draft):
+        os.write(os.open("/dev/full", os.O_WRONLY), b"x")
+
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        Cache(tmp_path / "cache").entry("key", fill)
+    with pytest.warns(UserWarning, match="cannot be written"):
+        assert Cache("/dev/full/cache").value("key", lambda: (1, [2.5])) == [1, [2.5]]
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert Cache().folder.name.startswith("handful-")
