@@ -136,7 +136,7 @@ def test_curves_of_one_logit_are_sigmoids_and_tell_maps_apart():
     assert not torch.equal(ones, perturbation_curve(model, x, -maps, [1] * 3, steps=6))
 
 
-@pytest.mark.parametrize("method", [name for name in OWN if name != "lrp"])
+@pytest.mark.parametrize("method", OWN)
 def test_every_method_explains_one_logit(method):
     torch.manual_seed(0)
     backbone = ConvBackbone(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), num_features=5)
