@@ -9,6 +9,7 @@ from lightning_modules.evaluate import Evaluate
 from lightning_modules.finetune import Finetune
 from lightning_modules.infomax_bottleneck import InfoMaxPlugin
 from lightning_modules.prototypical import Prototypical
+from lightning_modules.schedules import WarmupThen
 from lightning_modules.sparsify import Sparsify
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Prototypical",
     "Retrain",
     "Sparsify",
+    "WarmupThen",
     "load_module",
     "save_module",
 ]

@@ -22,6 +22,7 @@ from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean
 from handful.networks import Classifier, NetworkConfig
 from handful.networks.heads import deciding_maps
 from lightning_modules.batches import checked_images, checked_logits, class_probabilities, labelled
+from lightning_modules.schedules import Interval, check_optimizer, configured
 
 #: Which image every number of an evaluated stage comes from is fixed; these are the k of diversity@k.
 MAX_DIVERSITY = 5
@@ -120,7 +121,9 @@ class ClassifierModule(PhaseModule):
         head_lr: the head's own learning rate, where it differs from the optimizer's.
         compile_backbone: `torch.compile` the backbone in place.
         optimizer: factory of the optimizer.
-        lr_scheduler: factory of the learning-rate schedule, stepped once an epoch; None keeps the rate.
+        lr_scheduler: factory of the learning-rate schedule; None keeps the rate.
+        lr_scheduler_interval: whether the schedule steps by epochs or by batches; None follows the schedule
+            (`lightning_modules.schedules.configured`).
         class_weights: of the training loss: "balanced" (all classes count the same), one number per class, or none.
     """
 
@@ -141,6 +144,7 @@ class ClassifierModule(PhaseModule):
         optimizer: OptimizerCallable = sgd,
         lr_scheduler: LRSchedulerCallable | None = None,
         class_weights: ClassWeights = None,
+        lr_scheduler_interval: Interval | None = None,
     ) -> None:
         super().__init__()
         check_class_weights(class_weights, num_classes)
@@ -166,6 +170,7 @@ class ClassifierModule(PhaseModule):
         self.scheduler_factory = lr_scheduler
         self.class_weights = class_weights
         self.register_buffer("loss_weights", None, persistent=False)
+        self.scheduler_interval = lr_scheduler_interval
         self.val_accuracy = Mean()
         self.val_balanced_accuracy = BalancedAccuracy(num_classes)
         self.val_loss = Mean()
@@ -179,12 +184,7 @@ class ClassifierModule(PhaseModule):
         """Refuse numbers out of range, and an optimizer or schedule that cannot be built."""
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing: in [0, 1), not {self.label_smoothing}")
-        try:
-            optimizer = self.optimizer_factory([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
-            if self.scheduler_factory is not None:
-                self.scheduler_factory(optimizer)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"the optimizer or its schedule cannot be built: {error}") from error
+        check_optimizer(self.optimizer_factory, self.scheduler_factory, self.scheduler_interval, groups=2)
 
     def setup(self, stage: str) -> None:
         """Compile the backbone in place, which keeps the names of its parameters."""
@@ -374,12 +374,4 @@ class ClassifierModule(PhaseModule):
         groups: list[dict[str, Any]] = [{"params": rest}] if rest else []
         if head:
             groups.append({"params": head} if self.head_lr is None else {"params": head, "lr": self.head_lr})
-        optimizer = self.optimizer_factory(groups)
-        if self.scheduler_factory is None:
-            return optimizer
-        scheduler: Any = self.scheduler_factory(optimizer)
-        # the measure is for schedules that wait for a plateau
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss"},
-        }
+        return configured(self, groups, self.optimizer_factory, self.scheduler_factory, self.scheduler_interval)

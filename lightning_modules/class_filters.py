@@ -31,6 +31,7 @@ from handful.networks.decomposed import DecomposedHead, linear_layer
 from handful.report.class_filters import accuracy_grid_figure, draw_class_filters
 from lightning_modules.base import ClassifierModule, PhaseModule
 from lightning_modules.checkpoints import load_module
+from lightning_modules.schedules import Interval
 
 #: The stages of these pipelines and the phases that hold them, for `Evaluate`.
 FILTER_STAGES = {"dense": "dense", "decomposed": "decompose", "retrained": "retrain"}
@@ -233,7 +234,8 @@ class Decompose(ClassifierModule):
         head_lr: a learning rate of its own for the last layer.
         compile_backbone: `torch.compile` the backbone in place.
         optimizer: factory of the optimizer; the default is the authors' Adam, 1e-4.
-        lr_scheduler: factory of the schedule, stepped once an epoch.
+        lr_scheduler: factory of the schedule.
+        lr_scheduler_interval: `epoch` or `step`; None follows the schedule.
         class_weights: of the training loss: "balanced", one number per class, or none.
 
     Source: arXiv 2112.07719, the decomposed final layer.
@@ -253,10 +255,11 @@ class Decompose(ClassifierModule):
         optimizer: OptimizerCallable = adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         class_weights: ClassWeights = None,
+        lr_scheduler_interval: Interval | None = None,
     ) -> None:
         super().__init__(
             network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler,
-            class_weights,
+            class_weights, lr_scheduler_interval,
         )  # fmt: skip
         self.source, self.filters = source, filters
         if filters_per_class is not None:
@@ -300,7 +303,8 @@ class Retrain(Decompose):
         head_lr: a learning rate of its own for the last layer.
         compile_backbone: `torch.compile` the backbone in place.
         optimizer: factory of the optimizer; the default is the authors' Adam, 1e-4.
-        lr_scheduler: factory of the schedule, stepped once an epoch.
+        lr_scheduler: factory of the schedule.
+        lr_scheduler_interval: `epoch` or `step`; None follows the schedule.
         class_weights: of the training loss: "balanced", one number per class, or none.
 
     Source: arXiv 2112.07719 and its code: one epoch, batches of 64, crop and flip.
@@ -320,6 +324,7 @@ class Retrain(Decompose):
         optimizer: OptimizerCallable = adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         class_weights: ClassWeights = None,
+        lr_scheduler_interval: Interval | None = None,
     ) -> None:
         self.trained = trained
         super().__init__(
@@ -334,6 +339,7 @@ class Retrain(Decompose):
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             class_weights=class_weights,
+            lr_scheduler_interval=lr_scheduler_interval,
         )
         self.save_hyperparameters({"trained": trained}, logger=False)
 

@@ -12,6 +12,7 @@ from handful.losses.class_weights import ClassWeights
 from handful.networks import NetworkConfig, build_classifier, load_weights
 from handful.networks.timm_backbone import TimmBackbone
 from lightning_modules.base import ClassifierModule, sgd
+from lightning_modules.schedules import Interval
 
 
 class Dense(ClassifierModule):
@@ -26,7 +27,8 @@ class Dense(ClassifierModule):
         head_lr: the head's own learning rate; the reference has 0.01 beside 0.005.
         compile_backbone: `torch.compile` the backbone in place.
         optimizer: factory of the optimizer; the default is the reference's SGD.
-        lr_scheduler: factory of the schedule, stepped once an epoch.
+        lr_scheduler: factory of the schedule.
+        lr_scheduler_interval: `epoch` or `step`; None follows the schedule.
         class_weights: of the training loss: "balanced", one number per class, or none.
 
     Source: "Take 5" (arXiv 2303.13166), step 1.
@@ -44,10 +46,11 @@ class Dense(ClassifierModule):
         optimizer: OptimizerCallable = sgd,
         lr_scheduler: LRSchedulerCallable | None = None,
         class_weights: ClassWeights = None,
+        lr_scheduler_interval: Interval | None = None,
     ) -> None:
         super().__init__(
             network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler,
-            class_weights,
+            class_weights, lr_scheduler_interval,
         )  # fmt: skip
         self.init_from = init_from
         self.model = build_classifier(self.network, num_classes)

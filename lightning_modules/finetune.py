@@ -12,6 +12,7 @@ from handful.networks import Classifier, NetworkConfig, SparseHead
 from handful.networks.build import build_backbone
 from lightning_modules.base import ClassifierModule, sgd
 from lightning_modules.checkpoints import load_module
+from lightning_modules.schedules import Interval
 
 
 class Finetune(ClassifierModule):
@@ -30,7 +31,8 @@ class Finetune(ClassifierModule):
         head_lr: a learning rate of its own for `mean` and `std`.
         compile_backbone: `torch.compile` the backbone in place.
         optimizer: factory of the optimizer.
-        lr_scheduler: factory of the schedule, stepped once an epoch.
+        lr_scheduler: factory of the schedule.
+        lr_scheduler_interval: `epoch` or `step`; None follows the schedule.
         class_weights: of the training loss: "balanced", one number per class, or none.
 
     Source: "Take 5" (arXiv 2303.13166), step 3: W and b frozen, the backbone trained.
@@ -52,10 +54,11 @@ class Finetune(ClassifierModule):
         optimizer: OptimizerCallable = sgd,
         lr_scheduler: LRSchedulerCallable | None = None,
         class_weights: ClassWeights = None,
+        lr_scheduler_interval: Interval | None = None,
     ) -> None:
         super().__init__(
             network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler,
-            class_weights,
+            class_weights, lr_scheduler_interval,
         )  # fmt: skip
         self.save_hyperparameters({"dropout": dropout, "train_normalisation": train_normalisation}, logger=False)
         self.source = source

@@ -25,6 +25,7 @@ from handful.networks.plugin.noise_bottleneck import BITS
 from lightning_modules.base import PhaseModule
 from lightning_modules.checkpoints import load_module
 from lightning_modules.prototypical import EpisodeTester, Prototypical, load_best, scores_of_episode
+from lightning_modules.schedules import Interval, check_optimizer, configured
 
 #: Layers that are stages of a backbone, by name.
 _STAGE = re.compile(r"(^|\.)(layer|stages\.|features\.denseblock)\d+$")
@@ -78,7 +79,8 @@ class InfoMaxPlugin(PhaseModule):
         infer_lr: learning rate of the infer network, where it differs from the optimizer's.
         base: what the network was: filled in by the hand-over, so that the checkpoint alone rebuilds it.
         optimizer: factory of the optimizer.
-        lr_scheduler: factory of the schedule, stepped once an epoch.
+        lr_scheduler: factory of the schedule.
+        lr_scheduler_interval: `epoch` or `step`; None follows the schedule.
     """
 
     model: InformedClassifier | NoiseBottleneck
@@ -117,11 +119,13 @@ class InfoMaxPlugin(PhaseModule):
         base: dict[str, Any] | None = None,
         optimizer: OptimizerCallable = adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Interval | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"], logger=False)
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "lr_scheduler_interval"], logger=False)
         self.optimizer_factory = optimizer
         self.scheduler_factory = lr_scheduler
+        self.scheduler_interval = lr_scheduler_interval
         self.results: dict[str, float] = {}
         self._episode: tuple[int, int, float] | None = None
         self._testers: dict[str, EpisodeTester] = {}
@@ -134,6 +138,7 @@ class InfoMaxPlugin(PhaseModule):
 
     def check(self, classifier: Classifier) -> None:
         """The layers must exist; where the source is no classifier, that shows later."""
+        check_optimizer(self.optimizer_factory, self.scheduler_factory, self.scheduler_interval, groups=2)
         layers = [*([self.hparams["local_layer"]] if self.hparams["local_layer"] else [])]
         layers += self.hparams["readout_layers"] or []
         names = dict(classifier.named_modules())
@@ -279,12 +284,7 @@ class InfoMaxPlugin(PhaseModule):
         groups: list[dict[str, Any]] = [{"params": infer} if rate is None else {"params": infer, "lr": rate}]
         if rest:
             groups.append({"params": rest})
-        optimizer = self.optimizer_factory(groups)
-        if self.scheduler_factory is None:
-            return optimizer
-        scheduler: Any = self.scheduler_factory(optimizer)
-        plan: Any = {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss"}
-        return {"optimizer": optimizer, "lr_scheduler": plan}
+        return configured(self, groups, self.optimizer_factory, self.scheduler_factory, self.scheduler_interval)
 
     # -- measuring ------------------------------------------------------------------------------------------------
 

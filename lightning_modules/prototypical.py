@@ -20,6 +20,7 @@ from handful.networks.prototypes import Embedding, episode_scores
 from handful.networks.timm_backbone import TimmBackbone
 from lightning_modules.base import PhaseModule
 from lightning_modules.checkpoints import load_module
+from lightning_modules.schedules import Interval, check_optimizer, configured
 
 #: Test episodes are of another seed than training ones, and the same for every run.
 _EVALUATION_SEED = 7_000_000
@@ -113,7 +114,8 @@ class Prototypical(PhaseModule):
         test_shots: support images a class in the test.
         init_from: a file of weights to start from.
         optimizer: factory of the optimizer.
-        lr_scheduler: factory of the schedule, stepped once an epoch.
+        lr_scheduler: factory of the schedule.
+        lr_scheduler_interval: `epoch` or `step`; None follows the schedule.
 
     Source: Snell et al. 2017 (arXiv 1703.05175), with squared Euclidean distances.
     """
@@ -132,6 +134,7 @@ class Prototypical(PhaseModule):
         init_from: str | None = None,
         optimizer: OptimizerCallable = adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Interval | None = None,
     ) -> None:
         super().__init__()
         self.network = NetworkConfig.of(network)
@@ -153,13 +156,15 @@ class Prototypical(PhaseModule):
         self.init_from = init_from
         self.optimizer_factory = optimizer
         self.scheduler_factory = lr_scheduler
+        self.scheduler_interval = lr_scheduler_interval
         self.model = Embedding(build_backbone(self.network), pooling)
         self.val_episodes = EpisodeTester(way, query, val_episodes, _EVALUATION_SEED + 1)
         self.test_episodes = EpisodeTester(way, query, test_episodes)
         self.results: dict[str, float] = {}
 
     def check(self, classifier: Classifier) -> None:
-        """Anything with a spatial map will do."""
+        """Anything with a spatial map will do, with an optimizer and a schedule that can be built."""
+        check_optimizer(self.optimizer_factory, self.scheduler_factory, self.scheduler_interval)
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Start from `init_from`, else from pretrained weights, else fresh."""
@@ -219,12 +224,8 @@ class Prototypical(PhaseModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """All parameters."""
-        optimizer = self.optimizer_factory(self.model.parameters())
-        if self.scheduler_factory is None:
-            return optimizer
-        scheduler: Any = self.scheduler_factory(optimizer)
-        plan: Any = {"scheduler": scheduler, "interval": "epoch", "monitor": "val/accuracy"}
-        return {"optimizer": optimizer, "lr_scheduler": plan}
+        parameters = self.model.parameters()
+        return configured(self, parameters, self.optimizer_factory, self.scheduler_factory, self.scheduler_interval)
 
 
 def scores_of_episode(embeddings: Tensor, way: int, shot: int) -> tuple[Tensor, Tensor]:

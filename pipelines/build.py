@@ -12,10 +12,14 @@ from handful.errors import UserError
 from lightning_modules import PhaseModule
 from pipelines.messages import OneSentenceParser, user_error_in
 from pipelines.phases import Spec
+from pipelines.trusted import permitted, refusal, similar_class
 
 
-def _instantiate(base: type, spec: Spec, key: str, **extra: Any) -> Any:
+def _instantiate(base: type, spec: Spec, key: str, extra: dict[str, Any] | None = None) -> Any:
     """Build `spec`, a sub-class of `base`; `extra` arguments go before those of the spec."""
+    extra = extra or {}
+    if not isinstance(spec, dict):
+        raise UserError(f"{key}: a class with its arguments is needed, class_path and init_args, not {spec!r:.60}")
     parser: ArgumentParser = OneSentenceParser()
     required = {name for name, value in extra.items() if value is not None}
     parser.add_subclass_arguments(base, key, required=True)
@@ -39,15 +43,13 @@ def build_module(spec: Spec, phase: str, shared: dict[str, Any]) -> PhaseModule:
     """
     cls = class_of(PhaseModule, spec, f"phases.{phase}.module")
     accepted = {name: value for name, value in shared.items() if cls.accepts(name)}
-    module: PhaseModule = _instantiate(PhaseModule, spec, "module", **accepted)
+    module: PhaseModule = _instantiate(PhaseModule, spec, "module", accepted)
     return module
 
 
 def build_datamodule(spec: Spec, overrides: dict[str, Any] | None = None) -> HandfulDataModule:
     """The data module, with what a phase wants otherwise."""
-    spec = copy.deepcopy(spec)
-    spec["init_args"] = {**(spec.get("init_args") or {}), **(overrides or {})}
-    datamodule: HandfulDataModule = _instantiate(HandfulDataModule, spec, "data")
+    datamodule: HandfulDataModule = _instantiate(HandfulDataModule, spec, "data", overrides)
     return datamodule
 
 
@@ -62,16 +64,21 @@ def class_of(base: type, spec: Spec, key: str) -> Any:
     Raises:
         UserError: there is no such class.
     """
-    name = spec["class_path"]
+    name = spec.get("class_path")
+    if not isinstance(name, str):
+        raise UserError(f"{key}: a class_path is missing")
     for cls in _subclasses(base):
         if name in (cls.__name__, f"{cls.__module__}.{cls.__name__}"):
             return cls
+    if "." in name and not permitted(name):
+        raise UserError(refusal(name, key))
     from jsonargparse.typing import import_object  # type: ignore[attr-defined]
 
     try:
         return import_object(name)
-    except Exception as error:
-        raise UserError(f"{key}: there is no class {name!r}") from error
+    except (ImportError, AttributeError, ValueError) as error:
+        close = similar_class(name)
+        raise UserError(f"{key}: there is no class {name!r}" + (f"; did you mean {close}?" if close else "")) from error
 
 
 def _subclasses(base: type[Any]) -> list[type[Any]]:

@@ -12,18 +12,21 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-import datamodules  # noqa: F401  registers the data modules by class name
+import handful
 from callbacks.predictions import WritePredictions
 from datamodules.base import HandfulDataModule
-from handful.errors import UserError
+from handful.errors import UserError, did_you_mean
 from lightning_modules import PhaseModule
 from lightning_modules.base import ClassifierModule
 from lightning_modules.checkpoints import check_weights
+from pipelines.configs import configs_first, taken
 from pipelines.messages import OneSentenceParser, run_command
 from pipelines.parse import parse_pipeline
 from pipelines.ranks import global_rank
 from pipelines.runs import Run
 from pipelines.sync_batchnorm import synchronised
+from pipelines.trainer_arguments import on_this_machine
+from pipelines.trusted import trusting
 
 USAGE = """usage: python train.py COMMAND [--help] [options]
 
@@ -64,6 +67,7 @@ class HandfulCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with batch norms synchronised in our way where it is asked to."""
         arguments: dict[str, Any] = {**self._get(self.config_init, "trainer", default={}), **kwargs}
+        arguments = on_this_machine(arguments)
         return super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
 
     def _parse_ckpt_path(self) -> None:
@@ -126,34 +130,24 @@ def _lightning(arguments: list[str]) -> None:
 
 def _expand_run_dir(arguments: list[str]) -> list[str]:
     """`--run_dir RUN [--phase PHASE]` of `validate`, `test` and `predict` as the config and checkpoint it means."""
-    rest = list(arguments)
-    found = {name: _take(rest, name) for name in ("run_dir", "phase")}
-    if found["run_dir"] is None:
-        return arguments
-    run = Path(found["run_dir"])
-    phase = Run(run).phase_of(found["phase"])
-    folder = run / phase
-    return [
-        rest[0], "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "best.ckpt"),
-        "--trainer.default_root_dir", str(folder), "--trainer.logger", "false", *rest[1:],
-    ]  # fmt: skip
-
-
-def _take(arguments: list[str], name: str) -> str | None:
-    """Remove `--name VALUE` or `--name=VALUE` from the arguments and return the value."""
-    for i, argument in enumerate(arguments):
-        if argument == f"--{name}" and i + 1 < len(arguments):
-            del arguments[i]
-            return arguments.pop(i)
-        if argument.startswith(f"--{name}="):
-            return arguments.pop(i).split("=", 1)[1]
-    return None
+    runs, rest = taken(arguments[1:], "run_dir")
+    phases, without = taken(rest, "phase")
+    meant: list[str] = []
+    if runs:
+        folder = Path(runs[-1]) / Run(runs[-1]).phase_of(phases[-1] if phases else None)
+        rest = ["--config", str(folder / "config.yaml"), *without]
+        meant = ["--ckpt_path", str(folder / "best.ckpt"), "--trainer.default_root_dir", str(folder)]
+        meant += ["--trainer.logger", "false"]
+    arranged, _ = configs_first(rest)
+    texts = [argument for argument in arranged if argument.startswith("--config=")]
+    return [arguments[0], *texts, *meant, *arranged[len(texts) :]]
 
 
 def _pipeline(arguments: list[str]) -> None:
     from pipelines.runner import Runner
 
     pipeline, start_at = parse_pipeline(arguments)
+    pipeline.trainer = on_this_machine(pipeline.trainer)
     runner = Runner(pipeline, start_at)
     runner.run()
     if global_rank() == 0:
@@ -203,7 +197,7 @@ def _call(function: Callable[..., Any], name: str, arguments: list[str]) -> Any:
     parser = OneSentenceParser(prog=f"train.py {name}", description=(function.__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", action="config", help="options from a file")
     parser.add_function_arguments(function)
-    values = vars(parser.parse_args(arguments))
+    values = vars(parser.parse_args(configs_first(arguments)[0]))
     values.pop("config")
     return function(**values)
 
@@ -233,19 +227,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given or given[0] in ("-h", "--help"):
         print(USAGE)
         return
-    name, rest = given[0], given[1:]
-    if name in COMMANDS:
-        run_command(lambda: COMMANDS[name](rest))
-    elif name == "predict" and any(argument.partition("=")[0] == "--images" for argument in rest):
-        run_command(lambda: _predict_pictures(rest))
-    elif name in _LIGHTNING:
-        run_command(lambda: _lightning(given))
-    else:
-        run_command(lambda: _unknown(name))
+    if given[0] == "--version":
+        print(f"handful {handful.__version__}")
+        return
+    run_command(lambda: _command(given))
 
 
-def _unknown(name: str) -> None:
-    raise UserError(f"there is no command {name!r}; there are {', '.join((*COMMANDS, *_LIGHTNING))}")
+def _command(arguments: list[str]) -> None:
+    name = arguments[0]
+    if name not in (*COMMANDS, *_LIGHTNING):
+        known = (*COMMANDS, *_LIGHTNING)
+        raise UserError(f"there is no command {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
+    trusted, rest = taken(arguments[1:], "trust")
+    with trusting([package for text in trusted for package in text.split(",") if package]):
+        if name in COMMANDS:
+            COMMANDS[name](rest)
+        elif name == "predict" and any(argument.partition("=")[0] == "--images" for argument in rest):
+            _predict_pictures(rest)
+        else:
+            _lightning([name, *rest])
 
 
 def _quieten() -> None:

@@ -4,24 +4,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import Callback
 
 import callbacks  # noqa: F401  registers the callbacks by class name
 from datamodules.base import HandfulDataModule
-from handful.errors import UserError
+from handful.errors import UserError, did_you_mean
 from handful.networks import NetworkConfig
 from lightning_modules import PhaseModule
 from pipelines.build import plain
+from pipelines.configs import check_name, configs_first, read_config
 from pipelines.messages import OneSentenceParser
 from pipelines.phases import Phase, Pipeline, WandbConfig
+from pipelines.trainer_arguments import check_values
+
+#: Folders of a run that are no phases.
+RESERVED = ("explain", "report", "tradeoff")
 
 #: What runs where no config is given.
 QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 
 
 def parse_pipeline(arguments: Sequence[str]) -> tuple[Pipeline, str | None]:
-    """Read `--config` files and options; later ones win over earlier ones.
+    """Read `--config` files and options; later files win over earlier ones, options over files.
 
     Every phase of the configs becomes a group of options, so `--phases.dense.max_epochs 3` and
     `--phases.dense.module.beta 0` work, and a wrong key is told with its name.
@@ -33,11 +37,19 @@ def parse_pipeline(arguments: Sequence[str]) -> tuple[Pipeline, str | None]:
         UserError: a wrong key or value, in one sentence.
         SystemExit: with status 0 after `--help` or `--print_config`.
     """
-    arguments = list(arguments)
-    if not any(a == "--config" or a.startswith("--config=") for a in arguments):
-        arguments = ["--config", str(QUICKSTART), *arguments]
-    parser = pipeline_parser(_phase_names(_config_files(arguments)))
-    values = plain(parser.parse_args(arguments))
+    arranged, files = configs_first(arguments)
+    if not files:
+        arranged, files = configs_first(["--config", str(QUICKSTART), *arguments])
+    parser = pipeline_parser(_phase_names(files))
+    values = plain(parser.parse_args(arranged))
+    check_name(values["name"], "name")
+    check_values("trainer", values["trainer"] or {})
+    for name, phase in values["phases"].items():
+        check_values(f"phases.{name}.trainer", phase["trainer"] or {})
+    if values["start_at"] not in (None, *values["phases"]):
+        known = ", ".join(values["phases"])
+        hint = did_you_mean(values["start_at"], values["phases"])
+        raise UserError(f"start_at: no phase {values['start_at']!r}; there are {known}{hint}")
     phases = {name: Phase(**_tidy(phase)) for name, phase in values["phases"].items()}
     pipeline = Pipeline(
         phases=phases,
@@ -80,29 +92,24 @@ def pipeline_parser(phases: Sequence[str]) -> OneSentenceParser:
     return parser
 
 
-def _config_files(arguments: Sequence[str]) -> list[Path]:
-    files = []
-    for i, argument in enumerate(arguments):
-        if argument == "--config" and i + 1 < len(arguments):
-            files.append(Path(arguments[i + 1]))
-        elif argument.startswith("--config="):
-            files.append(Path(argument.split("=", 1)[1]))
-    return files
-
-
 def _phase_names(files: Sequence[Path]) -> list[str]:
-    """The phases of the configs, in the order of their first mention."""
+    """The phases of the configs, in the order of their first mention.
+
+    The parser needs an option group per phase: with one mapping for all of them, a second `--config` would replace
+    what the first says of every phase.
+    """
     names: dict[str, None] = {}
     for file in files:
-        if not file.is_file():
-            raise UserError(f"--config: there is no file {file}")
-        try:
-            content = yaml.safe_load(file.read_text())
-        except yaml.YAMLError as error:
-            raise UserError(f"{file}: not a YAML file ({' '.join(str(error).split())})") from error
-        phases = content.get("phases", {}) if isinstance(content, dict) else None
+        _, content = read_config(file)
+        phases = content.get("phases") or {}
         if not isinstance(phases, dict):
-            raise UserError(f"{file}: a config is a mapping, and so are its phases: name → phase")
+            raise UserError(f"{file}: phases is a mapping, name → phase")
+        for name, phase in phases.items():
+            check_name(name, f"{file}: phases")
+            if "." in name or name in RESERVED:
+                raise UserError(f"{file}: phases: a phase cannot be called {name!r}")
+            if not isinstance(phase, dict):
+                raise UserError(f"{file}: phases.{name} is a mapping, not {phase!r:.60}")
         names |= dict.fromkeys(phases)
     if not names:
         raise UserError(f"{', '.join(map(str, files))}: no phases; a pipeline needs at least one")

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+os.environ["HANDFUL_TRUST"] = "tests"  # callbacks of the tests, also in processes that they start
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("WANDB_SILENT", "true")

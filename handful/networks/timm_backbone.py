@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 from handful.errors import UserError
 from handful.networks.layouts import GivenGrid, output_layout
+
+#: What `timm.create_model` takes beside the options of a network: they read files, or are settled here.
+_NOT_OPTIONS = frozenset(("checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit", "num_classes"))
 
 
 class TimmBackbone(nn.Module):
@@ -47,6 +51,7 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name.split(".")[0]):
             close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3))
             raise UserError(f"backbone: timm knows no model {name!r}" + (f"; did you mean {close}?" if close else ""))
+        _check_options(name, options)
         config = published_config(name)
         if in_size is not None and config is not None and config.fixed_input_size:
             options.setdefault("img_size", in_size)  # transformers build their position grid for one size
@@ -155,6 +160,19 @@ def _no_map(name: str, output: object, size: tuple[int, int], given: GivenGrid |
         f"backbone: {name} has no spatial feature map (it gives {shape} for {image}), so no place in the picture could "
         "be shown; choose a convolutional network, a Swin or a ViT"
     )
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that make timm read files or addresses: weights come through `network.pretrained` alone.
+
+    Raises:
+        UserError: names the option.
+    """
+    for option in options:
+        if option in _NOT_OPTIONS or option.startswith("pretrained"):
+            raise UserError(
+                f"network.options: {option} is not an option of {name}; weights are given by --network.pretrained"
+            )
 
 
 def published_config(name: str) -> Any:

@@ -1,0 +1,200 @@
+"""Optimizers and learning-rate schedules: what a schedule watches, and whether it steps by epochs or by batches."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CyclicLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
+
+from handful.errors import UserError
+
+Interval = Literal["epoch", "step"]
+
+#: What a plateau is looked for in where no checkpoint is chosen by a measure.
+MONITOR = "val/accuracy"
+
+
+class WarmupThen(SequentialLR):
+    """Several schedules one after another, such as a warm-up and then a decay.
+
+    Args:
+        optimizer: whose learning rate is scheduled.
+        schedulers: factories of the schedules, in order.
+        milestones: the epochs (or steps) at which the next one begins; one fewer than schedules.
+
+    Raises:
+        ValueError: the numbers of schedules and milestones do not fit.
+    """
+
+    def __init__(self, optimizer: Optimizer, schedulers: list[LRSchedulerCallable], milestones: list[int]) -> None:
+        built: list[Any] = [factory(optimizer) for factory in schedulers]
+        super().__init__(optimizer, built, milestones)
+
+
+def better(monitor: str) -> Literal["min", "max"]:
+    """Whether a smaller or a larger value of a measure is better: larger unless its name ends in loss."""
+    return "min" if monitor.endswith("loss") else "max"
+
+
+def check_optimizer(
+    optimizer: OptimizerCallable,
+    lr_scheduler: LRSchedulerCallable | None,
+    interval: Interval | None = None,
+    groups: int = 1,
+) -> None:
+    """Refuse an optimizer or a schedule that cannot be built.
+
+    Args:
+        optimizer: factory of the optimizer.
+        lr_scheduler: factory of the schedule.
+        interval: what the schedule steps by, where it is given.
+        groups: how many groups of parameters the optimizer will get.
+
+    Raises:
+        UserError: with what the factory says.
+    """
+    try:
+        built = optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(groups)])
+        if lr_scheduler is not None:
+            schedule = _build(lr_scheduler, built, lambda _: 10, interval)
+            if isinstance(schedule, ReduceLROnPlateau) and interval == "step":
+                raise UserError("lr_scheduler_interval: ReduceLROnPlateau follows validations; leave the interval out")
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"the optimizer or its schedule cannot be built: {error}") from error
+
+
+def configured(
+    module: pl.LightningModule,
+    parameters: Iterable[Any],
+    optimizer: OptimizerCallable,
+    lr_scheduler: LRSchedulerCallable | None,
+    interval: Interval | None = None,
+) -> OptimizerLRScheduler:
+    """Return what `configure_optimizers` returns, for every module that is trained.
+
+    * `ReduceLROnPlateau` watches the measure by which `best.ckpt` is chosen, in its direction; Lightning's class of
+      that name watches its own `monitor`.
+    * `OneCycleLR` and `CyclicLR` step after every batch; `OneCycleLR` gets the number of steps where it is not given.
+    * A schedule that begins with a warm-up longer than the training has epochs steps after every batch.
+    * Everything else steps once per epoch, unless `interval` says otherwise.
+
+    Args:
+        module: in a Trainer, which knows the length of the training.
+        parameters: parameters or groups of them, as optimizers take them.
+        optimizer: factory of the optimizer.
+        lr_scheduler: factory of the schedule; None keeps the learning rate.
+        interval: `epoch` or `step`, where the schedule's own is not wanted.
+
+    Raises:
+        UserError: a schedule that ends before the training does, or that has nothing to watch.
+    """
+    built = optimizer(parameters)
+    if lr_scheduler is None:
+        return built
+    schedule = _build(lr_scheduler, built, lambda by: _length(module.trainer, by), interval)
+    if isinstance(schedule, ReduceLROnPlateau):
+        return _plateau(module.trainer, built, lr_scheduler, schedule)
+    by: Interval = interval or _own_interval(schedule, module)
+    for one in _parts(schedule):
+        if isinstance(one, OneCycleLR):
+            _check_length(one, module.trainer, by)
+    return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": by}}
+
+
+def _build(
+    factory: LRSchedulerCallable, optimizer: Optimizer, length: Callable[[Interval], int], interval: Interval | None
+) -> Any:
+    """The schedule; one cycle without a length gets the training's."""
+    try:
+        return factory(optimizer)
+    except ValueError as error:
+        if "total_steps" not in str(error):
+            raise
+    return factory(optimizer, total_steps=length(interval or "step"))  # type: ignore[call-arg]
+
+
+def _length(trainer: pl.Trainer, by: Interval) -> int:
+    length = trainer.estimated_stepping_batches if by == "step" else trainer.max_epochs
+    if length is None or not 0 < length < float("inf"):
+        raise UserError("lr_scheduler: OneCycleLR needs a training of known length; give max_epochs or total_steps")
+    return int(length)
+
+
+def _parts(schedule: Any) -> list[LRScheduler]:
+    """The schedules that a schedule consists of, in order; itself where it is a single one."""
+    if isinstance(schedule, SequentialLR | ChainedScheduler):
+        return [part for one in schedule._schedulers for part in _parts(one)]
+    return [schedule]
+
+
+def _own_interval(schedule: Any, module: pl.LightningModule) -> Interval:
+    """What a schedule steps by unless it is given."""
+    parts = _parts(schedule)
+    if any(isinstance(part, OneCycleLR | CyclicLR) for part in parts):
+        return "step"
+    first = parts[0]
+    if isinstance(first, LinearLR | ConstantLR) and 0 < (module.trainer.max_epochs or 0) < first.total_iters:
+        rank_zero_warn(
+            f"lr_scheduler: a warm-up over {first.total_iters} in a training of {module.trainer.max_epochs} epochs "
+            "counts batches; lr_scheduler_interval: epoch makes it count epochs"
+        )
+        return "step"
+    return "epoch"
+
+
+def _check_length(schedule: OneCycleLR, trainer: pl.Trainer, by: Interval) -> None:
+    needed, given = _length(trainer, by), schedule.total_steps
+    if given < needed:
+        raise UserError(
+            f"lr_scheduler: OneCycleLR ends after {given} {by}s, the training has {needed}; leave total_steps out to "
+            "get its length"
+        )
+    if given > needed:
+        rank_zero_warn(f"lr_scheduler: OneCycleLR ends after {given} {by}s, the training already after {needed}")
+
+
+def _validates(trainer: pl.Trainer) -> bool:
+    """Whether there are images to validate with; our data modules give an empty list where there are none."""
+    datamodule: pl.LightningDataModule | None = getattr(trainer, "datamodule", None)
+    return trainer.enable_validation and (datamodule is None or datamodule.val_dataloader() != [])
+
+
+def _plateau(
+    trainer: pl.Trainer, optimizer: Optimizer, factory: LRSchedulerCallable, schedule: ReduceLROnPlateau
+) -> OptimizerLRScheduler:
+    chosen = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
+    own: str | None = getattr(schedule, "monitor", None)
+    monitor = own or (chosen.monitor if chosen is not None else None) or MONITOR
+    if monitor.startswith("val/") and not _validates(trainer):
+        raise UserError(f"lr_scheduler: ReduceLROnPlateau watches {monitor}, but there are no validation images")
+    if chosen is not None and monitor == chosen.monitor:
+        mode = chosen.mode
+    else:
+        mode = better(monitor) if monitor.endswith(("loss", "accuracy")) else schedule.mode
+    if schedule.mode != mode:
+        try:
+            schedule = factory(optimizer, mode=mode)  # type: ignore[call-arg, assignment]
+        except TypeError as error:
+            raise UserError(
+                f"lr_scheduler: ReduceLROnPlateau waits for a {schedule.mode} of {monitor}, of which {mode} is better"
+            ) from error
+    every = trainer.check_val_every_n_epoch or 1
+    plan: Any = {"scheduler": schedule, "interval": "epoch", "monitor": monitor, "frequency": every}
+    return {"optimizer": optimizer, "lr_scheduler": plan}

@@ -1,0 +1,181 @@
+"""Config files: read strictly, and put before the options, which win over them."""
+
+import difflib
+import re
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from handful.errors import UserError
+
+#: Larger files, or what anchors make of small ones, are no configs.
+MAX_BYTES, MAX_VALUES = 2**20, 100_000
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+# torch and Lightning each have a class of this name; Lightning's must be given in full.
+_PLATEAU = re.compile(r"(?<![\w.])ReduceLROnPlateau\b")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that takes no key twice, and keys that are text only."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if not isinstance(name, str) or not name or key.tag == "tag:yaml.org,2002:null":
+                raise yaml.MarkedYAMLError(problem="a key that is no name", problem_mark=key.start_mark)
+            if name in seen:
+                raise yaml.MarkedYAMLError(problem=f"{name!r} stands there twice", problem_mark=key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def read_config(path: Path) -> tuple[str, dict[str, Any]]:
+    """Read a config file.
+
+    UTF-8 and UTF-16, with or without a byte order mark, as YAML has it.
+
+    Returns:
+        The text, and what it holds; nothing for an empty file.
+
+    Raises:
+        UserError: no such file, another encoding, no YAML, no mapping, a key twice, more than a config can hold.
+    """
+    if path.is_dir():
+        raise UserError(f"--config: {path} is a folder; give a file of it")
+    if not path.is_file():
+        raise UserError(f"--config: there is no file {path}{_similar_file(path)}")
+    content = path.read_bytes()
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path}: {len(content) >> 20} MiB are no config")
+    return read_text(_decoded(content, path), path)
+
+
+def read_text(text: str, path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a config and what it holds; `path` is named where it is wrong."""
+    try:
+        found = yaml.load(text, Loader=_StrictLoader)
+        size = _size(found, ())
+    except RecursionError as error:
+        raise UserError(f"{path}: not a YAML file; nested too deeply, or in itself") from error
+    # of tags that cannot take their value (`!!int x`) the constructors raise what they like
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+    if size > MAX_VALUES:
+        raise UserError(f"{path}: more than {MAX_VALUES} values are no config")
+    if found is None:
+        return "", {}
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: not a config; it holds a {_kind(found)} where a mapping is needed, key: value")
+    return _PLATEAU.sub("torch.optim.lr_scheduler.ReduceLROnPlateau", text), found
+
+
+def configs_first(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Put the config files before the options, in their order, so that options win wherever they stand.
+
+    A file is passed on as its text: read once, in whatever encoding.
+
+    Returns:
+        The arguments, and the config files.
+
+    Raises:
+        UserError: a config file that cannot be read, or `--config` without one.
+    """
+    files: list[Path] = []
+    parts: list[str] = []
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-c"):
+            if not equals:
+                if not waiting or waiting[0].startswith("--"):
+                    raise UserError(f"{name}: a config file is missing")
+                value = waiting.pop(0)
+            files.append(Path(value))
+        elif name.startswith("--") and (equals or waiting):
+            following = value if equals else waiting[0]
+            # a part of a config from a file of its own, as in `--trainer trainer.yaml`
+            if following.endswith(_SUFFIXES) and Path(following).is_file() and not name.endswith(("_dir", "_path")):
+                parts += [argument] if equals else [argument, waiting.pop(0)]
+            else:
+                rest.append(argument)
+        else:
+            rest.append(argument)
+    texts = [text for text, _ in map(read_config, files) if text]
+    rest = [_PLATEAU.sub("torch.optim.lr_scheduler.ReduceLROnPlateau", argument) for argument in rest]
+    return [*(f"--config={text}" for text in texts), *parts, *rest], files
+
+
+def taken(arguments: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    """The values of an option (`--name VALUE`, `--name=VALUE`), and the arguments without it.
+
+    Raises:
+        UserError: the option stands there without a value.
+    """
+    values: list[str] = []
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if argument == f"--{name}":
+            if not waiting or waiting[0].startswith("--"):
+                raise UserError(f"--{name}: a value is missing")
+            values.append(waiting.pop(0))
+        elif argument.startswith(f"--{name}="):
+            values.append(argument.partition("=")[2])
+        else:
+            rest.append(argument)
+    return values, rest
+
+
+def check_name(name: object, key: str) -> None:
+    """Refuse what cannot be the name of a folder: of a run or a phase.
+
+    Raises:
+        UserError: names the key.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w +=-]*(\.[\w +=-]+)*", name):
+        raise UserError(f"{key}: {str(name)[:60]!r} cannot be the name of a folder; take letters, digits, '-' and '_'")
+    if len(name.encode()) > 120:
+        raise UserError(f"{key}: {name[:20]}… is too long for the name of a folder ({len(name.encode())} bytes)")
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from error
+
+
+def _similar_file(path: Path) -> str:
+    beside = [str(p) for p in path.parent.glob("*") if p.suffix in _SUFFIXES] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.7)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _size(value: object, above: tuple[int, ...], known: dict[int, int] | None = None) -> int:
+    """How many values a config holds once its aliases are written out."""
+    known = {} if known is None else known
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) in above:
+        raise RecursionError
+    if id(value) not in known:
+        items = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(item, (*above, id(value)), known) for item in items)
+    return known[id(value)]
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "list", str: "text", bool: "truth value", int: "number", float: "number"}
+    return kinds.get(type(value), type(value).__name__)

@@ -1,0 +1,90 @@
+"""Trainer arguments of a pipeline: of the right kind, and for hardware that is there."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.utilities import rank_zero_warn
+
+from handful.errors import UserError, did_you_mean
+from pipelines.messages import OneSentenceParser
+
+#: What a Trainer raises on an argument that it does not take.
+REFUSALS = (MisconfigurationException, TypeError, ValueError, ArithmeticError, RuntimeError, LookupError, ImportError)
+
+_PARAMETERS = frozenset(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+
+#: Arguments that must be at least one, which the Trainer finds out by dividing by them.
+_POSITIVE = ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes", "log_every_n_steps")
+
+
+def check_values(key: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse a value that a Trainer argument cannot be, one by one, so that the argument is named.
+
+    Args:
+        key: of the mapping in the config.
+        arguments: of the Trainer.
+
+    Raises:
+        UserError: names the argument.
+    """
+    # another machine may have what this one lacks
+    if _is_missing(arguments.get("accelerator")):
+        arguments = {k: v for k, v in arguments.items() if k not in ("accelerator", "devices", "precision", "strategy")}
+    with_hardware = {name: arguments[name] for name in ("accelerator", "devices") if name in arguments}
+    for name, value in arguments.items():
+        if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(x, dict | list) for x in value)):
+            raise UserError(f"{key}.{name}: a number or a name is needed, not a mapping")
+        if name in _POSITIVE and isinstance(value, int) and value < 1:
+            raise UserError(f"{key}.{name}: at least 1, not {value}")
+        if name not in _PARAMETERS:
+            hint = did_you_mean(name, _PARAMETERS)
+            raise UserError(f"{key}.{name}: not an argument of the Trainer that a pipeline can set{hint}")
+        _check_kind(f"{key}.{name}", name, value)
+        before = {} if name == "accelerator" else {k: v for k, v in with_hardware.items() if k != name}
+        try:
+            pl.Trainer(**{**before, name: value}, logger=False, enable_checkpointing=False)
+        except REFUSALS as error:
+            raise UserError(f"{key}.{name}: the Trainer refuses {value!r}: {' '.join(str(error).split())}") from error
+
+
+def _check_kind(key: str, name: str, value: object) -> None:
+    parser = OneSentenceParser()
+    parser.add_class_arguments(pl.Trainer, "trainer", skip=set(_PARAMETERS) - {name})
+    try:
+        parser.parse_object({"trainer": {name: value}})
+    except UserError as error:
+        raise UserError(f"{key}: {str(error).partition(': ')[2] or error}") from error
+
+
+def on_this_machine(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments for the accelerators that there are: on the CPU, in one process, where a GPU is asked for in vain.
+
+    Raises:
+        UserError: several machines are asked for, and this one has none of the accelerator.
+    """
+    wanted = arguments.get("accelerator")
+    if not _is_missing(wanted):
+        return dict(arguments)
+    if arguments.get("num_nodes", 1) not in (1, "1"):
+        raise UserError(f"trainer.accelerator: there is no {wanted} on this machine, one of {arguments['num_nodes']}")
+    rank_zero_warn(f"trainer.accelerator: there is no {wanted} on this machine; running on the CPU, in one process")
+    return {**arguments, "accelerator": "cpu", "devices": 1}
+
+
+def _is_missing(accelerator: object) -> bool:
+    """Whether this is the name of an accelerator that this machine does not have."""
+    return isinstance(accelerator, str) and accelerator in _names() and not _available(accelerator)
+
+
+def _names() -> Iterator[str]:
+    yield "gpu"
+    yield from AcceleratorRegistry.available_accelerators()
+
+
+def _available(name: str) -> bool:
+    names = ("cuda", "mps") if name == "gpu" else (name,)
+    return any(AcceleratorRegistry[n]["accelerator"].is_available() for n in names if n in AcceleratorRegistry)

@@ -1,0 +1,166 @@
+"""Schedules over real trainings: what the learning rate really was, batch by batch."""
+
+import itertools
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from handful.errors import UserError
+from pipelines.build import build_module
+from pipelines.cli import main
+from pipelines.parse import parse_pipeline
+from pipelines.runner import Runner
+from tests.helpers.pipeline import tiny_config, write_config
+
+EPOCHS, BATCHES = 3, 3
+
+
+class Rates(pl.Callback):
+    """Keeps the learning rate of every batch, of the last training."""
+
+    seen: list[float] = []  # noqa: RUF012  one training at a time
+
+    def on_train_start(self, trainer, pl_module):
+        Rates.seen = []
+        Rates.plan = trainer.lr_scheduler_configs[0] if trainer.lr_scheduler_configs else None
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        Rates.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def rates(tmp_path, schedule, monitor="val/accuracy", **init_args):
+    """Train the dense phase alone and return the learning rates."""
+    dense = tiny_config()["phases"]["dense"]
+    dense["module"]["init_args"] |= {"lr_scheduler": schedule, **init_args}
+    dense |= {"monitor": monitor, "callbacks": [{"class_path": f"{__name__}.Rates"}]}
+    config = tiny_config(phases={"dense": dense})
+    config["data"]["init_args"] |= {"images_per_class": 8, "batch_size": 8}
+    path = write_config(tmp_path, **config)
+    Runner(parse_pipeline(["--config", str(path), "--run_dir", str(tmp_path / "run")])[0]).run()
+    assert len(Rates.seen) == EPOCHS * BATCHES
+    return Rates.seen
+
+
+def spec(name, **init_args):
+    return {"class_path": name, "init_args": init_args}
+
+
+def test_one_cycle_gets_the_number_of_steps_and_ends_low(tmp_path):
+    seen = rates(tmp_path, spec("OneCycleLR", max_lr=0.1, pct_start=0.4))
+    assert seen[0] == pytest.approx(0.1 / 25)
+    assert max(seen) == pytest.approx(0.1, rel=0.05)
+    assert seen[-1] == pytest.approx(0.1 / 25 / 1e4, rel=0.01)
+
+
+def test_one_cycle_by_epochs_where_it_is_asked_for(tmp_path):
+    seen = rates(tmp_path, spec("OneCycleLR", max_lr=0.1), lr_scheduler_interval="epoch")
+    assert len(set(seen)) == EPOCHS
+    assert Rates.plan.scheduler.total_steps == EPOCHS
+
+
+def test_cyclic_turns_after_batches(tmp_path):
+    seen = rates(tmp_path, spec("CyclicLR", base_lr=0.01, max_lr=0.05, step_size_up=2, cycle_momentum=False))
+    assert seen[:5] == pytest.approx([0.01, 0.03, 0.05, 0.03, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "changes"),
+    [
+        (spec("LinearLR", start_factor=0.1, total_iters=6), 6),  # longer than the epochs: counts batches
+        (spec("LinearLR", start_factor=0.1, total_iters=2), 2),  # counts epochs
+        (spec("CosineAnnealingLR", T_max=3), 2),
+        (spec("CosineAnnealingWarmRestarts", T_0=1), 0),
+        (
+            spec(
+                "lightning_modules.WarmupThen",
+                schedulers=[spec("LinearLR", start_factor=0.1, total_iters=4), spec("CosineAnnealingLR", T_max=5)],
+                milestones=[4],
+            ),
+            8,
+        ),
+    ],
+)
+def test_the_interval_follows_the_schedule(tmp_path, schedule, changes):
+    seen = rates(tmp_path, schedule)
+    assert sum(a != b for a, b in itertools.pairwise(seen)) == changes
+
+
+def test_the_interval_can_be_given(tmp_path):
+    schedule = spec("CosineAnnealingLR", T_max=EPOCHS * BATCHES)
+    seen = rates(tmp_path, schedule, lr_scheduler_interval="step")
+    assert seen[-1] < 0.001 < seen[0] == 0.01
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/accuracy", "max"), ("val/loss", "min")])
+def test_a_plateau_is_looked_for_in_the_monitor_of_the_phase(tmp_path, monitor, mode):
+    rates(tmp_path, spec("ReduceLROnPlateau", patience=0, factor=0.5), monitor=monitor)
+    assert (Rates.plan.monitor, Rates.plan.scheduler.mode) == (monitor, mode)
+
+
+def test_a_plateau_of_the_right_measure_lowers_the_rate(tmp_path):
+    """An accuracy can only get better upwards: a threshold of 1000 is a plateau in every epoch."""
+    plateau = spec("ReduceLROnPlateau", patience=0, factor=0.5, threshold=1000, threshold_mode="abs")
+    seen = rates(tmp_path, plateau)
+    assert [seen[0], seen[3], seen[6]] == pytest.approx([0.01, 0.01, 0.005])
+
+
+def test_lightnings_plateau_keeps_its_own_monitor(tmp_path):
+    rates(tmp_path, spec("lightning.pytorch.cli.ReduceLROnPlateau", monitor="train/loss", patience=0))
+    assert (Rates.plan.monitor, Rates.plan.scheduler.mode) == ("train/loss", "min")
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [
+        ("Dense", {"network": {"backbone": "conv4", "options": {"width": 4}}, "num_classes": 3}),
+        ("Prototypical", {"network": {"backbone": "conv4", "options": {"width": 4}}}),
+        ("InfoMaxPlugin", {}),
+    ],
+)
+def test_every_module_that_is_trained_has_one_way(module, extra):
+    built = build_module(
+        {"class_path": module, "init_args": {"lr_scheduler": spec("OneCycleLR", max_lr=0.1), **extra}}, "x", {}
+    )
+    built.scheduler_interval = None
+    for wrong in ({"lr": -1}, {"betas": (2, 2)}):
+        built.optimizer_factory = lambda parameters, wrong=wrong: torch.optim.AdamW(parameters, **wrong)
+        with pytest.raises(UserError, match="cannot be built"):
+            built.check(_classifier())
+
+
+def _classifier():
+    from handful.networks import build_classifier
+
+    return build_classifier({"backbone": "conv4", "options": {"width": 4}}, 3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (spec("OneCycleLR", max_lr=0.1, total_steps=4), "OneCycleLR ends after 4 steps, the training has 9"),
+        (spec("OneCycleLR"), "max_lr"),
+        (spec("CyclicLR", base_lr=0.1, max_lr=0.01, cycle_momentum=True, scale_mode="x", mode="bogus"), "mode"),
+    ],
+)
+def test_schedules_that_cannot_work(tmp_path, capsys, schedule, said):
+    dense = tiny_config()["phases"]["dense"]
+    dense["module"]["init_args"] |= {"lr_scheduler": schedule}
+    dense["callbacks"] = []
+    config = tiny_config(phases={"dense": dense})
+    config["data"]["init_args"] |= {"images_per_class": 8, "batch_size": 8}
+    with pytest.raises(SystemExit) as end:
+        main(["pipeline", "--config", str(write_config(tmp_path, **config)), "--run_dir", str(tmp_path / "run")])
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_plateau_needs_validation_images(tmp_path, capsys):
+    dense = tiny_config()["phases"]["dense"]
+    dense["module"]["init_args"] |= {"lr_scheduler": spec("ReduceLROnPlateau")}
+    dense["callbacks"] = []
+    config = tiny_config(phases={"dense": dense})
+    config["data"]["init_args"] |= {"val_images_per_class": 0}
+    with pytest.raises(SystemExit):
+        main(["pipeline", "--config", str(write_config(tmp_path, **config)), "--run_dir", str(tmp_path / "run")])
+    assert "ReduceLROnPlateau watches val/accuracy, but there are no validation images" in capsys.readouterr().err

@@ -1,0 +1,239 @@
+"""Config files and options: who wins, in which encoding, of which shape, and what is said of the rest."""
+
+import pytest
+import torch
+import yaml
+
+from handful.errors import UserError
+from pipelines.cli import main
+from pipelines.configs import check_name, configs_first, read_config
+from pipelines.parse import parse_pipeline
+from pipelines.trainer_arguments import on_this_machine
+from tests.helpers.pipeline import tiny_config, write_config
+
+
+def sentence(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        main(list(map(str, arguments)))
+    assert end.value.code == 2
+    (line,) = [x for x in capsys.readouterr().err.strip().splitlines() if x.startswith("handful: ")]
+    return line
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two configs that differ in the seed and in the epochs."""
+    first = write_config(tmp_path)
+    second = tmp_path / "second.yaml"
+    second.write_text("seed: 7\nphases: {dense: {max_epochs: 11}}\n")
+    return first, second
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--seed", "3", "--config", "{0}", "--config", "{1}"],
+        ["--seed=3", "--config={0}", "--config={1}"],
+        ["--config", "{0}", "--seed", "3", "--config={1}"],
+        ["-c", "{0}", "--seed", "3", "-c={1}"],
+    ],
+)
+def test_options_win_over_configs_and_later_configs_over_earlier(two, arguments):
+    pipeline, _ = parse_pipeline([a.format(*two) for a in arguments])
+    assert (pipeline.seed, pipeline.phases["dense"].max_epochs) == (3, 11)
+    assert list(pipeline.phases) == ["dense", "sparsify", "finetune", "evaluate"]
+
+
+def test_options_win_in_every_command(tmp_path, capsys):
+    config = tmp_path / "options.yaml"
+    config.write_text(f"run_dir: {tmp_path / 'in_the_config'}\n")
+    for command, extra in (("explain", ["--images", "x"]), ("report", []), ("tradeoff", [])):
+        said = sentence(capsys, command, "--run_dir", tmp_path / "given", *extra, "--config", config)
+        assert "in_the_config" not in said
+
+
+def test_options_win_in_lightnings_commands(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "fit.yaml"
+    config.write_text(
+        yaml.safe_dump({"model": {"class_path": "Dense", "init_args": {"network": {}}}, "data": tiny_config()["data"],
+                        "trainer": {"max_epochs": 1}})
+    )  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--trainer.max_epochs", "5", "--data.batch_size=3", f"--config={config}", "--print_config"])
+    assert end.value.code == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["trainer"]["max_epochs"], shown["data"]["init_args"]["batch_size"]) == (5, 3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom"])
+def test_encodings(tmp_path, encoding):
+    text = "# größe\n" + yaml.safe_dump(tiny_config(), sort_keys=False)
+    file = tmp_path / "c.yaml"
+    file.write_bytes(b"\xff\xfe" + text.encode("utf-16-le") if encoding == "utf-16-le-bom" else text.encode(encoding))
+    assert parse_pipeline(["--config", str(file)])[0].name == "tiny"
+
+
+BAD = {
+    b"# gr\xf6\xdfe\nname: x\n": "line 1 is not UTF-8",
+    b"\xff\xfea": "is not UTF-8",
+    b"name: \x00x": "not a YAML file",
+    b"name: [": "not a YAML file",
+    b"name: a\nname: b\n": "'name' stands there twice",
+    b"phases: {dense: {module: {}, module: {}}}": "'module' stands there twice",
+    b"? [a]\n: 1\n": "a key that is no name",
+    b": 1\n": "not a YAML file",
+    b"~: 1\n": "a key that is no name",
+    b"- a\n": "holds a list where a mapping is needed",
+    b"a\n": "holds a text where a mapping is needed",
+    b"5\n": "holds a number where a mapping is needed",
+    b"a: !!int x\n": "not a YAML file",
+    b"a: 1\n---\nb: 2\n": "not a YAML file",
+    b"": "no phases; a pipeline needs at least one",
+    b"# nothing\n": "no phases; a pipeline needs at least one",
+    b"phases: null\n": "no phases",
+    b"phases: [dense]\n": "phases is a mapping",
+    b"phases: {dense: null}\n": "phases.dense is a mapping",
+    b"phases: {dense: 3}\n": "phases.dense is a mapping",
+    b"phases: {a/b: {}}\n": "cannot be the name of a folder",
+    b"phases: {'..': {}}\n": "cannot be the name of a folder",
+    b'phases: {"a\\nb": {}}\n': "cannot be the name of a folder",
+    b"phases: {report: {}}\n": "a phase cannot be called 'report'",
+    b"phases: {a.b: {}}\n": "a phase cannot be called 'a.b'",
+    b"phases: {" + 200 * b"x" + b": {}}\n": "too long for the name of a folder",
+    b"[" * 5000: "nested too deeply",
+    b"a: " + b"x" * (2**20): "MiB are no config",
+}
+
+
+@pytest.mark.parametrize("content", BAD, ids=lambda content: content[:24].decode("latin-1").encode("unicode_escape"))
+def test_files_that_are_no_configs(tmp_path, capsys, content):
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(content)
+    said = sentence(capsys, "pipeline", "--config", file, "--run_dir", tmp_path / "run")
+    assert "bad.yaml" in said
+    assert BAD[content] in said
+    assert not (tmp_path / "run").exists()
+
+
+WRONG = [
+    (["--name", "a/b"], "name: 'a/b' cannot be the name of a folder"),
+    (["--name", "a\nb"], "name: 'a\\nb' cannot be the name of a folder"),
+    (["--name", ".."], "cannot be the name of a folder"),
+    (["--name", ""], "cannot be the name of a folder"),
+    (["--name", "x" * 300], "too long for the name of a folder"),
+    (["--run_dir", "/proc/version"], "/proc/version"),
+    (["--trainer.devices", "banana"], "trainer.devices: "),
+    (["--trainer.devices", "0"], "trainer.devices: "),
+    (["--trainer.devices", "-3"], "trainer.devices: "),
+    (["--trainer.devices", "[]"], "trainer.devices: "),
+    (["--trainer.precision", "12"], "trainer.precision: "),
+    (["--trainer.accelerator", "banana"], "trainer.accelerator: "),
+    (["--trainer.strategy", "banana"], "trainer.strategy: "),
+    (["--trainer.profiler", "banana"], "trainer.profiler: "),
+    (["--trainer.num_nodes", "x"], "trainer.num_nodes: "),
+    (["--trainer.limit_train_batches", "x"], "trainer.limit_train_batches: "),
+    (["--trainer.gradient_clip_val", "x"], "trainer.gradient_clip_val: "),
+    (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches: "),
+    (["--trainer.log_every_n_steps", "x"], "trainer.log_every_n_steps: "),
+    (["--trainer.val_check_interval", "[1]"], "trainer.val_check_interval: "),
+    (["--trainer.nam", "1"], "trainer.nam: not an argument of the Trainer"),
+    (["--trainer", "[1]"], "trainer"),
+    (["--data", "null"], "data"),
+    (["--seed", "null"], "seed"),
+    (["--phases.dense.module", "null"], "phases.dense.module"),
+    (["--phases.dense.module.optimizer", "null"], "optimizer"),
+    (["--phases.dense.callbacks", "[null]"], "callbacks"),
+    (["--phases.dense.callbacks", "{a: 1}"], "callbacks"),
+    (["--network", "null"], "network"),
+    (["--network.backbone", "null"], "backbone"),
+    (["--network.options", "[1]"], "network"),
+    (["--wandb", "null"], "wandb"),
+    (["--config"], "--config: a config file is missing"),
+    (["--config", "."], "is a folder; give a file of it"),
+    (["--config", "/dev/null"], "there is no file /dev/null"),
+    (["--trust"], "--trust: a value is missing"),
+    (["surplus"], "surplus: an argument that belongs to no option"),
+]
+
+
+@pytest.mark.parametrize(("extra", "said"), WRONG, ids=lambda x: " ".join(x)[:40] if isinstance(x, list) else "")
+def test_values_that_cannot_be(tmp_path, capsys, extra, said, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ["pipeline", "--config", write_config(tmp_path)]
+    if "--run_dir" not in extra and "--name" not in extra:
+        given += ["--run_dir", tmp_path / "run"]
+    assert said in sentence(capsys, *given, *extra)
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+MEANT = [
+    (["pipelin"], "did you mean 'pipeline'?"),
+    (["pipeline", "--config", "{dir}/tini.yaml"], "did you mean {dir}/tiny.yaml?"),
+    (["pipeline", "--config", "{config}", "--naem", "x"], "did you mean '--name'?"),
+    (["pipeline", "--config", "{config}", "--phases.dens.max_epochs"], "did you mean '--phases.dense.max_epochs'?"),
+    (["pipeline", "--config", "{config}", "--phases.dense.module.betta", "1"], "did you mean 'beta'?"),
+    (["pipeline", "--config", "{config}", "--phases.dense.module", "Dens"], "did you mean Dense?"),
+    (["pipeline", "--config", "{config}", "--phases.dense.module.optimizer", "AdmW"], "did you mean AdamW?"),
+    (["pipeline", "--config", "{config}", "--phases.dense.module.optimizer.lrr", "1"], "did you mean 'lr'?"),
+    (["pipeline", "--config", "{config}", "--data", "ToyBird"], "did you mean ToyBirds?"),
+    (["pipeline", "--config", "{config}", "--data.n_clases", "3"], "did you mean 'n_classes'?"),
+    (["pipeline", "--config", "{config}", "--network.backbon", "x"], "did you mean '--network.backbone'?"),
+    (["pipeline", "--config", "{config}", "--start_at", "finetun"], "did you mean 'finetune'?"),
+    (["pipeline", "--config", "{config}", "--trainer.acelerator", "cpu"], "did you mean 'accelerator'?"),
+    (["fit", "--trainer.max_epoch", "1"], "did you mean '--trainer.max_epochs'?"),
+    (["fit", "--model", "Dens"], "did you mean Dense?"),
+    (["test", "--run_dirr", "x"], "--run_dir"),
+    (["explain", "--run_dir", "x", "--imagse", "x"], "did you mean '--images'?"),
+    (["report", "--run", "x"], "did you mean '--run_dir'?"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "meant"), MEANT, ids=lambda x: str(x)[:60])
+def test_the_nearest_name_is_offered(tmp_path, capsys, arguments, meant):
+    config = write_config(tmp_path)
+    given = [a.format(config=config, dir=tmp_path) for a in arguments]
+    assert meant.format(dir=tmp_path) in sentence(capsys, *given)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["-h"], []])
+def test_version_and_help(capsys, arguments):
+    main(arguments)
+    assert "handful" in capsys.readouterr().out.lower() + "handful" * (arguments != ["--version"])
+
+
+def test_names_of_folders():
+    for name in ("run", "größe_3", "a-b", "v1.2", "x y"):
+        check_name(name, "name")
+    for name in ("", ".", "..", "a/b", "a\\b", "a\0", "~", "-", None, 3, "a..b", " a"):
+        with pytest.raises(UserError, match="name"):
+            check_name(name, "name")
+
+
+def test_the_text_of_a_config_is_passed_on(tmp_path):
+    (tmp_path / "a.yaml").write_text("x: 1e-3\n")
+    arranged, files = configs_first(["--x", "--config", str(tmp_path / "a.yaml"), "--", "y"])
+    assert arranged == ["--config=x: 1e-3\n", "--x", "--", "y"]
+    assert files == [tmp_path / "a.yaml"]
+    assert read_config(files[0])[1] == {"x": "1e-3"}
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps", "tpu"])
+def test_an_accelerator_that_is_not_there_is_said(tmp_path, accelerator):
+    if on_this_machine({"accelerator": accelerator})["accelerator"] == accelerator:
+        pytest.skip(f"this machine has a {accelerator}")
+    with pytest.warns(UserWarning, match=f"there is no {accelerator} on this machine; running on the CPU"):
+        found = on_this_machine({"accelerator": accelerator, "devices": 4, "precision": "bf16-mixed"})
+    assert found == {"accelerator": "cpu", "devices": 1, "precision": "bf16-mixed"}
+    with pytest.raises(UserError, match="one of 2"):
+        on_this_machine({"accelerator": accelerator, "num_nodes": 2})
+
+
+def test_a_gpu_is_asked_for_in_vain(tmp_path):
+    """The whole command, which ends on the CPU."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    dense = tiny_config()["phases"]["dense"] | {"callbacks": [], "max_epochs": 1}
+    config = tiny_config(phases={"dense": dense}, trainer={"accelerator": "gpu", "devices": -1})
+    main(["pipeline", "--config", str(write_config(tmp_path, **config)), "--run_dir", str(tmp_path / "run")])
+    assert (tmp_path / "run/dense/done.json").is_file()
