@@ -30,7 +30,7 @@ from handful.filters import (
     union_size,
 )
 from handful.networks import Classifier, build_classifier, load_weights
-from handful.networks.decomposed import DecomposedHead, linear_layer
+from handful.networks.decomposed import DecomposedHead
 
 NORMALISATIONS: dict[str, Any] = {
     "ImageNet's": "imagenet",
@@ -82,7 +82,7 @@ def rule_lines(weight: Tensor, bias: Tensor, statistics: FeatureStatistics, x: T
 
 
 def about(model: Classifier, statistics: FeatureStatistics, train: Tensor, x: Tensor, y: Tensor) -> list[str]:
-    weight, _ = linear_layer(model.head)
+    weight = model.head.class_weights()[0].detach()
     filters = select_filters("frequency", 5, statistics, k1=5)
     test = EssentialityTest(model.head, filters, 64)
     test.update(x, y, torch.arange(len(y)))
@@ -110,7 +110,7 @@ def main() -> None:
     model = build_classifier({"backbone": "cifar_resnet20", "dropout": 0.0}, 10)
     load_weights(model, folder / "resnet20_cifar10.pth", head=True)
     model.eval()
-    weight, bias = linear_layer(model.head)
+    weight, bias = (value.detach() for value in model.head.class_weights())
     lines = ["Test accuracy in per cent; filters from the un-augmented training images; nothing is retrained.", ""]
     for name, normalisation in NORMALISATIONS.items():
         data = ImageFolder(

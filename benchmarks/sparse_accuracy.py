@@ -22,8 +22,8 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.results import write_section
-from handful.networks import build_classifier, load_weights
-from handful.sparse import SparseLayer, fit_sparse_layer
+from handful.networks import SparseHead, build_classifier, load_weights
+from handful.sparse import fit_sparse_layer
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -59,13 +59,15 @@ class Table:
             "|---|---|---|---|---|---|---|---|",
         ]
 
-    def add(self, **options: Any) -> SparseLayer:
+    def add(self, **options: Any) -> SparseHead:
         """Fits a layer and writes its row."""
         begun = time.process_time()
-        layer = fit_sparse_layer(self.data["train_x"], self.data["train_y"], *self.wanted, **options)
+        head, record = fit_sparse_layer(self.data["train_x"], self.data["train_y"], *self.wanted, **options)
         seconds = time.process_time() - begun
-        accuracy = 100 * layer.accuracy(self.data["test_x"], self.data["test_y"])
-        told = layer.records()["layer"]
+        with torch.no_grad():
+            right = head(self.data["test_x"]).argmax(1).eq(self.data["test_y"])
+        accuracy = 100 * right.double().mean().item()
+        told = record.layer
         counts = told["counts_per_class"]
         selection = options.get("selection", "greedy")
         seed = f", seed {options['seed']}" if selection == "saga" else ""
@@ -75,7 +77,7 @@ class Table:
             f"({min(counts)}–{max(counts)}) | {seconds:.1f} |"
         )
         print(self.lines[-1], flush=True)
-        return layer
+        return head
 
 
 def compare(data: dict[str, Tensor], n_features: int, features_per_class: int, glm_saga: bool) -> list[str]:

@@ -20,7 +20,6 @@ from handful.attribution import Attribution, Contributions, attribute, contribut
 from handful.attribution.targets import Targets
 from handful.errors import UserError
 from handful.networks import Classifier
-from handful.networks.heads import LinearHead
 from handful.report.attribution_sheets import features_sheet, method_sheet
 from handful.report.overlays import denormalise
 
@@ -389,7 +388,7 @@ def _class_names(trainer: pl.Trainer, at_least: int, groups: Sequence[_Group]) -
 
 def _is_sparse(model: nn.Module) -> bool:
     """Whether the classes weigh only some of the features."""
-    if not isinstance(model, Classifier) or not isinstance(model.head, LinearHead):
+    if not isinstance(model, Classifier):
         return False
     return model.head.features_per_class < model.num_features
 

@@ -19,7 +19,6 @@ from handful.filters import (
     select_filters,
     union_size,
 )
-from handful.networks.decomposed import linear_layer
 from lightning_modules import ClassifierModule
 
 
@@ -98,7 +97,7 @@ class ClassFilters(pl.Callback):
         if (statistics.images == 0).any():
             rank_zero_warn("ClassFilters: some class has no validation image, so this epoch's filters are left out")
             return
-        weight, _ = linear_layer(pl_module.model.head)
+        weight = pl_module.model.head.class_weights()[0].detach()
         filters = select_filters(self.rule, self.k2, statistics, weight, self.k1)
         same = None if self.before is None or self.before.shape != filters.shape else overlap(filters, self.before)
         self.before = filters

@@ -8,7 +8,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from handful.metrics import DiversityAtK
-from handful.networks.heads import deciding_maps
 
 
 class Diversity(pl.Callback):
@@ -50,7 +49,7 @@ class Diversity(pl.Callback):
         if self.metric is None or trainer.sanity_checking or not isinstance(outputs, Mapping) or "maps" not in outputs:
             return
         model: Any = pl_module.model
-        maps, weight = deciding_maps(model.head, outputs["maps"])
+        maps, weight = model.head.deciding_maps(outputs["maps"])
         self.seen = True
         self.metric.update(maps, outputs["logits"], weight)
 

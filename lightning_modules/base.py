@@ -20,7 +20,6 @@ from handful.losses import feature_diversity_loss
 from handful.losses.class_weights import ClassWeights, check_class_weights, loss_weights
 from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean
 from handful.networks import Classifier, NetworkConfig
-from handful.networks.heads import deciding_maps
 from lightning_modules.batches import checked_images, checked_logits, class_probabilities, labelled
 from lightning_modules.schedules import Interval, check_optimizer, configured
 
@@ -247,7 +246,7 @@ class ClassifierModule(PhaseModule):
                 out["logits"], out["labels"], self.loss_weights, label_smoothing=self.label_smoothing, reduction="none"
             ).mean()
         if self.beta:
-            maps, weight = deciding_maps(self.model.head, out["maps"])
+            maps, weight = self.model.head.deciding_maps(out["maps"])
             diversity = feature_diversity_loss(maps, out["logits"], weight)
             self.log("train/diversity_loss", diversity, batch_size=len(batch[1]))
             loss = loss + self.beta * diversity
@@ -267,7 +266,7 @@ class ClassifierModule(PhaseModule):
         """Accuracy, loss, diversity@k and dependence, exact over ranks."""
         out = self.shared_step(batch)
         self._measure(out, self.test_accuracy, self.test_balanced_accuracy, self.test_loss)
-        maps, weight = deciding_maps(self.model.head, out["maps"])
+        maps, weight = self.model.head.deciding_maps(out["maps"])
         self.test_diversity.update(maps, out["logits"], weight)
         self.test_dependence.update(self.model.pool(maps), out["logits"], weight)
         return out
@@ -299,7 +298,7 @@ class ClassifierModule(PhaseModule):
 
     def test_row(self) -> dict[str, float]:
         """The row of `results.json` for this classifier, from the test loop that has just run."""
-        head: Any = self.model.head
+        head = self.model.head
         row = {
             "accuracy": float(self.test_accuracy.compute()),
             "balanced_accuracy": float(self.test_balanced_accuracy.compute()),

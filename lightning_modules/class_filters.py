@@ -27,7 +27,7 @@ from handful.filters.ranking import check_k1
 from handful.losses.class_weights import ClassWeights
 from handful.networks import Classifier, NetworkConfig
 from handful.networks.build import build_backbone
-from handful.networks.decomposed import DecomposedHead, linear_layer
+from handful.networks.decomposed import DecomposedHead
 from handful.report.class_filters import accuracy_grid_figure, draw_class_filters
 from lightning_modules.base import ClassifierModule, PhaseModule
 from lightning_modules.checkpoints import load_module
@@ -93,8 +93,7 @@ class FindFilters(PhaseModule):
         self._seen = 0
 
     def check(self, classifier: Classifier) -> None:
-        """The last layer must be one linear layer, k1 and k2 in range."""
-        linear_layer(classifier.head)
+        """k1 and k2 must be in range."""
         check_k1(self.k1, classifier.num_features)
         if not 1 <= self.k2 <= classifier.num_features:
             raise UserError(f"k2 must lie in 1…{classifier.num_features}, the backbone's features; got {self.k2}")
@@ -135,7 +134,7 @@ class FindFilters(PhaseModule):
         statistics: FeatureStatistics = self._collector.compute()
         strongest = None if self._strongest is None else self._strongest.compute()[1].cpu()
 
-        weight, bias = (value.cpu() for value in linear_layer(model.head))
+        weight, bias = (value.detach().cpu() for value in model.head.class_weights())
         filters = select_filters(self.rule, self.k2, statistics, weight, self.k1)
         self._essentiality = EssentialityTest(model.head, filters, num_features, self.seed)
         rows, columns = ([k for k in ks if k <= num_features] for ks in (self.grid_k1, self.grid_k2))
@@ -271,10 +270,6 @@ class Decompose(ClassifierModule):
         self.model = Classifier(backbone, DecomposedHead(backbone.num_features, self.num_classes, filters_per_class))
         self.save_hyperparameters({"filters_per_class": filters_per_class}, logger=False)
 
-    def check(self, classifier: Classifier) -> None:
-        """The last layer must be one linear layer."""
-        linear_layer(classifier.head)
-
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Take the classifier and the filters."""
         source = load_classifier(self.folder(earlier, self.source))
@@ -285,7 +280,7 @@ class Decompose(ClassifierModule):
         self.build(filters.shape[1])
         self.model.backbone.load_state_dict(source.model.backbone.state_dict())
         head: Any = self.model.head
-        head.fill(filters, *linear_layer(source.model.head))
+        head.fill(filters, *(value.detach() for value in source.model.head.class_weights()))
 
 
 class Retrain(Decompose):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from handful.errors import UserError
 from handful.networks import Classifier
-from handful.sparse import SparseLayer, column_statistics, fit_sparse_layer
+from handful.sparse import SparseRecord, column_statistics, fit_sparse_layer
 from lightning_modules.base import ClassifierModule, PhaseModule
 from lightning_modules.checkpoints import load_module, save_module, write_tensors
 from lightning_modules.finetune import Finetune
@@ -135,7 +135,7 @@ class Sparsify(PhaseModule):
         h = self.hparams
         if h["keep_features"]:
             write_tensors({"features": features, "labels": labels}, folder / "features.pt")
-        layer = fit_sparse_layer(
+        head, record = fit_sparse_layer(
             features,
             labels,
             num_classes=self.dense.num_classes,
@@ -155,16 +155,15 @@ class Sparsify(PhaseModule):
         dead = column_statistics(features).dead.tolist()
         if dead:
             rank_zero_info(f"features that never vary, and were not eligible: {', '.join(map(str, dead))}")
-        _write_records(folder, layer, dead)
+        _write_records(folder, record, dead)
         sparse = Finetune(
             self.dense.network.plain(),
             self.dense.num_classes,
-            n_features=len(layer.selection),
+            n_features=len(head.selection),
             beta=self.dense.beta,
         )
         sparse.model.backbone.load_state_dict(self.dense.model.backbone.state_dict())
-        head: Any = sparse.model.head
-        head.fill(layer.selection, layer.mean, layer.std, layer.weight, layer.bias)
+        sparse.model.head.load_state_dict(head.state_dict())
         save_module(sparse, folder / "best.ckpt")
         rank_zero_info(
             f"sparse layer: {head.n_features} of {features.shape[1]} features, "
@@ -202,13 +201,11 @@ def _in_order(
     return gathered
 
 
-def _write_records(folder: Path, layer: SparseLayer, dead: list[int]) -> None:
+def _write_records(folder: Path, record: SparseRecord, dead: list[int]) -> None:
     """`selection.json`, `path.csv` and `layer.json`: what was solved, in plain values."""
-    records = layer.records()
-    (folder / "selection.json").write_text(json.dumps(records["selection"] | {"zero_variance": dead}, indent=2))
-    (folder / "layer.json").write_text(json.dumps(records["layer"], indent=2))
-    path: list[dict[str, Any]] = records["path"]
+    (folder / "selection.json").write_text(json.dumps(record.selection | {"zero_variance": dead}, indent=2))
+    (folder / "layer.json").write_text(json.dumps(record.layer, indent=2))
     with (folder / "path.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(path[0]))
+        writer = csv.DictWriter(file, fieldnames=list(record.path[0]))
         writer.writeheader()
-        writer.writerows(path)
+        writer.writerows(record.path)

@@ -13,7 +13,7 @@ from handful.errors import UserError, did_you_mean
 from handful.images import Inputs, PictureBatch, Pictures
 from handful.images.pictures import said_accuracy
 from handful.networks import Classifier
-from handful.networks.heads import MIN_STD, LinearHead, SparseHead
+from handful.networks.heads import MIN_STD, SparseHead
 from handful.report.explain_page import Pictures as DrawnPictures
 from handful.report.overlays import overlay, picture
 from pipelines.explain_files import ExplanationFiles
@@ -147,7 +147,7 @@ class _Explainer:
             logits = self.model(images).cpu().double()
         _refuse_broken(logits, batch.names)
         target = logits.argmax(dim=1) if self.target is None else torch.full((len(images),), self.target)
-        parts = contributions(self.model, images, target).cpu() if isinstance(self.model.head, LinearHead) else None
+        parts = contributions(self.model, images, target).cpu()
         found = {name: self._attribute(name, images, target, batch.names) for name in self.methods}
         self.raw = {name: one.raw for name, one in found.items()}
         results = []
@@ -301,11 +301,11 @@ def _told(found: Attribution, row: int, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _facts(run: Run, phase: str, model: Classifier) -> list[str]:
-    facts = [f"phase {phase} of {run.folder}"]
-    if isinstance(model.head, LinearHead):
-        head = model.head
-        facts.append(f"{head.n_features} features, {head.features_per_class:g} of them a class")
-    return facts
+    head = model.head
+    return [
+        f"phase {phase} of {run.folder}",
+        f"{head.n_features} features, {head.features_per_class:g} of them a class",
+    ]
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -16,7 +16,6 @@ from torch import Tensor
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
 from handful.networks import Classifier
-from handful.networks.heads import LinearHead
 from handful.networks.plugin.informed import InformedClassifier
 from handful.report.curves import Series, epochs_figure, path_figure, weights_figure
 from handful.report.overlays import denormalise, overlay, picture
@@ -59,7 +58,7 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
     cards: list[FeatureCard] = []
     rows: list[ClassRow] = []
     figures: dict[str, Figure] = {}
-    if isinstance(model, Classifier) and isinstance(model.head, LinearHead):
+    if isinstance(model, Classifier):
         deciding = _Deciding(model, run.datamodule())
         rows = deciding.classes()
         if model.head.n_features <= FEW:

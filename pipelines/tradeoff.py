@@ -13,8 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from handful.errors import UserError
+from handful.networks import SparseHead
 from handful.report.tradeoff import tradeoff_figure
-from handful.sparse import Selection, SparseLayer, fit_sparse_layer, select_features
+from handful.sparse import Selection, SparseRecord, fit_sparse_layer, select_features
 from lightning_modules.base import ClassifierModule
 from lightning_modules.sparsify import Sparsify
 from pipelines.build import build_module
@@ -83,7 +84,7 @@ def tradeoff(
     selection = _selection(train, totals[-1], dense.num_classes, options)
     rows = []
     for total, count in tqdm(sizes, "solving sparse layers", unit="layer", delay=1, leave=False):
-        layer = fit_sparse_layer(
+        head, fitted = fit_sparse_layer(
             *train,
             num_classes=dense.num_classes,
             n_features=total,
@@ -91,7 +92,7 @@ def tradeoff(
             val=val,
             **(options | {"selection": selection}),
         )
-        rows.append(_row(layer, total, count, test))
+        rows.append(_row(head, fitted, total, count, test))
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "run": run_dir,
@@ -134,16 +135,18 @@ def _selection(train: Part, largest: int, num_classes: int, options: dict[str, A
     return select_features(*train, largest, num_classes=num_classes, progress=True) if method == "greedy" else method
 
 
-def _row(layer: SparseLayer, total: int, count: int, test: Part) -> dict[str, Any]:
-    details = layer.details["layer"]
+def _row(head: SparseHead, record: SparseRecord, total: int, count: int, test: Part) -> dict[str, Any]:
+    details = record.layer
+    with torch.no_grad():
+        logits = head(test[0])
     return {
         "n_features": total,
         "features_per_class": count,
-        "test_accuracy": _accuracy(layer.logits(test[0]), test[1]),
+        "test_accuracy": _accuracy(logits, test[1]),
         "val_accuracy": None if details.get("val_accuracy") is None else 100 * details["val_accuracy"],
-        "features_used": int((layer.weight != 0).any(dim=0).sum()),
-        "weights_per_class": float((layer.weight != 0).sum(dim=1).double().mean()),
-        "features": layer.selection.tolist(),
+        "features_used": head.n_features,
+        "weights_per_class": head.features_per_class,
+        "features": head.selection.tolist(),
     }
 
 

@@ -2,15 +2,21 @@
 
 from handful.networks.build import NetworkConfig, build_classifier, input_statistics
 from handful.networks.classifier import Classifier
+from handful.networks.decomposed import DecomposedHead
+from handful.networks.head import Head, build_head, register_head
 from handful.networks.heads import DenseHead, SparseHead
 from handful.networks.weights import load_weights
 
 __all__ = [
     "Classifier",
+    "DecomposedHead",
     "DenseHead",
+    "Head",
     "NetworkConfig",
     "SparseHead",
     "build_classifier",
+    "build_head",
     "input_statistics",
     "load_weights",
+    "register_head",
 ]

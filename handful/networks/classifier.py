@@ -1,11 +1,10 @@
 """The one contract that every method, metric and callback of Handful relies on."""
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from handful.images.inputs import Inputs
 from handful.networks import backbone as backbones
+from handful.networks.head import Head, as_head
 
 
 class Classifier(nn.Module):
@@ -17,7 +16,10 @@ class Classifier(nn.Module):
     Args:
         backbone: maps images `(B, 3, H, W)` to feature maps `(B, F, h, w)`, NCHW; has `num_features` = F, and
             `in_channels` where the images have other than 3 channels.
-        head: maps pooled features `(B, F)` to logits `(B, C)`; has `num_classes` = C.
+        head: maps pooled features `(B, F)` to logits `(B, C)`; one `nn.Linear` becomes a `DenseHead`.
+
+    Raises:
+        UserError: the head is not one linear layer.
 
     Attributes:
         inputs: class names, image size and normalisation of the images it was trained on, where they are known.
@@ -25,10 +27,10 @@ class Classifier(nn.Module):
 
     inputs: Inputs | None = None
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: Head | nn.Linear) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        self.head: Head = as_head(head)
 
     @property
     def num_features(self) -> int:
@@ -38,7 +40,7 @@ class Classifier(nn.Module):
     @property
     def num_classes(self) -> int:
         """C, the number of logits."""
-        return cast(int, self.head.num_classes)
+        return self.head.num_classes
 
     def feature_maps(self, images: Tensor) -> Tensor:
         """Images float32 `(B, 3, H, W)`, normalised → feature maps `(B, F, h, w)`."""

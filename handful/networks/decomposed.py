@@ -1,4 +1,4 @@
-"""A last layer cut down to a few features a class."""
+"""A last layer cut down to a few features per class."""
 
 import torch
 from torch import Tensor, nn
@@ -6,10 +6,12 @@ from torch.nn import functional
 
 from handful.errors import UserError
 from handful.networks.classifier import Classifier
-from handful.networks.heads import DenseHead, LinearHead
+from handful.networks.head import Head, register_head
+from handful.networks.heads import DenseHead
 
 
-class DecomposedHead(nn.Module):
+@register_head("decomposed")
+class DecomposedHead(Head):
     """One small subspace a class: `logit_c = Σ_j weight[c, j] · f[filters[c, j]] + bias[c]`.
 
     It costs `C·k2` multiplications an image where a dense layer costs `C·F`: the rows of the transposed features
@@ -32,12 +34,11 @@ class DecomposedHead(nn.Module):
     filters: Tensor
 
     def __init__(self, num_features: int, num_classes: int, filters_per_class: int) -> None:
-        super().__init__()
+        super().__init__(num_features, num_classes, filters_per_class=filters_per_class)
         if not 1 <= filters_per_class <= num_features:
             raise UserError(
                 f"filters_per_class must lie in 1…{num_features}, the backbone's features; got {filters_per_class}"
             )
-        self.num_features = num_features
         self.register_buffer("filters", torch.arange(filters_per_class).repeat(num_classes, 1))
         self.weight = nn.Parameter(torch.zeros(num_classes, filters_per_class))
         self.bias = nn.Parameter(torch.zeros(num_classes))
@@ -81,24 +82,9 @@ class DecomposedHead(nn.Module):
         return head
 
     @property
-    def num_classes(self) -> int:
-        """C, the number of logits."""
-        return self.filters.shape[0]
-
-    @property
     def filters_per_class(self) -> int:
         """k2, the number of filters of every class."""
         return self.filters.shape[1]
-
-    @property
-    def n_features(self) -> int:
-        """How many features have a non-zero weight in any class."""
-        return self.filters[self.weight != 0].unique().numel()
-
-    @property
-    def features_per_class(self) -> float:
-        """Mean number of non-zero weights a class."""
-        return float((self.weight != 0).sum()) / self.num_classes
 
     @property
     def multiplications(self) -> int:
@@ -117,32 +103,7 @@ class DecomposedHead(nn.Module):
         return logits.t() + self.bias
 
 
-def linear_layer(head: nn.Module) -> tuple[Tensor, Tensor]:
-    """`W (C, F)` and `b (C,)` of a head that is one linear layer on the pooled features, detached.
-
-    Args:
-        head: `nn.Linear`, or a head that tells its `class_weights`.
-
-    Raises:
-        UserError: the head is anything else, such as several layers or a convolution.
-    """
-    if isinstance(head, nn.Linear):
-        zero = head.weight.new_zeros(head.out_features)
-        return head.weight.detach(), zero if head.bias is None else head.bias.detach()
-    if isinstance(head, LinearHead):
-        weight, bias = head.class_weights()
-        return weight.detach(), bias.detach()
-    raise UserError(
-        f"only a network whose classifier is one linear layer on the pooled features can be decomposed; this one "
-        f"ends in {type(head).__name__}"
-    )
-
-
 def decompose(classifier: Classifier, filters: Tensor) -> Classifier:
-    """The classifier on the same backbone, its last layer cut down to `filters (C, k2)`.
-
-    Raises:
-        UserError: the classifier's head is not one linear layer.
-    """
-    weight, bias = linear_layer(classifier.head)
+    """The classifier on the same backbone, its last layer cut down to `filters (C, k2)`."""
+    weight, bias = (value.detach() for value in classifier.head.class_weights())
     return Classifier(classifier.backbone, DecomposedHead.from_dense(weight, bias, filters))

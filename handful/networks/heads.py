@@ -1,36 +1,17 @@
-"""Heads: linear maps from pooled features to logits."""
-
-from typing import Protocol, cast, runtime_checkable
+"""The dense and the sparse head."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.networks.head import Head, register_head
+
 #: A standard deviation is never divided by less than this (as in the reference implementation).
 MIN_STD = 1e-6
 
 
-@runtime_checkable
-class LinearHead(Protocol):
-    """What every head offers: it is linear in the pooled features, and says so in numbers."""
-
-    @property
-    def num_classes(self) -> int:
-        """C, the number of logits."""
-
-    @property
-    def n_features(self) -> int:
-        """How many features have a non-zero weight in any class."""
-
-    @property
-    def features_per_class(self) -> float:
-        """Mean number of non-zero weights a class."""
-
-    def class_weights(self) -> tuple[Tensor, Tensor]:
-        """`W (C, F)` and `b (C,)` with `head(f) == f @ W.T + b` in evaluation mode, on the raw pooled features."""
-
-
-class DenseHead(nn.Module):
+@register_head("dense")
+class DenseHead(Head):
     """Dropout and one linear layer over all features.
 
     Args:
@@ -40,35 +21,31 @@ class DenseHead(nn.Module):
     """
 
     def __init__(self, num_features: int, num_classes: int, dropout: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(num_features, num_classes, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(num_features, num_classes)
 
-    @property
-    def num_classes(self) -> int:
-        """C, the number of logits."""
-        return self.linear.out_features
-
-    @property
-    def n_features(self) -> int:
-        """How many features have a non-zero weight in any class."""
-        return int((self.linear.weight != 0).any(dim=0).sum())
-
-    @property
-    def features_per_class(self) -> float:
-        """Mean number of non-zero weights a class."""
-        return float((self.linear.weight != 0).sum()) / self.num_classes
+    @classmethod
+    def from_linear(cls, linear: nn.Linear) -> "DenseHead":
+        """The head of one linear layer, whose parameters it shares."""
+        with torch.device("meta"):  # draws no random numbers
+            head = cls(linear.in_features, linear.out_features).train(linear.training)
+        head.linear = linear
+        return head
 
     def class_weights(self) -> tuple[Tensor, Tensor]:
         """`W (C, F)` and `b (C,)` with `head(f) == f @ W.T + b` in evaluation mode."""
-        return self.linear.weight, self.linear.bias
+        bias: Tensor | None = self.linear.bias
+        weight = self.linear.weight
+        return weight, weight.new_zeros(len(weight)) if bias is None else bias
 
     def forward(self, features: Tensor) -> Tensor:
         """Features `(B, F)` → logits `(B, C)`."""
         return self.linear(self.dropout(features))
 
 
-class SparseHead(nn.Module):
+@register_head("sparse")
+class SparseHead(Head):
     """The readable last layer: a few selected features, standardised, and a sparse weight matrix.
 
     `logits = ((f[:, selection] − mean) / max(std, 1e-6)) Wᵀ + b`. All parts are sized by the arguments, so a
@@ -96,10 +73,15 @@ class SparseHead(nn.Module):
         dropout: float = 0.0,
         train_normalisation: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            num_features,
+            num_classes,
+            n_selected=n_selected,
+            dropout=dropout,
+            train_normalisation=train_normalisation,
+        )
         if not 1 <= n_selected <= num_features:
             raise ValueError(f"n_selected must lie in 1…{num_features}, the backbone's features; got {n_selected}")
-        self.num_features = num_features
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("selection", torch.arange(n_selected))
         self.register_buffer("weight", torch.zeros(num_classes, n_selected))
@@ -118,21 +100,6 @@ class SparseHead(nn.Module):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}, the head holds {tuple(target.shape)}")
             target.copy_(value)
 
-    @property
-    def num_classes(self) -> int:
-        """C, the number of logits."""
-        return self.weight.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        """How many features have a non-zero weight in any class."""
-        return int((self.weight != 0).any(dim=0).sum())
-
-    @property
-    def features_per_class(self) -> float:
-        """Mean number of non-zero weights a class."""
-        return float((self.weight != 0).sum()) / self.num_classes
-
     def class_weights(self) -> tuple[Tensor, Tensor]:
         """`W (C, F)` and `b (C,)` with `head(f) == f @ W.T + b` in evaluation mode, on the raw pooled features."""
         scaled = self.weight / self.std.clamp(min=MIN_STD)
@@ -148,13 +115,6 @@ class SparseHead(nn.Module):
         """Features `(B, F)` → logits `(B, C)`."""
         return functional.linear(self.dropout(self.standardise(features)), self.weight, self.bias)
 
-
-def deciding_maps(head: nn.Module, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """The maps `(B, S, h, w)` that a head looks at, and the weights `(C, S)` it holds for them.
-
-    A sparse head looks at its selected maps; its weights are those on standardised features, as L_div and
-    diversity@k of the reference have them.
-    """
-    if isinstance(head, SparseHead):
-        return maps[:, head.selection], head.weight
-    return maps, cast(LinearHead, head).class_weights()[0]
+    def deciding_maps(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """The selected maps, and the weights on standardised features, as L_div and diversity@k of the reference."""
+        return maps[:, self.selection], self.weight

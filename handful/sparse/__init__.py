@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from handful.sparse.features import select_features
 from handful.sparse.fit_path import elastic_net_path
-from handful.sparse.layer import SparseLayer, fit_sparse_layer
+from handful.sparse.layer import SparseRecord, fit_sparse_layer
 from handful.sparse.path import PathPoint, RegularisationPath
 from handful.sparse.selection import Selection
 from handful.sparse.standardise import ColumnStatistics, column_statistics
@@ -24,7 +24,7 @@ __all__ = [
     "PathPoint",
     "RegularisationPath",
     "Selection",
-    "SparseLayer",
+    "SparseRecord",
     "column_statistics",
     "elastic_net_path",
     "fit_sparse_layer",

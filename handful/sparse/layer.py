@@ -1,9 +1,8 @@
-"""The sparse layer: selection, path, choice and cut in one call on arrays of raw features."""
+"""The sparse head: selection, path, choice and cut in one call on arrays of raw features."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
 from handful.inputs import as_labels
+from handful.networks.heads import SparseHead
 from handful.sparse.checks import check_alpha, check_labels, check_path_options, check_whole
 from handful.sparse.cut import CUTS, densest_within, kept, refit
 from handful.sparse.features import select_features
@@ -27,59 +27,19 @@ from handful.sparse.standardise import ColumnStatistics, column_statistics, desi
 CHOICES = ("density", "validation")
 
 
-@dataclass
-class SparseLayer:
-    """`logits = ((f[:, selection] − mean) / std) Wᵀ + b`, and how it came about.
+@dataclass(frozen=True)
+class SparseRecord:
+    """How a sparse layer came about, in plain values.
 
     Attributes:
-        selection: (S,) int64, columns of the raw features in order of selection.
-        mean: (S,) float32.
-        std: (S,) float32, clamped at 1e-6.
-        weight: (C, S) float32, exact zeros.
-        bias: (C,) float32.
-        details: plain values: `selection` (features, method, lam, log), `path` (one row a point), `layer` (what was
-            chosen and cut, accuracies, non-zero weights of every class).
+        selection: features, method, lam, log.
+        path: one row per point.
+        layer: what was chosen and cut, accuracies, non-zero weights of every class.
     """
 
-    selection: Tensor
-    mean: Tensor
-    std: Tensor
-    weight: Tensor
-    bias: Tensor
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def logits(self, features: Tensor) -> Tensor:
-        """Raw features (N, F) → logits (N, C) in float32."""
-        chosen = features[:, self.selection.to(features.device)].float()
-        standardised = (chosen - self.mean.to(features.device)) / self.std.to(features.device)
-        with full_precision():
-            return standardised @ self.weight.to(features.device).t() + self.bias.to(features.device)
-
-    def accuracy(self, features: Tensor, labels: Tensor) -> float:
-        """Share of right predictions on raw features (N, F) and labels (N,)."""
-        logits = self.logits(features)
-        labels = as_labels(labels, len(logits), len(self.bias)).to(logits.device)
-        return logits.argmax(1).eq(labels).double().mean().item()
-
-    def records(self) -> dict[str, Any]:
-        """The plain values of `details`: `selection`, `path`, `layer`."""
-        return self.details
-
-    def save(self, path: str | Path) -> None:
-        """Writes tensors and plain values only; `torch.load(weights_only=True)` reads it."""
-        torch.save(dict(vars(self)), path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> SparseLayer:
-        """Reads what `save` wrote.
-
-        Raises:
-            UserError: where the file is missing or something else.
-        """
-        try:
-            return cls(**torch.load(path, weights_only=True, map_location="cpu"))
-        except Exception as error:  # missing, cut short, of another kind: the unpickler raises anything
-            raise UserError(f"{path}: not a saved sparse layer ({error})") from error
+    selection: dict[str, Any]
+    path: list[dict[str, Any]]
+    layer: dict[str, Any]
 
 
 def fit_sparse_layer(
@@ -105,8 +65,8 @@ def fit_sparse_layer(
     group: ProcessGroup | None = None,
     device: torch.device | str | None = None,
     progress: bool = False,
-) -> SparseLayer:
-    """Features of the training images → a layer that decides with `n_features`, `features_per_class` a class.
+) -> tuple[SparseHead, SparseRecord]:
+    """Features of the training images → a head that decides with `n_features`, `features_per_class` per class.
 
     The steps of the SLDD-Model (Norrenbrock et al., "Take 5", 2022): choose features on all rows, solve the
     regularisation path on them, take a point of it, cut its weights.
@@ -137,8 +97,18 @@ def fit_sparse_layer(
         device: where to compute; the features' own by default.
         progress: whether to show progress bars.
 
+    Returns:
+        The head on the CPU in evaluation mode, on all F raw features, and how it came about.
+
     Raises:
         UserError: for bad input or options, see `select_features` and `elastic_net_path`.
+
+    Example:
+        >>> features = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+        >>> labels = features[:, :3].argmax(dim=1)
+        >>> head, record = fit_sparse_layer(features, labels, n_features=3, features_per_class=2)
+        >>> sorted(record.selection["features"]), head(features).shape
+        ([0, 1, 2], torch.Size([60, 3]))
     """
     check_alpha(alpha)
     check_path_options(n_lambdas, epsilon, tolerance)
@@ -208,26 +178,24 @@ def fit_sparse_layer(
     else:
         assert val is not None
         point, weight, bias = _most_accurate(path, oracle, features_per_class, cut, val, used, group)
-    std = statistics.scale[columns]
-    layer = SparseLayer(
-        columns, statistics.mean[columns].float().cpu(), std.float().cpu(), weight.float().cpu(), bias.float().cpu()
-    )
-    layer.details = {
-        "selection": {
+    head = SparseHead(rows.n_features, num_classes, len(columns)).eval()
+    head.fill(columns, statistics.mean[columns], statistics.scale[columns], weight, bias)
+    record = SparseRecord(
+        selection={
             "features": chosen.features,
             "method": chosen.method,
             "lam": chosen.lam,
             "log": chosen.log,
         },
-        "path": path.records(),
-        "layer": {
+        path=path.records(),
+        layer={
             "cut": cut,
             "choose": choose,
             "wanted_features_per_class": features_per_class,
-            **_summary(layer, path, point, (selected, fitted_labels), val, used, group),
+            **_summary(head, path, point, (selected, fitted_labels), val, used, group),
         },
-    }
-    return layer
+    )
+    return head, record
 
 
 def _check(k: int, n_features: int, cut: str, choose: str, search: str, has_val: bool) -> None:
@@ -319,7 +287,7 @@ def _accuracy(
 
 
 def _summary(
-    layer: SparseLayer,
+    head: SparseHead,
     path: RegularisationPath,
     point: PathPoint,
     train: tuple[Features, Tensor],
@@ -327,9 +295,9 @@ def _summary(
     columns: Tensor | None,
     group: ProcessGroup | None,
 ) -> dict[str, Any]:
-    counts = (layer.weight != 0).sum(1)
+    counts = (head.weight != 0).sum(1)
     device = path.mean.device
-    weight, bias = layer.weight.to(device), layer.bias.to(device)
+    weight, bias = head.weight.to(device), head.bias.to(device)
     has_val = val is not None and (group is not None or len(val[1]) > 0)
     return {
         "solver": path.solver,
@@ -340,7 +308,7 @@ def _summary(
         "density_before_cut": point.density,
         "kkt": point.kkt,
         "features_per_class": counts.double().mean().item(),
-        "n_features": int((layer.weight != 0).any(0).sum()),
+        "n_features": head.n_features,
         "counts_per_class": counts.tolist(),
         "train_accuracy_before_cut": point.train_accuracy,
         "val_accuracy_before_cut": point.val_accuracy,

@@ -9,11 +9,9 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
+from handful.networks.heads import MIN_STD
 from handful.sparse.ranks import total
 from handful.sparse.rows import Features, Rows
-
-#: floor of the standard deviation, the same in `SparseHead`
-MIN_STD = 1e-6
 
 
 @dataclass(frozen=True)

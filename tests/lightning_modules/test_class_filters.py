@@ -13,7 +13,6 @@ from torch import nn
 from datamodules.base import HandfulDataModule
 from datamodules.images import Split
 from handful.errors import UserError
-from handful.networks import Classifier
 from handful.networks.decomposed import DecomposedHead
 from lightning_modules import Decompose, Dense, Evaluate, FindFilters, Retrain, load_module, save_module
 
@@ -223,13 +222,6 @@ def test_every_stage_is_evaluated(tmp_path, dense, data):
 def test_values_that_cannot_be_are_refused_before_anything_runs(dense, arguments, message):
     with pytest.raises(UserError, match=message):
         FindFilters(**arguments).check(dense[1].model)
-
-
-def test_a_classifier_that_is_not_one_linear_layer_is_refused(dense):
-    deep = Classifier(dense[1].model.backbone, nn.Sequential(nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 3)))
-    for module in (FindFilters(), Decompose(NETWORK, 3)):
-        with pytest.raises(UserError, match="one linear layer"):
-            module.check(deep)
 
 
 def test_missing_parts_are_named(tmp_path, dense):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from handful.networks.classifier import Classifier
+from handful.networks.head import Head
 from handful.networks.plugin.noise_bottleneck import NoiseBottleneck
 
 
@@ -27,6 +28,6 @@ class InformedClassifier(Classifier):
         return self.plugin.base.backbone  # type: ignore[return-value]
 
     @property
-    def head(self) -> nn.Module:  # type: ignore[override]
+    def head(self) -> Head:  # type: ignore[override]
         """The classifier's head."""
         return self.plugin.base.head  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from handful.filters import StatisticsCollector, select_filters
 from handful.networks import build_classifier, load_weights
-from handful.networks.decomposed import decompose, linear_layer
+from handful.networks.decomposed import decompose
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -42,7 +42,8 @@ def test_five_features_a_class_keep_most_of_the_accuracy(real_data):
     # over all images: 91.73 and 88.72
     assert accuracy(model) == pytest.approx(91.73, abs=1.5)
     statistics = collector.compute()
-    found = {rule: accuracy(decompose(model, select_filters(rule, 5, statistics, linear_layer(model.head)[0])))
+    weight = model.head.class_weights()[0].detach()
+    found = {rule: accuracy(decompose(model, select_filters(rule, 5, statistics, weight)))
              for rule in ("frequency", "contribution", "weight", "absolute_weight")}  # fmt: skip
     assert found["frequency"] == pytest.approx(88.72, abs=2)
     assert found["absolute_weight"] < min(found["frequency"], found["contribution"], found["weight"]) - 2

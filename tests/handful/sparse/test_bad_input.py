@@ -79,9 +79,9 @@ def test_fewer_rows_than_classes_allow_still_solves():
     """N barely above C: every class has one sample, all separable."""
     g = torch.Generator().manual_seed(0)
     features, labels = torch.randn(8, 20, generator=g), torch.arange(8)
-    layer = fit_sparse_layer(features, labels, 6, 3)
-    assert torch.isfinite(layer.weight).all()
-    assert 0 < (layer.weight != 0).sum() <= 24
+    head, _ = fit_sparse_layer(features, labels, 6, 3)
+    assert torch.isfinite(head.weight).all()
+    assert 0 < (head.weight != 0).sum() <= 24
 
 
 def test_all_features_constant_is_told():
@@ -92,8 +92,8 @@ def test_all_features_constant_is_told():
 def test_features_that_say_nothing_end_in_finite_weights():
     g = torch.Generator().manual_seed(1)
     features, labels = torch.randn(300, 12, generator=g), torch.arange(300) % 3
-    layer = fit_sparse_layer(features, labels, 6, 2)
-    assert torch.isfinite(layer.weight).all()
+    head, _ = fit_sparse_layer(features, labels, 6, 2)
+    assert torch.isfinite(head.weight).all()
 
 
 @pytest.mark.parametrize(

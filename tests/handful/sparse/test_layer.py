@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from handful.errors import UserError
-from handful.sparse import SparseLayer, fit_sparse_layer
+from handful.networks import build_head
+from handful.sparse import fit_sparse_layer
 from handful.sparse.cut import densest_within, kept, refit
 from handful.sparse.metric import ClassBlocks
 from handful.sparse.oracle import MemoryOracle
@@ -14,6 +15,10 @@ from handful.sparse.standardise import column_statistics, design_matrix
 from tests.handful.sparse.problems import small, standardised
 
 FEATURES, LABELS = small(n=800, f=30, c=6, dtype=torch.float32)
+
+
+def accuracy(head, features, labels):
+    return float((head(features).argmax(1) == labels).double().mean())
 
 
 def point(density, index=0, weight=None):
@@ -65,73 +70,77 @@ def test_refit_moves_only_the_kept_and_solves_it(lam, per_class, blocks, monkeyp
 @pytest.mark.parametrize("cut", ["average", "per_class", "refit"])
 @pytest.mark.parametrize("choose", ["density", "validation"])
 def test_layer_keeps_its_promises(cut, choose):
-    layer = fit_sparse_layer(FEATURES, LABELS, 12, 3, cut=cut, choose=choose, n_lambdas=40)
-    assert layer.selection.shape == (12,)
-    assert layer.weight.shape == (6, 12)
-    counts = (layer.weight != 0).sum(1)
+    head, record = fit_sparse_layer(FEATURES, LABELS, 12, 3, cut=cut, choose=choose, n_lambdas=40)
+    assert head.selection.shape == (12,)
+    assert head.weight.shape == (6, 12)
+    counts = (head.weight != 0).sum(1)
     assert counts.sum() <= 18
     if cut == "per_class":
         assert counts.max() <= 3
     elif choose == "density":
         assert counts.sum() == 18
-    z = standardised(FEATURES)[:, layer.selection]
-    expected = z @ layer.weight.double().t() + layer.bias.double()
-    assert torch.allclose(layer.logits(FEATURES).double(), expected, atol=1e-4)
-    details = layer.records()["layer"]
+    z = standardised(FEATURES)[:, head.selection]
+    expected = z @ head.weight.double().t() + head.bias.double()
+    assert torch.allclose(head(FEATURES).double(), expected, atol=1e-4)
+    details = record.layer
     assert details["counts_per_class"] == counts.tolist()
     assert details["features_per_class"] == counts.sum().item() / 6
     assert details["density_before_cut"] <= (6 if choose == "density" else 12)
-    assert json.loads(json.dumps(layer.records())) == layer.records()
+    assert json.loads(json.dumps(vars(record))) == vars(record)
 
 
 def test_refit_is_no_worse_on_the_rows_it_fits_and_validation_choice_on_the_held_out():
-    plain = fit_sparse_layer(FEATURES, LABELS, 12, 3).records()["layer"]
-    again = fit_sparse_layer(FEATURES, LABELS, 12, 3, cut="refit").records()["layer"]
-    chosen = fit_sparse_layer(FEATURES, LABELS, 12, 3, choose="validation").records()["layer"]
+    plain = fit_sparse_layer(FEATURES, LABELS, 12, 3)[1].layer
+    again = fit_sparse_layer(FEATURES, LABELS, 12, 3, cut="refit")[1].layer
+    chosen = fit_sparse_layer(FEATURES, LABELS, 12, 3, choose="validation")[1].layer
     assert again["train_accuracy"] >= plain["train_accuracy"]
     assert chosen["val_accuracy"] >= plain["val_accuracy"]
 
 
 def test_accuracies_in_the_records_are_true():
     val = (FEATURES[600:], LABELS[600:])
-    layer = fit_sparse_layer(FEATURES[:600], LABELS[:600], 10, 3, val=val)
-    details = layer.records()["layer"]
-    assert details["train_accuracy"] == pytest.approx(layer.accuracy(FEATURES[:600], LABELS[:600]), abs=0.002)
-    assert details["val_accuracy"] == pytest.approx(layer.accuracy(*val), abs=0.006)
-    row = layer.records()["path"][details["index"]]
+    head, record = fit_sparse_layer(FEATURES[:600], LABELS[:600], 10, 3, val=val)
+    details = record.layer
+    assert details["train_accuracy"] == pytest.approx(accuracy(head, FEATURES[:600], LABELS[:600]), abs=0.002)
+    assert details["val_accuracy"] == pytest.approx(accuracy(head, *val), abs=0.006)
+    row = record.path[details["index"]]
     assert row["density"] == details["density_before_cut"]
     assert {"lam", "density", "objective", "kkt", "train_accuracy", "val_accuracy"} <= row.keys()
 
 
 def test_all_solvers_write_the_same_records():
-    layers = [
-        fit_sparse_layer(FEATURES, LABELS, 8, 3, solver=solver, n_lambdas=4, epsilon=0.5)
+    records = [
+        fit_sparse_layer(FEATURES, LABELS, 8, 3, solver=solver, n_lambdas=4, epsilon=0.5)[1]
         for solver in ("exact", "saga", "glm_saga")
     ]
-    assert len({tuple(layer.records()["layer"]) for layer in layers}) == 1
-    assert len({tuple(layer.records()["path"][0]) for layer in layers}) == 1
+    assert len({tuple(record.layer) for record in records}) == 1
+    assert len({tuple(record.path[0]) for record in records}) == 1
 
 
 def test_determinate_and_streaming_alike():
-    a, b = fit_sparse_layer(FEATURES, LABELS, 8, 3), fit_sparse_layer(FEATURES, LABELS, 8, 3)
+    (a, first), (b, second) = fit_sparse_layer(FEATURES, LABELS, 8, 3), fit_sparse_layer(FEATURES, LABELS, 8, 3)
     assert torch.equal(a.weight, b.weight)
-    assert a.records() == b.records()
-    streamed = fit_sparse_layer([FEATURES.double()], LABELS, 8, 3, stream=True, val_fraction=0)
-    kept_in_memory = fit_sparse_layer(FEATURES.double(), LABELS, 8, 3, val_fraction=0)
+    assert first == second
+    streamed, _ = fit_sparse_layer([FEATURES.double()], LABELS, 8, 3, stream=True, val_fraction=0)
+    kept_in_memory, _ = fit_sparse_layer(FEATURES.double(), LABELS, 8, 3, val_fraction=0)
     assert streamed.selection.tolist() == kept_in_memory.selection.tolist()
     assert torch.allclose(streamed.weight, kept_in_memory.weight, atol=1e-6)
 
 
 def test_as_many_features_as_there_are():
-    layer = fit_sparse_layer(FEATURES[:, :4], LABELS, 4, 4)
-    assert sorted(layer.selection.tolist()) == [0, 1, 2, 3]
+    head, _ = fit_sparse_layer(FEATURES[:, :4], LABELS, 4, 4)
+    assert sorted(head.selection.tolist()) == [0, 1, 2, 3]
 
 
-def test_saved_and_loaded(tmp_path):
-    layer = fit_sparse_layer(FEATURES, LABELS, 8, 3)
-    layer.save(tmp_path / "layer.pt")
-    back = SparseLayer.load(tmp_path / "layer.pt")
-    assert torch.equal(back.logits(FEATURES), layer.logits(FEATURES))
-    assert back.records() == layer.records()
-    with pytest.raises(UserError, match=r"gone\.pt"):
-        SparseLayer.load(tmp_path / "gone.pt")
+def test_the_head_is_one_of_the_network_and_lives_in_its_description_and_state():
+    head, record = fit_sparse_layer(FEATURES, LABELS, 8, 3)
+    assert head.num_features == FEATURES.shape[1]
+    assert not head.training
+    weight, bias = head.class_weights()
+    assert torch.allclose(FEATURES @ weight.T + bias, head(FEATURES), atol=1e-4)
+    assert (head.n_features, head.features_per_class) == (
+        record.layer["n_features"], record.layer["features_per_class"]
+    )  # fmt: skip
+    again = build_head(json.loads(json.dumps(head.describe()))).eval()
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again(FEATURES), head(FEATURES))

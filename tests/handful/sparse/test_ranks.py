@@ -27,8 +27,8 @@ def fit(features, labels, group, few):
     path = elastic_net_path(
         features, labels, n_lambdas=10, epsilon=0.05, num_classes=6, group=group
     )
-    layer = fit_sparse_layer(features, labels, 10, 3, group=group, num_classes=6, n_lambdas=30)
-    refit = fit_sparse_layer(
+    head, record = fit_sparse_layer(features, labels, 10, 3, group=group, num_classes=6, n_lambdas=30)
+    refit, _ = fit_sparse_layer(
         features, labels, 10, 3, group=group, num_classes=6, n_lambdas=30, cut="refit", choose="validation"
     )
     return {
@@ -38,11 +38,11 @@ def fit(features, labels, group, few):
         "blocks": blocks_pay(oracle if group is None else DistributedOracle(oracle, group)),
         "records": [(p.objective, p.density) for p in path],
         "features": select_features(features, labels, 10, group=group, num_classes=6).features,
-        "selection": layer.selection,
-        "weight": layer.weight,
-        "bias": layer.bias,
+        "selection": head.selection,
+        "weight": head.weight,
+        "bias": head.bias,
         "refit": refit.weight,
-        "val": layer.records()["layer"]["val_accuracy"],
+        "val": record.layer["val_accuracy"],
     }
 
 
