@@ -1,8 +1,9 @@
 """Attribution maps of the same images after every epoch, on any number of processes, without a trace in training."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -11,15 +12,17 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from callbacks.ranks import gather_objects
-from callbacks.records import log_image, run_folder
+from callbacks.records import epoch_file, log_image, save_file
 from handful.attribution import Attribution, Contributions, attribute, contributions, get
 from handful.attribution.targets import Targets
 from handful.errors import UserError
 from handful.networks import Classifier
+from handful.report.attempts import attempt
 from handful.report.attribution_sheets import features_sheet, method_sheet
 from handful.report.overlays import denormalise
 
@@ -63,7 +66,7 @@ class AttributionMaps(pl.Callback):
         every_n_epochs: epochs between two drawings in training.
         options: by method, further arguments of `attribute`: `{"gradcam": {"layer": "backbone.layer2"}}`.
         features: how many features of the predicted class are drawn at most.
-        strict: whether a failing map ends training; else it is told and training goes on.
+        strict: whether a failing map ends training; otherwise it is logged and skipped.
         seed: of the methods that draw random numbers.
 
     Raises:
@@ -292,23 +295,16 @@ class AttributionMaps(pl.Callback):
     def _write(
         self, trainer: pl.Trainer, folder: str, groups: Sequence[_Group], images: Tensor, labels: Tensor
     ) -> str:
-        """Files and loggers, on rank zero; what went wrong in one sentence."""
-        try:
-            self._write_files(trainer, folder, groups, images, labels)
-        except Exception as error:
-            told = f"AttributionMaps: this epoch's pictures could not be written: {_sentence(error)}"
-            if not self.strict:
-                rank_zero_warn(told)
-            return told
-        return ""
+        """Write files and log, on rank zero; one thing that fails costs no other.
 
-    def _write_files(
-        self, trainer: pl.Trainer, folder: str, groups: Sequence[_Group], images: Tensor, labels: Tensor
-    ) -> None:
+        Returns:
+            The files that could not be written, in one sentence; empty where all were.
+        """
         places = self.places[folder]
         names = _class_names(trainer, int(labels.max()) + 1, groups)
         mean, std = _normalisation(trainer) or (None, None)
         seen = denormalise(images, mean, std)
+        sheets: dict[str, Callable[[], Image.Image]] = {}
         titles = [f"{place}: {names[label]}" for place, label in zip(places, labels.tolist(), strict=True)]
         arrays: dict[str, Any] = {"places": np.array(places), "labels": labels.numpy()}
         for method in self.methods:
@@ -318,16 +314,22 @@ class AttributionMaps(pl.Callback):
                 continue
             found = Attribution.concat(whole)
             arrays |= _arrays(method, found)
-            if found.raw.ndim - (found.reduction != "none") == 3:  # several targets an image are kept, not drawn
-                log_image(trainer, f"{folder}/{method}", method_sheet(seen, found, names, titles))
+            if found.raw.ndim - (found.reduction != "none") == 3:  # several targets per image are kept, not drawn
+                sheets[method] = partial(method_sheet, seen, found, names, titles)
         features = [group.features for group in groups if isinstance(group.features, Contributions)]
         if features and len(features) == len(groups):
             joined = Contributions.concat(features)
             arrays |= {f"{FEATURES}/classes": joined.classes.numpy(), f"{FEATURES}/values": joined.values.numpy()}
-            log_image(trainer, f"{folder}/{FEATURES}", features_sheet(seen, joined, names, titles, self.features))
-        path = run_folder(trainer) / folder / f"epoch_{trainer.current_epoch:03d}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **arrays)
+            sheets[FEATURES] = partial(features_sheet, seen, joined, names, titles, self.features)
+        failed = []
+        path = epoch_file(trainer, folder, ".npz")
+        if save_file(trainer, path, lambda file: np.savez(file, **arrays)) is None:
+            failed.append(path.name)
+        for name, draw in sheets.items():
+            drawn = attempt(trainer, f"AttributionMaps: the picture of {name}", draw)
+            if drawn is None or log_image(trainer, f"{folder}/{name}", drawn) is None:
+                failed.append(name)
+        return f"AttributionMaps: could not be written: {', '.join(failed)}; the warnings say why" if failed else ""
 
 
 def _arrays(method: str, found: Attribution) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What `predict` found, as a table."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from callbacks.ranks import gather_objects
+from handful.report.csv_file import write_csv
 from handful.report.prediction_table import prediction_columns, prediction_rows
 
 
@@ -86,7 +86,5 @@ def _labels(dataset: Any, count: int, num_classes: int) -> list[int] | None:
 def _write(
     path: Path, images: Sequence[str], names: Sequence[str], probabilities: Tensor, labels: Sequence[int] | None
 ) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(prediction_columns(names, labels is not None))
-        writer.writerows(prediction_rows(images, names, probabilities, labels))
+    rows = prediction_rows(images, names, probabilities, labels)
+    write_csv(path, prediction_columns(names, labels is not None), rows)

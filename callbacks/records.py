@@ -1,13 +1,22 @@
-"""One small way for pictures and tables to reach the run's folder and every logger that takes them."""
+"""The one way of pictures and tables to the phase's folder and to every logger that can take them.
 
-import csv
-from collections.abc import Iterable, Sequence
+A picture or table that cannot be written, or that a logger refuses, is logged and skipped, once per reason; the others
+get theirs and training is not disturbed.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.loggers import Logger
+import numpy as np
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from PIL import Image
+
+from handful.atomic import atomic
+from handful.report.attempts import attempt
+from handful.report.csv_file import write_csv
+from handful.text import safe_text
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
@@ -15,12 +24,15 @@ def run_folder(trainer: pl.Trainer) -> Path:
     return Path(trainer.default_root_dir)
 
 
-def _stem(trainer: pl.Trainer, name: str) -> str:
-    return f"{name}/epoch_{trainer.current_epoch:03d}"
+def epoch_file(trainer: pl.Trainer, name: str, suffix: str) -> Path:
+    """`<phase>/<name>/epoch_NNN<suffix>`; slashes in the name make folders."""
+    return run_folder(trainer) / name / f"epoch_{trainer.current_epoch:03d}{suffix}"
 
 
 def log_image(trainer: pl.Trainer, name: str, image: Image.Image | Path, caption: str | None = None) -> Path | None:
     """Save a picture as `<phase>/<name>/epoch_NNN.png` and hand it to every logger that takes pictures.
+
+    W&B, TensorBoard and every logger with a `log_image` like W&B's get it at the Trainer's global step.
 
     Args:
         trainer: the running Trainer.
@@ -29,20 +41,20 @@ def log_image(trainer: pl.Trainer, name: str, image: Image.Image | Path, caption
         caption: shown beneath the picture by the loggers.
 
     Returns:
-        The picture's path; None on ranks other than zero, which do nothing.
+        The picture's path; None where it could not be saved, and on ranks other than zero, which do nothing.
     """
     if not trainer.is_global_zero:
         return None
     if isinstance(image, Path):
-        path = image
+        path: Path | None = image
+        opened = attempt(trainer, f"the picture {image}", lambda: _loaded(image))
+        if opened is None:
+            return None
     else:
-        path = run_folder(trainer) / f"{_stem(trainer, name)}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-    for logger in _taking(trainer, "log_image"):
-        logger.log_image(
-            key=name, images=[str(path)], step=trainer.global_step, caption=None if caption is None else [caption]
-        )
+        opened = image
+        path = save_file(trainer, epoch_file(trainer, name, ".png"), lambda file: image.save(file, format="PNG"))
+    words = None if caption is None else safe_text(caption)
+    _to_loggers(trainer, "picture", name, lambda logger: _send_image(logger, trainer.global_step, name, opened, words))
     return path
 
 
@@ -52,23 +64,89 @@ def log_table(
     """Save a table as `<phase>/<name>/epoch_NNN.csv` and hand it to every logger that takes tables.
 
     Returns:
-        The table's path; None on ranks other than zero, which do nothing.
+        The table's path; None where it could not be saved, and on ranks other than zero, which do nothing.
     """
     if not trainer.is_global_zero:
         return None
     data = [list(row) for row in rows]
-    path = run_folder(trainer) / f"{_stem(trainer, name)}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(data)
-    for logger in _taking(trainer, "log_table"):
-        logger.log_table(key=name, columns=list(columns), data=data, step=trainer.global_step)
-    return path
+    path = epoch_file(trainer, name, ".csv")
+
+    def save() -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(path, columns, data)
+        return path
+
+    saved = attempt(trainer, f"the table {name}", save)
+    shown = [[safe_text(cell) if isinstance(cell, str) else cell for cell in row] for row in data]
+    names = [safe_text(column) for column in columns]
+    _to_loggers(trainer, "table", name, lambda logger: _send_table(logger, trainer.global_step, name, names, shown))
+    return saved
 
 
-def _taking(trainer: pl.Trainer, method: str) -> list[Any]:
-    """The loggers that have a method; W&B's has both, CSV's neither."""
-    loggers: list[Logger] = trainer.loggers
-    return [logger for logger in loggers if callable(getattr(logger, method, None))]
+def save_file(trainer: pl.Trainer, path: Path, write: Callable[[Any], object]) -> Path | None:
+    """Write a file of the phase, whole or not at all, and make its folder.
+
+    Args:
+        trainer: the running Trainer.
+        path: of the file.
+        write: given the open binary file.
+
+    Returns:
+        The path; None where it could not be written, which is logged.
+    """
+
+    def save() -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as file:
+            write(file)
+        return path
+
+    return attempt(trainer, f"the file {path}", save)
+
+
+def _to_loggers(trainer: pl.Trainer, kind: str, name: str, send: Callable[[Logger], None]) -> None:
+    for logger in trainer.loggers:
+
+        def action(logger: Logger = logger) -> None:
+            send(logger)
+
+        attempt(logger, f"{type(logger).__name__}: the {kind} {name}", action)
+
+
+def _send_image(logger: Logger, step: int, name: str, image: Image.Image, caption: str | None) -> None:
+    if isinstance(logger, CSVLogger):
+        return
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+        if caption is not None:
+            logger.experiment.add_text(f"{name}/caption", _markdown(caption), step)
+        return
+    sender = getattr(logger, "log_image", None)
+    if callable(sender):
+        sender(key=name, images=[image], step=step, **({} if caption is None else {"caption": [caption]}))
+
+
+def _send_table(logger: Logger, step: int, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+    if isinstance(logger, CSVLogger):
+        return
+    if isinstance(logger, TensorBoardLogger):
+        lines = [columns, ["---"] * len(columns), *rows]
+        cells = (" | ".join(cell if cell == "---" else _markdown(str(cell)) for cell in line) for line in lines)
+        logger.experiment.add_text(name, "\n".join(f"| {line} |" for line in cells), step)
+        return
+    sender = getattr(logger, "log_table", None)
+    if callable(sender):
+        if isinstance(logger, WandbLogger):  # its tables have one type per column, and None in any of them
+            rows = [[None if cell == "" else cell for cell in row] for row in rows]
+        sender(key=name, columns=columns, data=rows, step=step)
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown takes for nothing but text."""
+    return "".join(f"&#{ord(letter)};" if letter in r"\`*_{}[]()<>#+-.!|&~:/$" else letter for letter in text)
+
+
+def _loaded(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return image

@@ -1,6 +1,5 @@
 """The phases of "Decomposing the Deep": find every class's filters, cut the last layer down to them, retrain."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,10 @@ from handful.losses.class_weights import ClassWeights
 from handful.networks import Classifier, NetworkConfig
 from handful.networks.build import build_backbone
 from handful.networks.decomposed import DecomposedHead
+from handful.report.attempts import attempt
 from handful.report.class_filters import accuracy_grid_figure, draw_class_filters
+from handful.report.csv_file import write_csv
+from handful.report.figures import save_figure
 from lightning_modules.base import ClassifierModule, PhaseModule
 from lightning_modules.checkpoints import load_module
 from lightning_modules.schedules import Interval
@@ -213,8 +215,12 @@ class FindFilters(PhaseModule):
             datamodule.std,
             range(min(self.drawn_classes, len(names))),
         )
-        for c, figure in figures:
-            figure.savefig(folder / "pictures" / f"{c:03d}.png", dpi=110)
+
+        def draw() -> None:
+            for c, figure in figures:
+                save_figure(figure, folder / "pictures" / f"{c:03d}.png", dpi=110)
+
+        attempt(self, "the pictures of the class filters", draw)
 
 
 class Decompose(ClassifierModule):
@@ -373,9 +379,11 @@ def load_classifier(folder: Path) -> ClassifierModule:
 
 def write_grid(folder: Path, k1s: Sequence[float], k2s: Sequence[int], accuracy: Tensor, dense: float) -> None:
     """`grid.csv` with the columns `k1,k2,accuracy`, and `grid.png`."""
-    with (folder / "grid.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("k1", "k2", "accuracy"))
-        for k1, row in zip(k1s, accuracy.tolist(), strict=True):
-            writer.writerows((k1, k2, round(value, 4)) for k2, value in zip(k2s, row, strict=True))
-    accuracy_grid_figure(k1s, k2s, accuracy, dense).savefig(folder / "grid.png", dpi=120)
+    rows = [
+        (k1, k2, round(value, 4))
+        for k1, row in zip(k1s, accuracy.tolist(), strict=True)
+        for k2, value in zip(k2s, row, strict=True)
+    ]
+    write_csv(folder / "grid.csv", ("k1", "k2", "accuracy"), rows)
+    figure = accuracy_grid_figure(k1s, k2s, accuracy, dense)
+    attempt(figure, "grid.png", lambda: save_figure(figure, folder / "grid.png", dpi=120))

@@ -8,8 +8,10 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from handful.atomic import atomic
 from handful.attribution import attribute
 from handful.errors import UserError
+from handful.report.attempts import attempt
 from handful.report.information_maps import comparison_sheet
 from handful.report.overlays import denormalise
 from lightning_modules.base import PhaseModule
@@ -75,5 +77,11 @@ class CompareMaps(PhaseModule):
             folder = Path(trainer.default_root_dir)
             (folder / "comparison.json").write_text(json.dumps(rows, indent=2))
             colours = denormalise(images, datamodule.mean, datamodule.std)
-            comparison_sheet(colours, drawn, self.hparams["maps"]).save(folder / "comparison.png")
+
+            def draw() -> None:
+                sheet = comparison_sheet(colours, drawn, self.hparams["maps"])
+                with atomic(folder / "comparison.png") as file:
+                    sheet.save(file, format="PNG")
+
+            attempt(self, "comparison.png", draw)
         trainer.strategy.barrier("comparison written")

@@ -1,6 +1,5 @@
 """The sparse stage: features of the training images → selection → regularisation path → sparse layer."""
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from handful.errors import UserError
 from handful.networks import Classifier
+from handful.report.csv_file import write_csv
 from handful.sparse import SparseRecord, column_statistics, fit_sparse_layer
 from lightning_modules.base import ClassifierModule, PhaseModule
 from lightning_modules.checkpoints import load_module, save_module, write_tensors
@@ -205,7 +205,5 @@ def _write_records(folder: Path, record: SparseRecord, dead: list[int]) -> None:
     """`selection.json`, `path.csv` and `layer.json`: what was solved, in plain values."""
     (folder / "selection.json").write_text(json.dumps(record.selection | {"zero_variance": dead}, indent=2))
     (folder / "layer.json").write_text(json.dumps(record.layer, indent=2))
-    with (folder / "path.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(record.path[0]))
-        writer.writeheader()
-        writer.writerows(record.path)
+    columns = list(record.path[0])
+    write_csv(folder / "path.csv", columns, [[row.get(column) for column in columns] for row in record.path])

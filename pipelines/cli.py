@@ -16,10 +16,12 @@ import handful
 from callbacks.predictions import WritePredictions
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
+from handful.text import safe_text
 from lightning_modules import PhaseModule
 from lightning_modules.base import ClassifierModule
 from lightning_modules.checkpoints import check_weights
 from pipelines.configs import configs_first, taken
+from pipelines.loggers import guard
 from pipelines.messages import OneSentenceParser, run_command
 from pipelines.parse import parse_pipeline
 from pipelines.ranks import global_rank
@@ -68,7 +70,9 @@ class HandfulCLI(LightningCLI):
         """The Trainer, with batch norms synchronised in our way where it is asked to."""
         arguments: dict[str, Any] = {**self._get(self.config_init, "trainer", default={}), **kwargs}
         arguments = on_this_machine(arguments)
-        return super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
+        trainer = super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
+        guard(trainer.loggers)
+        return trainer
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it is: LightningCLI would put the checkpoint's class and arguments in its place."""
@@ -268,6 +272,21 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(_not_a_tip)
+        logging.getLogger(name).addFilter(_printable)
+    warnings.formatwarning = _warning
+
+
+def _printable(record: Any) -> bool:
+    """Let no name from elsewhere steer the terminal through a logged message."""
+    record.msg, record.args = safe_text(record.getMessage(), lines=True), ()
+    return True
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning in one line, without the place in the code that raised it."""
+    return f"handful: warning: {safe_text(message)}\n"
 
 
 def _not_a_tip(record: Any) -> bool:

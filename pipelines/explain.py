@@ -16,6 +16,7 @@ from handful.networks import Classifier
 from handful.networks.heads import MIN_STD, SparseHead
 from handful.report.explain_page import Pictures as DrawnPictures
 from handful.report.overlays import overlay, picture
+from handful.text import safe_text
 from pipelines.explain_files import ExplanationFiles
 from pipelines.output_folder import output_folder
 from pipelines.runs import Run
@@ -90,7 +91,7 @@ def explain(
         for batch in pictures.batches(BATCH, "explaining", SIDE):
             for number, (record, drawn) in enumerate(explainer.explain(batch)):
                 files.add(record, drawn, {name: raw[number].numpy() for name, raw in explainer.raw.items()})
-                print(_line(record), flush=True)
+                print(safe_text(_line(record)), flush=True)
                 labels.append(batch.labels[number])
                 predicted.append(list(data.class_names).index(record["predicted"]["class"]))
         accuracy = said_accuracy(labels, predicted)

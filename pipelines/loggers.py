@@ -1,37 +1,109 @@
-"""The loggers of a phase: CSV always, Weights & Biases where it is wanted."""
+"""The loggers of a phase: CSV always, Weights & Biases where it is wanted. None of them can cost a phase."""
 
 import csv
 import os
 import secrets
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
+from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from handful.atomic import atomic
+from handful.report.attempts import attempt
+from handful.report.csv_file import csv_text
 from pipelines.phases import WandbConfig
 from pipelines.ranks import global_rank
 
+#: What the Trainer calls of a logger while a phase runs.
+_CALLED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
+
+
+def guard(loggers: Sequence[Logger]) -> None:
+    """Let the errors of loggers be logged and skipped, once per logger and reason, instead of ending a phase.
+
+    Each becomes an instance of a subclass of its own class, so that `isinstance` still holds. Where the experiment
+    itself cannot be had, its place is taken by Lightning's own that does nothing.
+    """
+    for logger in loggers:
+        kind = type(logger)
+        called = {name: _guarded(getattr(kind, name)) for name in _CALLED}
+        logger.__class__ = type(kind.__name__, (kind,), {**called, "experiment": property(_experiment)})
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(logger: Logger, *args: Any, **kwargs: Any) -> Any:
+        what = f"{type(logger).__name__}: what {method.__name__} should have kept"
+        return attempt(logger, what, lambda: method(logger, *args, **kwargs))
+
+    return call
+
+
+def _experiment(logger: Logger) -> Any:
+    parent: Any = type(logger).__mro__[1]
+    found = attempt(logger, f"{type(logger).__name__}: its experiment", lambda: parent.experiment.__get__(logger))
+    return _DummyExperiment() if found is None else found
+
+
+class _MetricsFile(ExperimentWriter):
+    """Lightning's writer of `metrics.csv`, but what the file holds is never deleted and never half rewritten."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning's deletes the rows of the training that is resumed."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        path = Path(self.metrics_file_path)
+        _write_rows(path, fieldnames, _rows(path))
+
 
 def csv_logger(folder: Path, resumed_step: int | None) -> CSVLogger:
-    """`metrics.csv` in the phase's folder; a resumed phase keeps the rows up to the step it resumes from."""
-    if global_rank() != 0:
-        return CSVLogger(folder.parent, name=folder.name, version="")
-    file = folder / "metrics.csv"
-    rows: list[dict[str, float]] = []
-    if resumed_step is not None and file.is_file():
-        with file.open(newline="") as stream:
-            table = [{k: _number(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
-        rows = [row for row in table if row["step"] < resumed_step]
-    file.unlink(missing_ok=True)
+    """Log to `metrics.csv` in the phase's folder; a resumed phase keeps the rows up to the step it resumes from."""
     logger = CSVLogger(folder.parent, name=folder.name, version="")
-    if rows:
-        logger.experiment.metrics.extend(rows)
+    if global_rank() == 0:
+        file = folder / "metrics.csv"
+        if resumed_step is None:
+            attempt(logger, f"removing the former {file}", lambda: file.unlink(missing_ok=True))
+        else:
+            attempt(logger, f"keeping the rows of {file}", lambda: _keep_rows(file, resumed_step))
+        logger._experiment = _MetricsFile(str(folder))
+    guard([logger])
     return logger
 
 
-def _number(text: str) -> float:
-    """A number as it was written: counts stay whole."""
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+def _keep_rows(file: Path, before: int) -> None:
+    """Drop the rows from a step on, which the resumed training logs again, and rows that were cut short."""
+    if file.is_file():
+        rows = [row for row in _rows(file) if _whole(row) and int(row["step"]) < before]
+        _write_rows(file, list(rows[0]) if rows else [], rows)
+        if not rows:
+            file.unlink()
+
+
+def _whole(row: dict[str, Any]) -> bool:
+    return None not in row and None not in row.values() and str(row.get("step", "")).isdigit()
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _write_rows(file: Path, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+    with atomic(file) as stream:
+        stream.write(csv_text(columns, [[row.get(column, "") for column in columns] for row in rows]).encode())
 
 
 def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Logger | None:
@@ -42,21 +114,31 @@ def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Log
     mode = _mode(config)
     if mode == "disabled" or global_rank() != 0:
         return None
-    identity = folder / "wandb_id"
-    if not identity.is_file():
-        identity.write_text(secrets.token_hex(4))
+    finish_wandb()  # W&B hands out the run that is open, whatever is asked for
     if mode == "offline":
         rank_zero_info(f"W&B: offline; `wandb sync --append {folder / 'wandb'}/offline-run-*` uploads the run")
-    for attempt, otherwise in ((mode, "offline instead"), ("offline", "this phase goes without")):
+    for attempted, otherwise in ((mode, "offline instead"), ("offline", "this phase is not logged to W&B")):
         try:
-            return _logger(config, run, phase, folder, identity.read_text(), attempt)
-        except Exception as error:  # no network, a key that is refused: the dashboard is never worth a run
-            rank_zero_info(f"W&B: {type(error).__name__}; {otherwise}")
+            logger = _logger(config, run, phase, folder, _identity(folder), attempted)
+        except Exception as error:  # no network, a key that is refused, no leave to write: never worth a run
+            rank_zero_warn(f"W&B: {type(error).__name__}: {error}; {otherwise}")
+        else:
+            guard([logger])
+            return logger
     return None
 
 
+def _identity(folder: Path) -> str:
+    """The id of the phase's W&B run, kept in its folder."""
+    file = folder / "wandb_id"
+    if not file.is_file():
+        with atomic(file) as stream:
+            stream.write(secrets.token_hex(4).encode())
+    return file.read_text()
+
+
 def _logger(config: WandbConfig, run: str, phase: str, folder: Path, identity: str, mode: str) -> WandbLogger:
-    """The logger of a run that is begun here: Lightning would pass on an option that wandb warns of."""
+    """The logger of a run that is started here: Lightning would pass on an option that wandb warns of."""
     import wandb
 
     begun = wandb.init(
@@ -91,8 +173,6 @@ def _mode(config: WandbConfig) -> str:
 
 def finish_wandb() -> None:
     """Close the W&B run of a phase, so that the next phase gets one of its own."""
-    import sys
-
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish()
+        attempt(wandb.run, "W&B: the end of the run", wandb.finish)

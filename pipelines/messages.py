@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from handful.errors import UserError, did_you_mean
+from handful.text import safe_text
 from pipelines.ranks import global_rank
 from pipelines.trusted import check_classes, refusal, similar_class
 
@@ -143,5 +144,5 @@ def user_error_in(error: BaseException) -> UserError | None:
 def _end(sentence: str) -> NoReturn:
     # the others say which they are: mostly they only repeat what process 0 says
     process = f" (process {global_rank()})" if global_rank() else ""
-    print(f"handful{process}: {sentence}", file=sys.stderr, flush=True)
+    print(safe_text(f"handful{process}: {sentence}"), file=sys.stderr, flush=True)
     raise SystemExit(BAD_INPUT)

@@ -1,6 +1,5 @@
 """`python train.py predict --images FOLDER`: what a run's model takes pictures for."""
 
-import csv
 from pathlib import Path
 
 import torch
@@ -8,6 +7,7 @@ import torch
 from handful.errors import UserError
 from handful.images import Pictures
 from handful.images.pictures import said_accuracy
+from handful.report.csv_file import write_csv
 from handful.report.prediction_table import prediction_columns, prediction_rows
 from lightning_modules.base import ClassifierModule
 from lightning_modules.batches import class_probabilities
@@ -57,10 +57,7 @@ def predict(run_dir: str, images: str, phase: str | None = None, out: str | None
     probabilities = torch.cat(found)
     known = labels if any(label is not None for label in labels) else None
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(prediction_columns(names, known is not None))
-        writer.writerows(prediction_rows(files, names, probabilities, known))
+    write_csv(path, prediction_columns(names, known is not None), prediction_rows(files, names, probabilities, known))
     pictures.warn()
     accuracy = said_accuracy(labels, probabilities.argmax(dim=1).tolist())
     if accuracy:

@@ -3,18 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
+
+from handful.text import safe_text, shorten
+
+#: Characters of a cell; the middle of a longer one is left out.
+_WIDEST = 60
+
 
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Columns padded to their widest cell; numbers to the right; floats with the digits that matter."""
     cells = [[_cell(column, value) for column, value in zip(columns, row, strict=True)] for row in rows]
-    widths = [max(len(c), *(len(row[i]) for row in cells)) if cells else len(c) for i, c in enumerate(columns)]
+    names = [_shown(column) for column in columns]
+    widths = [max(map(cell_len, (c, *(row[i] for row in cells)))) for i, c in enumerate(names)]
     numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
 
     def line(values: Sequence[str]) -> str:
-        padded = (v.rjust(w) if n else v.ljust(w) for v, w, n in zip(values, widths, numeric, strict=True))
+        blanks = (" " * (w - cell_len(v)) for v, w in zip(values, widths, strict=True))
+        padded = (b + v if n else v + b for v, b, n in zip(values, blanks, numeric, strict=True))
         return "  " + "   ".join(padded).rstrip()
 
-    return "\n".join([line(list(columns)), "  " + "─" * (sum(widths) + 3 * (len(widths) - 1)), *map(line, cells)])
+    return "\n".join([line(names), "  " + "─" * (sum(widths) + 3 * (len(widths) - 1)), *map(line, cells)])
 
 
 def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> str:
@@ -44,4 +53,8 @@ def _cell(column: str, value: Any) -> str:
     if isinstance(value, float):
         few = column in ("accuracy", "balanced_accuracy", "features_per_class") or abs(value) >= 10
         return f"{value:.2f}" if few else f"{value:.4f}"
-    return str(value)
+    return _shown(value)
+
+
+def _shown(value: Any) -> str:
+    return shorten(safe_text(value), _WIDEST)

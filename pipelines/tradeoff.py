@@ -1,7 +1,5 @@
 """`python train.py tradeoff`: what fewer features, and fewer of them a class, cost in accuracy."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +12,8 @@ from tqdm import tqdm
 
 from handful.errors import UserError
 from handful.networks import SparseHead
+from handful.report.csv_file import write_csv
+from handful.report.figures import save_figure
 from handful.report.tradeoff import tradeoff_figure
 from handful.sparse import Selection, SparseRecord, fit_sparse_layer, select_features
 from lightning_modules.base import ClassifierModule
@@ -157,12 +157,8 @@ def _accuracy(logits: Tensor, labels: Tensor) -> float:
 def _write(folder: Path, record: dict[str, Any]) -> None:
     write_atomically(folder / "tradeoff.json", json.dumps(record, indent=2))
     columns = [name for name in record["sizes"][0] if name != "features"]
-    table = io.StringIO()
-    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(record["sizes"])
-    write_atomically(folder / "tradeoff.csv", table.getvalue())
-    figure_of(record).savefig(folder / "tradeoff.png", dpi=150)
+    write_csv(folder / "tradeoff.csv", columns, [[row[name] for name in columns] for row in record["sizes"]])
+    save_figure(figure_of(record), folder / "tradeoff.png", dpi=150)
 
 
 def figure_of(record: dict[str, Any]) -> Figure:

@@ -15,6 +15,7 @@ from handful.errors import UserError
 from handful.images.formats import HEAD, IMAGE_SUFFIXES, is_image_name, looks_like_image
 from handful.images.inputs import Inputs
 from handful.images.reading import open_image
+from handful.text import safe_text
 
 #: Unreadable files that are listed on the terminal; records hold all.
 LISTED = 20
@@ -110,7 +111,7 @@ class Pictures:
         count = len(self.unreadable)
         print(f"left out, as they cannot be read: {count} of {len(self.files)} image files", file=sys.stderr)
         for sentence in list(self.unreadable.values())[:LISTED]:
-            print(f"  {sentence}", file=sys.stderr)
+            print(f"  {safe_text(sentence)}", file=sys.stderr)
         if count > LISTED:
             print(f"  … and {count - LISTED} more", file=sys.stderr)
         sys.stderr.flush()

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.networks import Classifier
+from handful.report.text import NAME, figure_text
+from handful.text import shorten
 
 
 class Dataset(Protocol):
@@ -71,18 +73,19 @@ def class_filters_figure(
     figure = Figure(
         figsize=(1.5 + 2 * side * columns * width / height, 0.5 + (side + 0.25) * rows), layout="constrained"
     )
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(figure_text(title, 120), fontsize=10)
     grid = figure.subplots(rows, 2 * columns, squeeze=False)
     for row in range(rows):
         for column in range(columns):
             plain, bright = grid[row, 2 * column], grid[row, 2 * column + 1]
             plain.imshow(images[row, column].permute(1, 2, 0).numpy())
             bright.imshow(lit[row, column].permute(1, 2, 0).numpy())
-            plain.set_title(names[row][column], fontsize=6, loc="left", pad=2)
+            plain.set_title(figure_text(names[row][column]), fontsize=6, loc="left", pad=2)
             for axes in (plain, bright):
                 axes.set_xticks([])
                 axes.set_yticks([])
-        grid[row, 0].set_ylabel(captions[row], fontsize=7, rotation=0, ha="right", va="center")
+        caption = figure_text(captions[row], 120, lines=True)
+        grid[row, 0].set_ylabel(caption, fontsize=7, rotation=0, ha="right", va="center")
     return figure
 
 
@@ -147,7 +150,7 @@ def draw_class_filters(
         yield (
             c,
             class_filters_figure(
-                f"{class_names[c]}: the filters that decide, and the images that drive them most",
+                f"{shorten(class_names[c], NAME)}: the filters that decide, and the images that drive them most",
                 captions,
                 torch.stack(images),
                 torch.stack(maps),

@@ -6,6 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from handful.report.text import figure_text
+
 #: Series by name: (x, y) each.
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
@@ -13,6 +15,9 @@ _COLOURS = ("#3566c0", "#cf3b36", "#2a8c6a", "#b07d12", "#7a4fb5", "#6a6f7b")
 
 #: Names are written beside the rows up to so many classes.
 _NAMED = 60
+
+#: Height of a figure in inches: beyond, its rows get thinner.
+_TALLEST = 60.0
 
 
 def epochs_figure(panels: Mapping[str, Series]) -> Figure:
@@ -24,8 +29,8 @@ def epochs_figure(panels: Mapping[str, Series]) -> Figure:
     figure = Figure(figsize=(3.4 * len(panels), 2.6), layout="constrained")
     for axes, (title, series) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for (name, (x, y)), colour in zip(series.items(), _cycle(len(series)), strict=True):
-            axes.plot(x, y, color=colour, label=name, marker="o" if len(x) < 25 else None, markersize=3)
-        axes.set_title(title, fontsize=10, loc="left")
+            axes.plot(x, y, color=colour, label=figure_text(name), marker="o" if len(x) < 25 else None, markersize=3)
+        axes.set_title(figure_text(title), fontsize=10, loc="left")
         axes.set_xlabel("epoch", fontsize=9)
         _plain(axes)
         if len(series) > 1:
@@ -47,7 +52,7 @@ def path_figure(
     figure = Figure(figsize=(5.2, 3), layout="constrained")
     axes = figure.subplots()
     for (name, (x, y)), colour in zip(accuracy.items(), _cycle(len(accuracy)), strict=True):
-        axes.plot(x, y, ".", color=colour, label=name)
+        axes.plot(x, y, ".", color=colour, label=figure_text(name))
     if chosen is not None:
         axes.axvline(chosen, color="#6a6f7b", linewidth=1, linestyle="--", label=f"taken: {chosen:.1f} a class")
     if wanted is not None:
@@ -70,14 +75,15 @@ def weights_figure(effects: Tensor, class_names: Sequence[str], features: Sequen
     """
     rows, columns = effects.shape
     named = rows <= _NAMED
-    names = 0.065 * max(map(len, class_names)) if named else 0.0
-    size = names + 0.28 * columns + 1.3, max(1.6, (0.22 if named else 0.06) * rows + 0.9)
+    labels = [figure_text(name) for name in class_names] if named else []
+    width = 0.065 * max(map(len, labels)) if named else 0.0
+    size = width + 0.28 * columns + 1.3, min(_TALLEST, max(1.6, (0.22 if named else 0.06) * rows + 0.9))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     limit = float(effects.abs().max()) or 1.0
     image = axes.imshow(effects.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="none")
     axes.set_xticks(range(columns), [str(f) for f in features], fontsize=7, rotation=90)
-    axes.set_yticks(range(rows) if named else [], class_names if named else [], fontsize=7, parse_math=False)
+    axes.set_yticks(range(rows) if named else [], labels, fontsize=7)
     axes.set_xlabel("feature", fontsize=9)
     figure.colorbar(image, ax=axes, shrink=0.8).ax.tick_params(labelsize=8)
     return figure

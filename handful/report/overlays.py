@@ -5,10 +5,8 @@ import io
 import textwrap
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from handful.attribution.display import FLAT, is_constant, resize
+from handful.report.text import drawable, font_file
 
 #: Colours of a map without sign, from nothing to most: dark violet over orange to pale yellow.
 _HEAT = ((0.23, 0.06, 0.39), (0.55, 0.13, 0.41), (0.85, 0.28, 0.29), (0.98, 0.56, 0.15), (0.99, 0.96, 0.60))
@@ -25,6 +24,9 @@ _FOR, _AGAINST = (0.84, 0.10, 0.11), (0.10, 0.35, 0.78)
 
 #: A map is drawn at full strength from this quantile on, so that one pixel does not darken the rest.
 _FULL = 0.995
+
+#: Characters of a line of a caption that are kept.
+_CAPTION = 120
 
 _INK, _PAPER = (32, 32, 36), (255, 255, 255)
 
@@ -92,8 +94,7 @@ def _strength(values: Tensor, signed: bool) -> npt.NDArray[np.float32]:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which has arrows and Greek letters; matplotlib carries it."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    return ImageFont.truetype(font_file(), size)
 
 
 def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
@@ -108,7 +109,7 @@ def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 def captioned(image: Image.Image, lines: Sequence[str], size: int = 12) -> Image.Image:
     """The picture with lines of text beneath it, wrapped to its width."""
     font = _font(size)
-    wrapped = [part for line in lines for part in _wrapped(line, font, image.width - 2)]
+    wrapped = [part for line in lines for part in _wrapped(drawable(line, _CAPTION), font, image.width - 2)]
     step = round(1.3 * size)
     result = Image.new("RGB", (image.width, image.height + step * len(wrapped) + size // 2), _PAPER)
     result.paste(image, (0, 0))
@@ -133,7 +134,7 @@ def sheet(tiles: Sequence[Image.Image], columns: int, title: str = "", gap: int 
     head = round(1.6 * size) if title else 0
     result = Image.new("RGB", (sum(widths) + gap * (columns + 1), head + sum(heights) + gap * (len(rows) + 1)), _PAPER)
     if title:
-        ImageDraw.Draw(result).text((gap, gap // 2), title, _INK, font=_font(size))
+        ImageDraw.Draw(result).text((gap, gap // 2), drawable(title, _CAPTION), _INK, font=_font(size))
     top = head + gap
     for row, height in zip(rows, heights, strict=True):
         left = gap

@@ -1,6 +1,5 @@
 """The report of a run: what it reached and cost, what its features look at, which of them decide each class."""
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from handful.report.page import figure_tag, html_page, image_tag
+from handful.report.page import drawn, render
 
 #: Classes that a feature's heading names on each side.
 _NAMED = 6
@@ -70,127 +69,55 @@ def run_page(
         figures: heading → figure.
         explained: the phase whose classifier the features and classes are those of.
     """
-    sections = {"Stages": _stages(*stage_table) + _cost(results)}
-    if features:
-        sections["Features"] = _features(features, explained)
-    if classes:
-        sections["Classes"] = _classes(classes)
-    for heading, figure in (figures or {}).items():
-        sections[heading] = figure_tag(figure, heading)
-    sections["Configuration"] = f"<details><summary>config.yaml</summary><pre>{html.escape(config)}</pre></details>"
-    links = "".join(f'<a href="#{_anchor(heading)}">{html.escape(heading)}</a>' for heading in sections)
-    body = "\n".join(
-        f'<article id="{_anchor(heading)}"><h2>{html.escape(heading)}</h2>{content}</article>'
-        for heading, content in sections.items()
+    drawings = [(heading, *drawn(figure)) for heading, figure in (figures or {}).items()]
+    shown = {"Stages": True, "Features": features, "Classes": classes}
+    return render(
+        "run.html",
+        title=title,
+        facts=_facts(results),
+        headings=[*(heading for heading, there in shown.items() if there), *(figures or {}), "Configuration"],
+        stages={"columns": stage_table[0], "rows": stage_table[1]},
+        cost=_cost(results),
+        explained=explained,
+        features=[_card(card) for card in features],
+        classes=[vars(row) | {"effects": _effects(row.features, ":")} for row in classes],
+        figures=[{"heading": heading, "image": image, "width": width} for heading, image, width in drawings],
+        config=config,
     )
-    return html_page(title, f"<p>{_facts(results)}</p><nav>{links}</nav>", body, _STYLE)
 
 
-_STYLE = """
-h2{margin-bottom:10px} h3{margin:20px 0 4px} p{margin:6px 0}
-pre{font-size:12.5px;overflow-x:auto;background:var(--back);padding:12px;border-radius:8px} summary{cursor:pointer}
-.feature{border-top:1px solid var(--line);padding:4px 0 14px} .feature:first-of-type{border-top:0}
-.pair{width:208px}.pair div{display:flex;gap:2px}.pair img{width:103px;border-radius:4px}
-.sides{font-size:13px;color:var(--soft);margin-bottom:8px} td.chips{min-width:300px} .narrow{max-width:520px}
-.chip{display:inline-block;border-radius:9px;padding:0 8px;margin:1px 4px 1px 0;font-size:12.5px;color:#fff}
-.classes td,.classes th{text-align:left;white-space:normal;vertical-align:top}
-.classes td{border-top:1px solid var(--line)}
-td.n{text-align:right;white-space:nowrap}
-"""
-
-
-def _anchor(heading: str) -> str:
-    return heading.lower().replace(" ", "-")
-
-
-def _facts(results: Mapping[str, Any]) -> str:
+def _facts(results: Mapping[str, Any]) -> list[str]:
     data, versions = results.get("data", {}), results.get("versions", {})
     facts = [f"{data.get('name', '')}, {data['num_classes']} classes"] if "num_classes" in data else []
     splits = data.get("images") or data.get("splits") or {}
     facts += [", ".join(f"{count} {split}" for split, count in splits.items()) + " images"] if splits else []
     facts += [" ".join(f"{name} {version}" for name, version in versions.items() if name in ("handful", "torch"))]
-    return " · ".join(html.escape(fact) for fact in facts if fact)
+    return [fact for fact in facts if fact]
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def _stages(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return '<p class="soft">No stage has been evaluated.</p>'
-    return _table(columns, rows) + '<p class="soft">Test images; accuracy in per cent.</p>'
-
-
-def _cost(results: Mapping[str, Any]) -> str:
+def _cost(results: Mapping[str, Any]) -> list[list[str]]:
     seconds, memory = results.get("seconds", {}), results.get("peak_memory_mib", {})
-    rows = [[name, f"{spent:.1f}", f"{memory.get(name, float('nan')):.0f}"] for name, spent in seconds.items()]
-    table = _table(["phase", "seconds", "peak memory, MiB"], rows)
-    return f'<h3>What it cost</h3><div class="narrow">{table}</div>' if rows else ""
+    return [[name, f"{spent:.1f}", f"{memory.get(name, float('nan')):.0f}"] for name, spent in seconds.items()]
 
 
-def _features(cards: Sequence[FeatureCard], explained: str) -> str:
-    intro = (
-        f"<p>The {len(cards)} features that decide in {html.escape(explained)}, those of most classes first; each with "
-        "the test images where it is largest, and where it looks there. The numbers say what one standard deviation "
-        "more of the feature adds to a class's score.</p>"
-    )
-    return intro + "".join(_feature(card) for card in cards)
+def _card(card: FeatureCard) -> dict[str, Any]:
+    effects = _effects(card.effects, "")
+    sides = [
+        ("speaks for", [effect for effect in effects if effect["value"] > 0]),
+        ("against", [effect for effect in effects if effect["value"] < 0]),
+    ]
+    return {
+        "number": card.number,
+        "pictures": card.pictures,
+        "sides": [
+            {"words": words, "named": chosen[:_NAMED], "more": max(0, len(chosen) - _NAMED)}
+            for words, chosen in sides
+            if chosen
+        ],
+    }
 
 
-def _feature(card: FeatureCard) -> str:
-    order = sorted(card.effects.items(), key=lambda pair: -abs(pair[1]))
-    sides = []
-    for words, chosen in (
-        ("speaks for", [p for p in order if p[1] > 0]),
-        ("against", [p for p in order if p[1] < 0]),
-    ):
-        if chosen:
-            named = " ".join(_chip(f"{name} {_number(effect)}", effect) for name, effect in chosen[:_NAMED])
-            more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""
-            sides.append(f"<div>{words} {named}{more}</div>")
-    pairs = "".join(
-        f'<figure class="pair"><div>{image_tag(plain, name)}{image_tag(lit)}</div>'
-        f"<figcaption>{_breakable(name)}</figcaption></figure>"
-        for plain, lit, name in card.pictures
-    )
-    return (
-        f'<div class="feature" id="feature-{card.number}"><h3>feature {card.number}</h3>'
-        f'<div class="sides">{"".join(sides)}</div><div class="row">{pairs}</div></div>'
-    )
-
-
-def _chip(text: str, effect: float, link: str = "") -> str:
-    colour = "for" if effect > 0 else "against"
-    chip = f'<span class="chip {colour}">{html.escape(text)}</span>'
-    return f'<a href="{link}">{chip}</a>' if link else chip
-
-
-def _number(effect: float) -> str:
-    return f"{effect:+.2f}" if abs(effect) >= 0.005 else f"{effect:+.0e}"
-
-
-def _breakable(name: str) -> str:
-    """A name that may be broken after its underscores."""
-    return html.escape(name).replace("_", "_<wbr>")
-
-
-def _classes(rows: Sequence[ClassRow]) -> str:
-    lines = []
-    for row in rows:
-        chips = "".join(
-            _chip(f"{number}: {_number(effect)}", effect, f"#feature-{number}")
-            for number, effect in sorted(row.features.items(), key=lambda pair: -abs(pair[1]))
-        )
-        mistaken = "–" if row.mistaken is None else f"{_breakable(row.mistaken[0])}, {row.mistaken[1]:.1f} %"
-        accuracy = f"{row.accuracy:.1f} %" if row.images else "–"
-        lines.append(
-            f'<tr><td>{_breakable(row.name)}</td><td class="n">{row.images}</td><td class="n">{accuracy}</td>'
-            f'<td class="chips">{chips}</td><td>{mistaken}</td></tr>'
-        )
-    return (
-        '<div class="scroll"><table class="classes"><tr><th>class</th><th>test images</th><th>recognised</th>'
-        "<th>decided by (feature: effect)</th><th>most often taken for</th></tr>" + "".join(lines) + "</table></div>"
-    )
+def _effects(effects: Mapping[Any, float], sign: str) -> list[dict[str, Any]]:
+    """Effects by name, the strongest first; the sign stands between name and number."""
+    order = sorted(effects.items(), key=lambda pair: -abs(pair[1]))
+    return [{"name": str(name), "sign": sign, "value": value} for name, value in order]

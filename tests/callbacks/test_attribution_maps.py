@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from torch import nn
 from torch.nn import functional
@@ -19,6 +19,9 @@ from handful.attribution.registry import _METHODS
 from handful.errors import UserError
 from handful.networks.heads import SparseHead
 from lightning_modules import Dense
+from pipelines.loggers import finish_wandb, wandb_logger
+from pipelines.phases import WandbConfig
+from tests.helpers.logged import tensorboard_kept, wandb_kept
 
 NETWORK = {"backbone": "cifar_resnet20", "dropout": 0.4}
 
@@ -261,9 +264,9 @@ def test_pictures_that_cannot_be_written_are_told_or_stop(cache, tmp_path, monke
         raise OSError("no space left")
 
     monkeypatch.setattr(attribution_maps, "method_sheet", full)
-    with pytest.warns(UserWarning, match="could not be written: OSError: no space left"):
+    with pytest.warns(UserWarning, match="the picture of gradient was skipped.*OSError: no space left"):
         trainer(tmp_path, AttributionMaps(["gradient"], 2)).validate(dense(), birds(cache), verbose=False)
-    with pytest.raises(UserError, match="no space left"):
+    with pytest.raises(UserError, match="could not be written: gradient; the warnings say why"):
         trainer(tmp_path, AttributionMaps(["gradient"], 2, strict=True)).validate(dense(), birds(cache), verbose=False)
 
 
@@ -337,20 +340,21 @@ def test_a_sparse_head_has_its_features_drawn(cache, tmp_path):
     assert (tmp_path / "attribution" / "features" / "epoch_000.png").is_file()
 
 
-def test_loggers_that_take_pictures_get_them(cache, tmp_path):
-    class Pictures(CSVLogger):
-        def __init__(self):
-            super().__init__(tmp_path)
-            self.taken = []
-
-        def log_image(self, key, images, step, caption):
-            self.taken.append((key, images))
-
-    logger = Pictures()
-    trainer(tmp_path, AttributionMaps(["gradient", "gradcam"], 2), max_epochs=1, logger=logger).fit(
-        dense(), birds(cache)
+def test_real_loggers_keep_every_sheet_of_every_epoch(cache, tmp_path):
+    dashboard = wandb_logger(WandbConfig(mode="offline"), "run", "dense", tmp_path)
+    run = trainer(
+        tmp_path, AttributionMaps(["cam", "gradient"], 2), logger=[dashboard, TensorBoardLogger(tmp_path, "board")]
     )
-    assert [key for key, _ in logger.taken] == ["attribution/gradient", "attribution/gradcam"]
+    run.fit(sparse(), birds(cache))
+    finish_wandb()
+    for kept in (wandb_kept(tmp_path), tensorboard_kept(tmp_path / "board")):
+        for name in ("cam", "gradient", "features"):
+            for epoch, one in enumerate(kept[f"attribution/{name}"]):
+                assert one.step == 5 * (epoch + 1)  # 18 images in batches of 4
+                with Image.open(tmp_path / f"attribution/{name}/epoch_{epoch:03d}.png") as saved:
+                    assert (np.asarray(one.content) == np.asarray(saved.convert("RGB"))).all()
+            assert len(kept[f"attribution/{name}"]) == 2
+    assert arrays(tmp_path, epoch=1).keys() >= {"cam/raw", "gradient/raw", "features/values"}
 
 
 def test_a_module_and_data_of_another_kind(tmp_path):

@@ -1,57 +1,192 @@
-"""Pictures and tables reach the phase's folder and the loggers that take them."""
+"""Pictures and tables reach the phase's folder and real loggers; one that fails costs the others nothing."""
 
-from types import SimpleNamespace
+import html
+import shutil
+import warnings
+from pathlib import Path
 
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
+from torch import nn
 
-from callbacks.records import log_image, log_table, run_folder
+from callbacks.records import log_image, log_table
+from handful.report.csv_file import read_csv
+from pipelines.loggers import finish_wandb, guard, wandb_logger
+from pipelines.phases import WandbConfig
+from tests.helpers.full_disk import with_full_disk
+from tests.helpers.logged import tensorboard_kept, wandb_kept
+
+HOSTILE = ["=cmd|' /C calc'!A0", "\x1b[31mred\x1b[0m", "a\nb\tc", "\u202egnp.exe", "<script>", "$x_1^2$", "a|b"]
 
 
-class Dashboard:
+def picture(number):
+    return Image.fromarray(np.full((4, 6, 3), 40 * number, np.uint8))
+
+
+class Logs(pl.Callback):
+    """Logs pictures and a table after every epoch."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        epoch = trainer.current_epoch
+        log_image(trainer, "maps/cam", picture(epoch), caption=HOSTILE[1])
+        log_image(trainer, "maps/second", picture(epoch + 3))
+        log_table(trainer, "filters", ["class", "filter", "overlap"], [(name, epoch, "") for name in HOSTILE])
+
+
+class Module(pl.LightningModule):
+    """Three steps an epoch of nothing."""
+
     def __init__(self):
-        self.images, self.tables = [], []
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
 
-    def log_image(self, **what):
-        self.images.append(what)
+    def training_step(self, batch, batch_idx):
+        loss = self.layer(batch).mean()
+        self.log("loss", loss)
+        return loss
 
-    def log_table(self, **what):
-        self.tables.append(what)
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def trainer(folder, rank=0):
-    return SimpleNamespace(
-        default_root_dir=str(folder), is_global_zero=rank == 0, current_epoch=3, global_step=40,
-        loggers=[Dashboard(), SimpleNamespace()],
+def fit(folder, logger, *callbacks, epochs=2, devices=1, **arguments):
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=devices, max_epochs=epochs, logger=logger, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, log_every_n_steps=1,
+        callbacks=[*callbacks, Logs()], **arguments,
     )  # fmt: skip
+    trainer.fit(Module(), torch.utils.data.DataLoader(torch.ones(3 * devices, 1)))
+    return trainer
 
 
-def test_picture(tmp_path):
-    t = trainer(tmp_path)
-    path = log_image(t, "maps/cam", Image.new("RGB", (4, 4)), caption="a bird")
-    assert path == tmp_path / "maps/cam/epoch_003.png"
-    assert Image.open(path).size == (4, 4)
-    assert t.loggers[0].images == [{"key": "maps/cam", "images": [str(path)], "step": 40, "caption": ["a bird"]}]
+@pytest.fixture
+def dashboard(tmp_path):
+    """A real offline W&B run."""
+    yield wandb_logger(WandbConfig(mode="offline"), "run", "dense", tmp_path)
+    finish_wandb()
+
+
+def kept_by_wandb(tmp_path):
+    finish_wandb()
+    return wandb_kept(tmp_path)
+
+
+def check_folder(folder):
+    for epoch in range(2):
+        for name, grey in (("cam", 40 * epoch), ("second", 40 * (epoch + 3))):
+            with Image.open(folder / f"maps/{name}/epoch_{epoch:03d}.png") as image:
+                assert image.getpixel((0, 0)) == (grey,) * 3
+        rows = read_csv(folder / f"filters/epoch_{epoch:03d}.csv")
+        assert [row["class"] for row in rows] == HOSTILE
+        assert {row["filter"] for row in rows} == {str(epoch)}
+
+
+def check_pictures(kept):
+    for name, first in (("maps/cam", 0), ("maps/second", 3)):
+        assert [one.step for one in kept[name]] == [3, 6]
+        assert [one.content.getpixel((0, 0))[0] for one in kept[name]] == [40 * first, 40 * (first + 1)]
+
+
+def test_every_logger_keeps_every_picture_and_table_at_its_step(tmp_path, dashboard):
+    loggers = [dashboard, TensorBoardLogger(tmp_path, "board"), CSVLogger(tmp_path, "csv")]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*was skipped.*")
+        fit(tmp_path, loggers)
+    check_folder(tmp_path)
+    from_wandb, from_board = kept_by_wandb(tmp_path), tensorboard_kept(tmp_path / "board")
+    check_pictures(from_wandb)
+    check_pictures(from_board)
+    assert [one.caption for one in from_wandb["maps/cam"]] == ["\\x1b[31mred\\x1b[0m"] * 2
+    shown = [name.replace("\x1b", "\\x1b").replace("\n", "\\n").replace("\t", "\\t") for name in HOSTILE]
+    shown[3] = "\\u202egnp.exe"
+    for epoch, table in enumerate(from_wandb["filters"]):
+        assert [row[:2] for row in table.content["data"]] == [[name, epoch] for name in shown]
+    for text in (one.content for one in from_board["filters"]):
+        assert "<" not in text
+        lines = [html.unescape(line) for line in text.splitlines()]
+        assert lines[0] == "| class | filter | overlap |"
+        assert all(name in line for name, line in zip(shown, lines[2:], strict=True))
+    assert "loss" in (next((tmp_path / "csv").rglob("metrics.csv"))).read_text()
+
+
+@pytest.mark.parametrize("logger", [False, None, []])
+def test_without_a_logger_the_folder_has_everything(tmp_path, logger, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit(tmp_path, logger)
+    check_folder(tmp_path)
+
+
+def test_a_logger_that_cannot_write_costs_the_others_nothing(tmp_path, dashboard):
+    (tmp_path / "blocked").write_text("a file where TensorBoard and CSV want a folder")
+    broken = [TensorBoardLogger(tmp_path / "blocked"), CSVLogger(tmp_path / "blocked")]
+    loggers = [*broken, dashboard, TensorBoardLogger(tmp_path, "board")]
+    guard([*broken, loggers[-1]])
+    with pytest.warns(UserWarning, match="was skipped") as caught:
+        fit(tmp_path, loggers)
+    said = [str(one.message) for one in caught if "was skipped" in str(one.message)]
+    assert len(said) == len(set(said)) <= 4  # once per logger and reason, though it failed at every step
+    assert any("blocked" in one for one in said)
+    check_folder(tmp_path)
+    check_pictures(kept_by_wandb(tmp_path))
+    check_pictures(tensorboard_kept(tmp_path / "board"))
+
+
+class Removes(pl.Callback):
+    """Somebody deletes the W&B folder while the training runs."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            shutil.rmtree(trainer.default_root_dir + "/wandb")
+
+
+def test_a_wandb_folder_that_is_deleted_costs_nobody_else_anything(tmp_path, dashboard):
+    loggers = [dashboard, TensorBoardLogger(tmp_path, "board")]
+    guard(loggers[1:])
+    fit(tmp_path, loggers, Removes())
+    check_folder(tmp_path)
+    check_pictures(tensorboard_kept(tmp_path / "board"))
+
+
+def test_a_full_disk_costs_the_picture_and_leaves_no_half_of_it(tmp_path):
+    trainer = fit(tmp_path, False, epochs=1)
+
+    def log():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for number in range(3):
+                assert log_image(trainer, f"full/{number}", picture(number)) is None
+                assert log_table(trainer, f"full/{number}", ["class"], [("a long name of a class",)]) is None
+        assert len(caught) == 1  # for one reason, once
+        assert "File too large" in str(caught[0].message)
+
+    with_full_disk(log)
+    assert not [path for path in (tmp_path / "full").rglob("*") if path.is_file()]
 
 
 def test_a_picture_that_is_written_already_is_handed_on_as_it_is(tmp_path):
-    t, path = trainer(tmp_path), tmp_path / "drawn.png"
-    Image.new("RGB", (4, 4)).save(path)
-    assert log_image(t, "maps", path) == path
-    assert t.loggers[0].images == [{"key": "maps", "images": [str(path)], "step": 40, "caption": None}]
-    assert list(tmp_path.iterdir()) == [path]
+    path = tmp_path / "drawn.png"
+    picture(2).save(path)
+    trainer = fit(tmp_path, [TensorBoardLogger(tmp_path, "board")])
+    assert log_image(trainer, "drawn", path) == path
+    trainer.logger.finalize("success")
+    (kept,) = tensorboard_kept(tmp_path / "board")["drawn"]
+    assert kept.content.getpixel((0, 0)) == (80, 80, 80)
 
 
-def test_table(tmp_path):
-    t = trainer(tmp_path)
-    path = log_table(t, "filters", ["class", "filter"], [("wren", 3), ("robin", 5)])
-    assert path.read_text().split() == ["class,filter", "wren,3", "robin,5"]
-    rows = [["wren", 3], ["robin", 5]]
-    assert t.loggers[0].tables == [{"key": "filters", "columns": ["class", "filter"], "data": rows, "step": 40}]
+class Ranks(pl.Callback):
+    """What each process gets back."""
+
+    def on_train_end(self, trainer, pl_module):
+        written = [log_image(trainer, "more", picture(0)), log_table(trainer, "more", ["class"], [("wren",)])]
+        file = Path(trainer.default_root_dir) / f"rank_{trainer.global_rank}"
+        file.write_text(" ".join(str(path is not None) for path in written))
 
 
 def test_other_ranks_write_nothing(tmp_path):
-    t = trainer(tmp_path, rank=1)
-    assert log_image(t, "maps", Image.new("RGB", (4, 4))) is None
-    assert log_table(t, "filters", ["class"], [("wren",)]) is None
-    assert not list(run_folder(t).iterdir())
-    assert not t.loggers[0].images
+    fit(tmp_path, [CSVLogger(tmp_path, "csv")], Ranks(), devices=2, strategy="ddp_fork")
+    check_folder(tmp_path)
+    assert [path.read_text() for path in sorted(tmp_path.glob("rank_*"))] == ["True True", "False False"]

@@ -2,9 +2,11 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
 from wandb.proto import wandb_internal_pb2
 
 BLOCK, FILE_HEADER, RECORD_HEADER = 32768, 7, 7
@@ -24,9 +26,20 @@ def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
         place += length
         if kind in (1, 4):  # full, or the last part
             record = wandb_internal_pb2.Record()
-            record.ParseFromString(whole)
+            try:
+                record.ParseFromString(whole)
+            except DecodeError:  # the file is being written
+                return
             whole = b""
             yield record
+
+
+def wait_for_end(path: Path, patience: float = 30.0) -> None:
+    """Wait until a finished run's file holds its end: W&B's own process may write it after `finish` has returned."""
+    deadline = time.monotonic() + patience
+    while not any(record.WhichOneof("record_type") == "exit" for record in records(path)):
+        assert time.monotonic() < deadline, f"{path} has no end"
+        time.sleep(0.05)
 
 
 def run_of(path: Path) -> tuple[wandb_internal_pb2.RunRecord, dict, list[dict]]:

@@ -5,8 +5,9 @@ import csv
 import pytest
 
 import pipelines.loggers
-from pipelines.loggers import csv_logger, wandb_logger
+from pipelines.loggers import csv_logger, finish_wandb, wandb_logger
 from pipelines.phases import WandbConfig
+from tests.helpers.full_disk import with_full_disk
 
 
 def steps(folder):
@@ -48,19 +49,50 @@ def test_other_ranks_touch_nothing(begun, monkeypatch):
     assert not (begun / "wandb_id").exists()
 
 
-def test_a_resumed_phase_asks_for_the_run_it_began(tmp_path, monkeypatch):
-    asked = []
-
-    def begin(*arguments):
-        asked.append(arguments[-2:])
-
-    monkeypatch.setattr(pipelines.loggers, "_logger", begin)
+def test_a_resumed_phase_continues_its_run_and_another_phase_has_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = []
     for phase in ("dense", "dense", "finetune"):
         (tmp_path / phase).mkdir(exist_ok=True)
-        wandb_logger(WandbConfig(mode="offline"), "run", phase, tmp_path / phase)
-    (first, mode), (again, _), (other, _) = asked
-    assert mode == "offline"
+        logger = wandb_logger(WandbConfig(mode="offline"), "run", phase, tmp_path / phase)
+        found.append((logger.experiment.id, logger.experiment.name, logger.experiment.group))
+    finish_wandb()
+    (first, *_), (again, *_), (other, *_) = found
     assert first == again != other
+    assert [name for _, name, _ in found] == ["run-dense", "run-dense", "run-finetune"]
+    assert {group for _, _, group in found} == {"run"}
     assert first == (tmp_path / "dense/wandb_id").read_text()
     assert wandb_logger(WandbConfig(mode="disabled"), "run", "dense", tmp_path / "dense") is None
-    assert len(asked) == 3
+
+
+def test_a_phase_folder_that_wandb_cannot_write_to_costs_the_dashboard_alone(tmp_path):
+    (tmp_path / "dense").write_text("a file")
+    with pytest.warns(UserWarning, match="this phase is not logged to W&B"):
+        assert wandb_logger(WandbConfig(mode="offline"), "run", "dense", tmp_path / "dense") is None
+
+
+def test_rows_that_were_cut_short_are_dropped_and_the_others_kept(begun):
+    with (begun / "metrics.csv").open("a") as file:
+        file.write("0,0.")
+    logger = csv_logger(begun, 3)
+    logger.log_metrics({"loss": 1.0, "epoch": 1, "val/accuracy": 50.0}, 3)
+    logger.save()
+    assert steps(begun) == ["0", "1", "2", "3"]
+
+
+def test_rows_of_a_resumed_phase_are_on_disk_from_its_start(begun):
+    csv_logger(begun, 2)  # killed here
+    assert steps(begun) == ["0", "1"]
+
+
+def test_a_full_disk_costs_the_measures_that_find_no_room_and_nothing_else(begun):
+    logger = csv_logger(begun, 3)
+    before = (begun / "metrics.csv").read_text()
+
+    def log():
+        logger.log_metrics({"loss": 1.0, "epoch": 1, "val/accuracy": 50.0}, 3)
+        with pytest.warns(UserWarning, match="File too large"):
+            logger.save()
+
+    with_full_disk(log, len(before))
+    assert (begun / "metrics.csv").read_text() == before

@@ -7,7 +7,7 @@ import pytest
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
 from tests.helpers.pipeline import run_train, tiny_config, write_config
-from tests.helpers.wandb_file import records, run_of
+from tests.helpers.wandb_file import records, run_of, wait_for_end
 
 
 def test_offline_runs_can_be_read_back(tmp_path, monkeypatch):
@@ -20,6 +20,7 @@ def test_offline_runs_can_be_read_back(tmp_path, monkeypatch):
     Runner(pipeline).run()
     found = {}
     for path in (tmp_path / "run").rglob("*.wandb"):
+        wait_for_end(path)
         run, settings, history = run_of(path)
         assert run.run_group == "tiny"
         assert run.project == "birds"

@@ -70,20 +70,20 @@ def test_the_table_adds_up_to_the_score_and_bars_point_where_they_should(page):
 
 
 def test_each_probability_stands_with_its_class(page):
-    assert "<h2>ro&lt;bin <small>62.5 %</small></h2>" in page
-    assert "Explained here: <b>wr&lt;en</b>" in page
-    assert "<h3>Next: ro&lt;bin <span class='soft'>62.5 %</span></h3>" in page
-    assert "<span>wr&lt;en</span><div><i style='width:25.0%'></i></div><span>25.0 %</span>" in page
+    assert "<h2><bdi>ro&lt;bin</bdi> <small>62.5 %</small></h2>" in page
+    assert "Explained here: <b><bdi>wr&lt;en</bdi></b>" in page
+    assert '<h3>Next: <bdi>ro&lt;bin</bdi> <span class="soft">62.5 %</span></h3>' in page
+    assert '<span><bdi>wr&lt;en</bdi></span><div><i style="width:25.0%"></i></div><span>25.0 %</span>' in page
     assert not re.search("wr<en|ro<bin", page)
 
 
 def test_a_class_that_is_behind_trails_and_what_would_tie_is_told(page, record):
-    assert "wr&lt;en trails by 3.50." in page
+    assert "<bdi>wr&lt;en</bdi> trails by 3.50." in page
     assert "the biases add +0.38" in page
     assert "feature 3 at <b>6.5</b> instead of 0.5" in page
     record["runner_up"] |= {"lead": 3.5, "would_tie": []}
     ahead = explain_page("Why", [], [record], [Pictures(colour(0))])
-    assert "wr&lt;en leads by 3.50." in ahead
+    assert "<bdi>wr&lt;en</bdi> leads by 3.50." in ahead
     assert "No single feature could make the two level." in ahead
 
 

@@ -1,0 +1,91 @@
+"""The one reader and writer of CSV tables. A spreadsheet that opens them runs no formula that a name contains."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from handful.atomic import atomic
+
+#: What a spreadsheet may take for the start of a formula: at the beginning of a cell, or after a character at which
+#: it may split the cell. Invisible marks and spaces before it are skipped by some, and so are quotes.
+_START = r"(^|[;,|\t\r\n])([\s\"\u200b-\u200f\u2060\ufeff]*)"
+_FORMULA = r"(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
+_UNSAFE = re.compile(f"{_START}('*){_FORMULA}")
+_DEFUSED = re.compile(f"{_START}'('*){_FORMULA}")
+_BLANK_START = re.compile(r"^('*)(?=[\t\r\n])")
+_DEFUSED_BLANK = re.compile(r"^'('*)(?=[\t\r\n])")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re.ASCII)
+
+
+def defuse(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would take for a formula.
+
+    That is `=`, `+`, `-` and `@` (and their full-width forms) at the start of a cell or after a separator within it,
+    and a tab or line break at the start. Numbers stay as they are.
+
+    Example:
+        >>> defuse("=cmd|' /C calc'!A0"), defuse("wren"), defuse("-1.5")
+        ("'=cmd|' /C calc'!A0", 'wren', '-1.5')
+    """
+    if _NUMBER.fullmatch(text):
+        return text
+    return _BLANK_START.sub(r"'\1", _UNSAFE.sub(r"\1\2'\3", text))
+
+
+def restore(text: str) -> str:
+    """Undo `defuse`.
+
+    Example:
+        >>> restore("'=cmd")
+        '=cmd'
+    """
+    return _DEFUSED.sub(r"\1\2\3", _DEFUSED_BLANK.sub(r"\1", text))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    r"""Return a table as CSV text; text cells are defused, numbers are written as Python writes them.
+
+    Args:
+        columns: names of the columns.
+        rows: a cell per column; None is an empty cell.
+
+    Example:
+        >>> csv_text(["class", "score"], [("=wren", -1.5)])
+        "class,score\n'=wren,-1.5\n"
+    """
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow([_cell(name) for name in columns])
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return table.getvalue()
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as CSV in UTF-8, whole or not at all; see `csv_text`."""
+    text = csv_text(columns, rows)
+    with atomic(path) as file:
+        file.write(text.encode())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a table that `write_csv` wrote, a dictionary per row, with the cells as they were before.
+
+    Raises:
+        ValueError: the file is no table of text in UTF-8.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            rows = list(csv.DictReader(file, restval=""))
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
+    return [{restore(name): restore(cell) for name, cell in row.items() if name is not None} for row in rows]
+
+
+def _cell(value: Any) -> Any:
+    """A cell as it is written; bytes of a file name that are no UTF-8 become backslash escapes."""
+    if not isinstance(value, str):
+        return value
+    return defuse(value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))

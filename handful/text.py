@@ -1,0 +1,51 @@
+"""Text from elsewhere (names of classes and files) on its way to a terminal or a page."""
+
+import unicodedata
+
+#: Join letters in Persian, Indic scripts and emoji; they cannot reorder or hide what stands around them.
+JOINERS = "\u200c\u200d"
+
+#: Control characters, format characters (bidirectional marks, zero-width marks), surrogates, line separators.
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def safe_text(text: object, lines: bool = False) -> str:
+    r"""Make control characters visible, so that text cannot steer the terminal or the page that shows it.
+
+    Escape sequences, newlines, bidirectional and zero-width marks and bytes that are no UTF-8 become backslash escapes;
+    every script and emoji stays as it is.
+
+    Args:
+        text: anything; `str` is taken of it.
+        lines: keep newlines and tabs, for text of several lines that is our own.
+
+    Example:
+        >>> safe_text("wren\x1b[31m")
+        'wren\\x1b[31m'
+        >>> safe_text("Käuzchen")
+        'Käuzchen'
+    """
+    return "".join(_visible(letter, lines) for letter in str(text))
+
+
+def _visible(letter: str, lines: bool) -> str:
+    if letter.isascii() and letter.isprintable():
+        return letter
+    if letter in JOINERS or (lines and letter in "\n\t"):
+        return letter
+    if unicodedata.category(letter) in _UNPRINTABLE:
+        return letter.encode("unicode_escape").decode("ascii")
+    return letter
+
+
+def shorten(text: str, limit: int) -> str:
+    """Replace the middle of a text longer than `limit` characters by `…`; beginning and end stay.
+
+    Example:
+        >>> shorten("a very long name of a class", 11)
+        'a ver…class'
+    """
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head):]}"
