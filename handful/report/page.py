@@ -47,7 +47,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "anchor": lambda heading: heading.lower().replace(" ", "-"),
-        "breakable": lambda text: Markup(escape(safe_text(text)).replace("_", "_<wbr>")),
+        "breakable": lambda text: Markup(str(escape(safe_text(text))).replace("_", "_<wbr>")),
         "completeness": _completeness,
         "data_uri": lambda image, kind="JPEG": Markup(data_uri(image, kind)),
         "effect": lambda value: f"{value:+.2f}" if abs(value) >= 0.005 else f"{value:+.0e}",
