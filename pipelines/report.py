@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -188,33 +190,81 @@ def _paths(run: Run) -> dict[str, Figure]:
         if not rows or not record.is_file():
             continue
         try:
-            layer = json.loads(record.read_text())
-        except ValueError as error:
+            layer = json.loads(record.read_text(encoding="utf-8"))
+            drawn = [layer.get(name) for name in ("density_before_cut", "features_per_class")]
+            if not all(value is None or _is_number(value) for value in drawn):
+                raise ValueError("a density that is no number")
+        except (ValueError, AttributeError) as error:
             raise UserError(
                 f"{record}: not a record of a sparse layer ({error}); --start_at {phase} makes it again"
             ) from None
-        density = [float(row["density"]) for row in rows]
+        table = run.folder / phase / "path.csv"
+        density = _column(rows, "density", table)
         series = {
-            title: (density, [100 * float(row[column]) for row in rows])
+            title: (density, [100 * value for value in _column(rows, column, table)])
             for title, column in (("training images", "train_accuracy"), ("held-out images", "val_accuracy"))
             if all(row.get(column) for row in rows)
         }
         if series:
             figures["Regularisation path"] = path_figure(
-                density, series, layer.get("density_before_cut"), layer.get("features_per_class")
+                density, series, *drawn
             )
     return figures
 
 
+def _column(rows: Sequence[Mapping[str, Any]], name: str, path: Path) -> list[float]:
+    """A column of numbers.
+
+    Raises:
+        UserError: a cell is no number.
+    """
+    values = []
+    for place, row in enumerate(rows):
+        try:
+            values.append(float(row.get(name, "")))
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{path}: row {place + 1} has no number in column {name}, but {row.get(name)!r}; "
+                f"--start_at {path.parent.name} writes it again"
+            ) from None
+    return values
+
+
 def _tradeoff(run: Run) -> dict[str, Any] | None:
-    """The trade-off of the weights that the run has now."""
+    """The trade-off of the weights that the run has now; a file that is no such record is left out with a warning."""
     path = run.folder / "tradeoff" / "tradeoff.json"
-    try:
-        record: dict[str, Any] = json.loads(path.read_text())
-        current = all(phase in run.phases and run.made_of(phase) == made for phase, made in record["made_from"].items())
-    except (OSError, ValueError, KeyError):  # none there, or none of ours
+    if not path.is_file():
         return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        record = None
+    if not _is_tradeoff(record):
+        warnings.warn(f"{path}: not a record of tradeoff, so the report leaves it out", stacklevel=2)
+        return None
+    current = all(phase in run.phases and run.made_of(phase) == made for phase, made in record["made_from"].items())
     return record if current else None
+
+
+def _is_tradeoff(record: Any) -> bool:
+    """Whether JSON from a file has what the figure needs."""
+    if not isinstance(record, dict) or not isinstance(record.get("made_from"), dict):
+        return False
+    sizes = record.get("sizes")
+    return (
+        _has_numbers(record.get("dense"), "accuracy", "n_features")
+        and isinstance(sizes, list)
+        and bool(sizes)
+        and all(_has_numbers(row, "n_features", "features_per_class", "test_accuracy") for row in sizes)
+    )
+
+
+def _has_numbers(row: Any, *names: str) -> bool:
+    return isinstance(row, dict) and all(_is_number(row.get(name)) for name in names)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _csv(path: Path) -> list[dict[str, str]]:

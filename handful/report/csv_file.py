@@ -54,10 +54,10 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
     Example:
         >>> csv_text(["class", "score"], [("=wren", -1.5)])
-        "class,score\n'=wren,-1.5\n"
+        "class,score\r\n'=wren,-1.5\r\n"
     """
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)  # lines end in CR LF, as RFC 4180 has it
     writer.writerow([_cell(name) for name in columns])
     writer.writerows([_cell(value) for value in row] for row in rows)
     return table.getvalue()

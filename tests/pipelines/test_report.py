@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -107,12 +108,24 @@ def test_the_tradeoff_of_other_weights_is_left_out(run, tmp_path):
     again = ["pipeline", "--config", str(copy / "config.yaml"), "--run_dir", str(copy)]
     main([*again, "--start_at", "dense", "--seed", "1"])
     assert "<h2>Trade-off</h2>" not in (copy / "report/index.html").read_text()
-    (copy / "tradeoff/tradeoff.json").write_text("{")
-    assert report(str(copy)).is_file()
+    for content in ("{", "[]", '{"made_from": {}, "dense": {}, "sizes": 3}', "\x00"):
+        (copy / "tradeoff/tradeoff.json").write_text(content)
+        with pytest.warns(UserWarning, match=r"tradeoff\.json: not a record of tradeoff"):
+            assert report(str(copy)).is_file()
 
 
-def test_names_are_not_read_as_mathematics():
-    weights_figure(torch.tensor([[1.0], [-1.0]]), ["$x_$", "a$b$c"], [3]).savefig(io.BytesIO())
+def test_names_are_drawn_as_text_in_any_number_and_length():
+    names = ["$x_$", "a$b$c", "$\\frac{", "猫头鹰", "x" * 300, "two\nlines"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a glyph that is missing
+        figure = weights_figure(torch.eye(6)[:, :1], names, [3])
+        figure.savefig(io.BytesIO())
+        assert figure.get_size_inches().max() < 10
+        weights_figure(torch.rand(1000, 40), [f"class {i}" for i in range(1000)], range(40)).savefig(io.BytesIO())
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[0] == "\\$x_\\$"
+    assert labels[3] == "□□□"
+    assert len(labels[4]) == 40
 
 
 def test_a_report_that_fails_is_told_and_costs_nothing_else(run, monkeypatch, capsys):
@@ -135,5 +148,17 @@ def test_a_torn_record_of_the_sparse_layer_is_one_sentence(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     record = tmp_path / "run" / "sparsify" / "layer.json"
     record.write_text(record.read_text()[:40])
-    with pytest.raises(UserError, match=r"layer\.json: not a record of a sparse layer .* --start_at sparsify"):
-        report(str(tmp_path / "run"))
+    for content in (record.read_text(), "[]", "3", '{"density_before_cut": "x"}', '{"features_per_class": [1]}'):
+        record.write_text(content)
+        with pytest.raises(UserError, match=r"layer\.json: not a record of a sparse layer .* --start_at sparsify"):
+            report(str(tmp_path / "run"))
+
+
+def test_a_path_that_is_no_table_of_numbers_is_one_sentence(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    table = tmp_path / "run" / "sparsify" / "path.csv"
+    head, first, *rest = table.read_text().splitlines()
+    for damaged in ([head, first.replace(first.split(",")[0], "x"), *rest], [head.replace("density", "d"), first]):
+        table.write_text("\n".join(damaged))
+        with pytest.raises(UserError, match=r"path\.csv: row 1 has no number in column \w+, .* --start_at sparsify"):
+            report(str(tmp_path / "run"))
