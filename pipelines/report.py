@@ -206,9 +206,7 @@ def _paths(run: Run) -> dict[str, Figure]:
             if all(row.get(column) for row in rows)
         }
         if series:
-            figures["Regularisation path"] = path_figure(
-                density, series, *drawn
-            )
+            figures["Regularisation path"] = path_figure(density, series, *drawn)
     return figures
 
 

@@ -8,7 +8,7 @@ TRICKS = [
 ]  # fmt: skip
 SCRIPTS = [
     "بومة", "ינשוף", "フクロウ", "부엉이", "猫头鹰", "сова", "γλαύκα", "उल्लू", "นกฮูก", "🦉",
-    "👩\u200d👩\u200d👧", "é (e\u0301)", "Käuzchen",
+    "👩\u200d👩\u200d👧", "forêt", "Käuzchen",
 ]  # fmt: skip
 
 #: What must not reach a terminal, a page or a figure as it is.
