@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from handful.explain import Explanation
 from handful.report.explain_page import Pictures, explain_page
 from pipelines.array_files import GrowingArrays
 
@@ -54,16 +53,17 @@ class ExplanationFiles:
             if not any(self._folder.iterdir()):
                 self._folder.rmdir()
 
-    def add(self, record: Mapping[str, Any], pictures: Pictures, maps: Mapping[str, np.ndarray]) -> None:
-        """Append one picture: its record, its pictures and its raw maps `(…)` by method."""
+    def add(self, why: Explanation) -> None:
+        """Append one picture's explanation."""
+        record = why.to_dict()
         text = json.dumps(record, indent=2).replace("\n", "\n    ")
         self._json.write(f"{',' if self._written else ''}\n    {text}")
-        for method, values in maps.items():
-            self._arrays.append(method, values[None])
+        for method, found in why.methods.items():
+            self._arrays.append(method, found.raw[None].numpy())
         self._written += 1
         if len(self._waiting) == ON_A_PAGE:
             self._page(last=False)
-        self._waiting.append((record, pictures))
+        self._waiting.append((record, why.pictures()))
 
     def finish(self, unreadable: Mapping[str, str], notes: Sequence[str] = ()) -> Path:
         """Complete the files and put them in place of earlier ones.

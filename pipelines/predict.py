@@ -6,9 +6,8 @@ import torch
 
 from handful.errors import UserError
 from handful.images import Pictures
-from handful.images.pictures import said_accuracy
 from handful.report.csv_file import write_csv
-from handful.report.prediction_table import prediction_columns, prediction_rows
+from handful.report.prediction_table import prediction_columns, prediction_rows, said_accuracy
 from lightning_modules.base import ClassifierModule
 from lightning_modules.batches import class_probabilities
 from pipelines.output_folder import output_folder
@@ -59,11 +58,7 @@ def predict(run_dir: str, images: str, phase: str | None = None, out: str | None
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path, prediction_columns(names, known is not None), prediction_rows(files, names, probabilities, known))
     pictures.warn()
-    accuracy = said_accuracy(labels, probabilities.argmax(dim=1).tolist())
-    if accuracy:
-        print(
-            f"accuracy {accuracy['accuracy']:.2f} %, balanced {accuracy['balanced_accuracy']:.2f} %, on the "
-            f"{accuracy['images']} pictures whose folder names their class",
-            flush=True,
-        )
+    predicted = [names[label] for label in probabilities.argmax(dim=1).tolist()]
+    for sentence in said_accuracy([None if label is None else names[label] for label in labels], predicted):
+        print(sentence, flush=True)
     return path

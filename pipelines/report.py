@@ -5,31 +5,26 @@ import json
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from matplotlib.figure import Figure
-from PIL import Image
-from torch import Tensor
 
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
+from handful.explain.deciding import DecidingFeatures
+from handful.explain.gather import gather_features
+from handful.explain.trade_off import trade_off_figure
+from handful.images import Inputs
 from handful.networks import Classifier
 from handful.networks.plugin.informed import InformedClassifier
 from handful.report.curves import Series, epochs_figure, path_figure, weights_figure
-from handful.report.overlays import denormalise, overlay, picture
 from handful.report.run_page import ClassRow, FeatureCard, run_page
-from pipelines.features import gather_features
 from pipelines.files import write_atomically
 from pipelines.runs import Run
 from pipelines.tables import stage_cells
-from pipelines.tradeoff import figure_of
-
-#: Side of the pictures in pixels.
-SIDE = 128
 
 #: Heads that weigh more features than this are not drawn feature by feature.
 FEW = 120
@@ -43,7 +38,7 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
 
     Args:
         run_dir: folder of the run.
-        images: pictures a feature.
+        images: pictures per feature.
         out: folder to write to; RUN_DIR/report if not given.
 
     Returns:
@@ -61,10 +56,10 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
     rows: list[ClassRow] = []
     figures: dict[str, Figure] = {}
     if isinstance(model, Classifier):
-        deciding = _Deciding(model, run.datamodule())
+        deciding, data = _deciding(model, run)
         rows = deciding.classes()
         if model.head.n_features <= FEW:
-            cards = deciding.cards(images)
+            cards = deciding.cards(data.test_dataset, Inputs.of(data), images)
             figures["Weights"] = weights_figure(deciding.effects, deciding.names, deciding.used)
         else:
             rows = [ClassRow(row.name, row.images, row.accuracy, {}, row.mistaken) for row in rows]
@@ -74,7 +69,8 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
     figures |= _paths(run)
     tradeoff = _tradeoff(run)
     if tradeoff is not None:
-        figures["Trade-off"] = figure_of(tradeoff)
+        dense = tradeoff["dense"]
+        figures["Trade-off"] = trade_off_figure(tradeoff["sizes"], dense["accuracy"], dense["n_features"])
     folder = Path(out) if out else run.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)
     page = run_page(
@@ -97,76 +93,12 @@ def _called(phase: str, model: Any) -> str:
     return f"phase {phase}"
 
 
-class _Deciding:
-    """What decides in a classifier, measured on its run's test images.
-
-    Attributes:
-        used: the features with a weight in any class, those of most classes first.
-        effects: `(C, S)` of the features `used`: weight × standard deviation of the feature on the test images.
-        names: of the classes.
-    """
-
-    def __init__(self, model: Classifier, data: HandfulDataModule) -> None:
-        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        self.data = data
-        self.names = list(data.class_names)
-        self.features, self.labels = gather_features(self.model, data.test_dataloader(), "test")
-        head: Any = self.model.head
-        weights = head.class_weights()[0].detach().cpu()
-        with torch.no_grad():
-            self.predicted = head(self.features.to(next(self.model.parameters()).device)).argmax(dim=1).cpu()
-        count = (weights != 0).sum(dim=0)
-        self.used: list[int] = [f for f in count.argsort(descending=True, stable=True).tolist() if count[f]]
-        self.effects: Tensor = (weights * self.features.std(dim=0, unbiased=False))[:, self.used]
-        self._weighs = weights[:, self.used] != 0
-
-    def cards(self, images: int) -> list[FeatureCard]:
-        """Every feature, with the test images where it is largest."""
-        places = {f: self.features[:, f].argsort(descending=True, stable=True)[:images].tolist() for f in self.used}
-        drawn = self._drawn(places)
-        return [
-            FeatureCard(
-                feature,
-                {self.names[c]: float(self.effects[c, s]) for c in self._weighs[:, s].nonzero()[:, 0].tolist()},
-                drawn[feature],
-            )
-            for s, feature in enumerate(self.used)
-        ]
-
-    @torch.no_grad()
-    def _drawn(self, places: Mapping[int, Sequence[int]]) -> dict[int, list[tuple[Image.Image, Image.Image, str]]]:
-        dataset: Any = self.data.test_dataset
-        device = next(self.model.parameters()).device
-        drawn: dict[int, list[tuple[Image.Image, Image.Image, str]]] = defaultdict(list)
-        for feature, chosen in places.items():
-            images = torch.stack([dataset[place][0] for place in chosen])
-            maps = self.model.feature_maps(images.to(device))[:, feature].cpu()
-            for image, one, place in zip(denormalise(images, self.data.mean, self.data.std), maps, chosen, strict=True):
-                name = self.names[int(self.labels[place])]
-                drawn[feature].append((picture(image, SIDE), overlay(image, one, side=SIDE), name))
-        return drawn
-
-    def classes(self) -> list[ClassRow]:
-        """Every class: how well it is recognised, what decides it, what it is taken for."""
-        rows = []
-        for label, name in enumerate(self.names):
-            predicted = self.predicted[self.labels == label]
-            counts = torch.bincount(predicted, minlength=len(self.names)).double()
-            right = float(counts[label])
-            counts[label] = 0
-            other = int(counts.argmax())
-            share = 100 / max(1, len(predicted))
-            weighs = self._weighs[label].nonzero()[:, 0].tolist()
-            rows.append(
-                ClassRow(
-                    name,
-                    len(predicted),
-                    share * right,
-                    {self.used[s]: float(self.effects[label, s]) for s in weighs},
-                    (self.names[other], share * float(counts[other])) if counts[other] else None,
-                )
-            )
-        return rows
+def _deciding(model: Classifier, run: Run) -> tuple[DecidingFeatures, HandfulDataModule]:
+    """What decides, measured on the run's test images."""
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    data = run.datamodule()
+    features, labels = gather_features(model, data.test_dataloader(), "test")
+    return DecidingFeatures(model, features, labels, data.class_names), data
 
 
 def _curves(run: Run) -> dict[str, Series]:

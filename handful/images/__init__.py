@@ -1,9 +1,10 @@
 """Reading photographs: one way from a file to RGB pixels, for training, explaining and predicting alike."""
 
 from handful.images.colour import BACKGROUND
+from handful.images.find import find_images
 from handful.images.formats import IMAGE_SUFFIXES, is_image_name, looks_like_image
 from handful.images.inputs import Inputs, centre_crop
-from handful.images.pictures import PictureBatch, Pictures, find_images
+from handful.images.pictures import PictureBatch, Pictures
 from handful.images.reading import MAX_PIXELS, open_image, read_image, resize
 
 __all__ = [

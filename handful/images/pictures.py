@@ -3,7 +3,7 @@
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from handful.errors import UserError
-from handful.images.formats import HEAD, IMAGE_SUFFIXES, is_image_name, looks_like_image
+from handful.images.find import find_images
 from handful.images.inputs import Inputs
 from handful.images.reading import open_image
 from handful.text import safe_text
@@ -27,7 +27,7 @@ class PictureBatch:
 
     Attributes:
         names: path of each within the folder that was given.
-        files: path of each.
+        files: path of each; empty for images without files.
         images: `(N, 3, size, size)`, normalised for the model.
         shown: `(N, 3, side, side)` in [0, 1] for the eye, the same part of each picture; None unless asked for.
         labels: the true class of each where its folder has the name of a class, else None.
@@ -38,6 +38,12 @@ class PictureBatch:
     images: Tensor
     shown: Tensor | None
     labels: Sequence[int | None]
+
+    def file_name(self, number: int) -> str | None:
+        """Path of one of the files, as text that can be written anywhere; None for an image without a file."""
+        if number >= len(self.files):
+            return None
+        return os.fsencode(str(self.files[number])).decode("utf-8", "backslashreplace")
 
 
 class Pictures:
@@ -137,74 +143,3 @@ class Pictures:
             torch.stack(shown) if shown else None,
             [self.label(file) for file in files],
         )
-
-
-def find_images(where: Path) -> list[Path]:
-    """The image files at a path: itself, or all beneath it, in order; hidden ones and clutter are left out.
-
-    Raises:
-        UserError: nothing is there, or a folder without images.
-    """
-    try:
-        if where.is_file():
-            return [where]
-        missing = not where.is_dir()
-    except OSError as error:  # a name too long, a loop of links
-        raise UserError(f"--images: there is no file or folder {where} ({error.strerror})") from error
-    if missing:
-        raise UserError(f"--images: there is no file or folder {where}")
-    found: list[Path] = []
-    others = 0
-    visited: set[str] = set()
-    for place, folders, files in os.walk(where, followlinks=True):
-        folders[:] = sorted(name for name in folders if not _is_clutter(name))
-        real = os.path.realpath(place)
-        if real in visited:  # a link that leads back
-            folders.clear()
-            continue
-        visited.add(real)
-        for name in files:
-            if not _is_clutter(name):
-                if is_image_name(name) or _begins_as_image(Path(place) / name):
-                    found.append(Path(place) / name)
-                else:
-                    others += 1
-    if not found:
-        why = f"; its {others} files are none of {', '.join(IMAGE_SUFFIXES)}" if others else ""
-        raise UserError(f"--images: there is no image in {where}{why}")
-    return sorted(found)
-
-
-def _begins_as_image(path: Path) -> bool:
-    """Whether a file without the name of an image has the content of one."""
-    try:
-        with path.open("rb") as file:
-            return looks_like_image(file.read(HEAD))
-    except OSError:
-        return False  # nothing says that it was meant
-
-
-def _is_clutter(name: str) -> bool:
-    """Whether a file or folder is what systems leave beside pictures."""
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "#recycle", "Thumbs.db", "desktop.ini", "lost+found")
-
-
-def said_accuracy(labels: Sequence[int | None], predicted: Sequence[int]) -> Mapping[str, float]:
-    """Accuracy and balanced accuracy in per cent of the pictures whose class is known, and their number.
-
-    Example:
-        >>> said_accuracy([0, 1, None], [0, 0, 1])
-        {'images': 2, 'accuracy': 50.0, 'balanced_accuracy': 50.0}
-    """
-    pairs = [(label, found) for label, found in zip(labels, predicted, strict=True) if label is not None]
-    if not pairs:
-        return {}
-    by_class: dict[int, list[bool]] = {}
-    for label, found in pairs:
-        by_class.setdefault(label, []).append(label == found)
-    shares = [sum(right) / len(right) for right in by_class.values()]
-    return {
-        "images": len(pairs),
-        "accuracy": 100 * sum(label == found for label, found in pairs) / len(pairs),
-        "balanced_accuracy": 100 * sum(shares) / len(shares),
-    }

@@ -49,3 +49,28 @@ def prediction_rows(
             label = labels[number]
             truth = ["", ""] if label is None else [class_names[label], "yes" if label == best else "no"]
         yield [image, class_names[best], shares[best], *truth, *shares]
+
+
+def said_accuracy(true: Sequence[str | None], predicted: Sequence[str]) -> list[str]:
+    """Accuracy and balanced accuracy of the pictures whose class is known, as one sentence; none where none is.
+
+    Args:
+        true: class of each picture; None where it is not known.
+        predicted: class of each.
+
+    Example:
+        >>> said_accuracy(["owl", "owl", "wren", None], ["owl", "owl", "owl", "owl"])
+        ['accuracy 66.67 %, balanced 50.00 %, on the 3 pictures whose folder names their class']
+    """
+    by_class: dict[str, list[bool]] = {}
+    for label, found in zip(true, predicted, strict=True):
+        if label is not None:
+            by_class.setdefault(label, []).append(label == found)
+    if not by_class:
+        return []
+    right = [one for found in by_class.values() for one in found]
+    balanced = sum(sum(found) / len(found) for found in by_class.values()) / len(by_class)
+    return [
+        f"accuracy {100 * sum(right) / len(right):.2f} %, balanced {100 * balanced:.2f} %, "
+        f"on the {len(right)} pictures whose folder names their class"
+    ]

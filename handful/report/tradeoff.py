@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 
 def tradeoff_figure(accuracy: Mapping[int, Mapping[int, float]], dense: float, n_dense: int) -> Figure:
-    """Test accuracy over features a class, a line for every number of features.
+    """Test accuracy over features per class, a line for every number of features.
 
     Args:
         accuracy: n_features → features_per_class → test accuracy in per cent.
@@ -29,7 +29,7 @@ def tradeoff_figure(accuracy: Mapping[int, Mapping[int, float]], dense: float, n
             label=f"{n_features} features",
         )
     axes.set_xticks(range(len(wanted)), [str(count) for count in wanted])
-    axes.set_xlabel("features a class")
+    axes.set_xlabel("features per class")
     axes.set_ylabel("test accuracy in %, before finetuning")
     axes.grid(axis="y", alpha=0.25)
     for side in ("top", "right"):

@@ -12,14 +12,10 @@ import yaml
 from PIL import Image
 
 import pipelines.explain
-from handful.attribution import Attribution, attribute, contributions
-from handful.attribution.contributions import Contributions
+from handful.attribution import attribute
 from handful.errors import UserError
-from handful.images.pictures import Pictures, find_images
-from handful.networks.classifier import Classifier
-from handful.networks.heads import SparseHead
-from handful.report.overlays import overlay
-from pipelines.explain import SIDE, _changes, _Explainer, _told, explain
+from handful.images import find_images
+from pipelines.explain import explain
 from pipelines.runs import Run
 from tests.helpers.finished_run import write_run
 
@@ -133,105 +129,6 @@ def test_probabilities_are_those_of_the_logits_beside_them(run, photos, tmp_path
         assert f"{top[0]['class']} ({100 * top[0]['probability']:.1f} %)" in line
 
 
-def test_the_changes_told_are_the_smallest_in_standard_deviations():
-    head = SparseHead(5, 2, 4)
-    weight = torch.tensor([[1.0, 1, 1, 1], [0, 0, 0, 0]])
-    head.fill(torch.tensor([4, 0, 2, 1]), torch.zeros(4), torch.tensor([8.0, 0.1, 1, 2]), weight, torch.zeros(2))
-    features = torch.full((1, 5), 9.0, dtype=torch.float64)
-    parts = Contributions(
-        classes=torch.tensor([0]), runner_up=torch.tensor([1]), logits=torch.zeros(1, 2), features=features,
-        weights=torch.tensor([[2.0, 0.5, 1, 0, 4]], dtype=torch.float64), other_weights=torch.zeros(1, 5),
-        bias=torch.tensor([-60.5], dtype=torch.float64), other_bias=torch.zeros(1), maps=features[:, :, None, None],
-    )  # fmt: skip
-    assert float(parts.margin) == 7  # 3.5 of 0 is 35 deviations, 14 of 1 more than there is, 7 of 2 is 7, 1.75 of 4 0.2
-    told = _changes(parts, 0, Classifier(torch.nn.Identity(), head))
-    assert [change["feature"] for change in told] == [4, 2, 0]
-    assert [change["needed"] for change in told] == pytest.approx([7.25, 2, 5.5])
-    assert all(change["value"] == 9 for change in told)
-
-
-def test_each_image_is_told_its_own_numbers():
-    found = Attribution(
-        torch.zeros(2, 3, 3), "lime", torch.tensor([1, 0]), torch.tensor([2.0, 3.0]), None, torch.zeros(2, 2), (3, 3),
-        completeness=torch.tensor([0.25, 0.5]), notes={"r2": torch.tensor([0.75, 0.125]), "baseline": "mean"},
-    )  # fmt: skip
-    told = {"title": "LIME", "target": "wren", "score": 3, "completeness": 0.5, "r2": 0.125, "baseline": "mean"}
-    assert _told(found, 1, ["wren", "robin"]) == told
-
-
-@pytest.fixture
-def explainer(run):
-    def make(target=None, seed=0, methods=("cam", "integrated_gradients", "smoothgrad")):
-        found, data = Run(run), Run(run).inputs()
-        return _Explainer(found.load("finetune").model.eval(), data, methods, target, 2, seed)
-
-    return make
-
-
-def work(at_work, photos, size):
-    """Records, pictures and raw maps of all photos, `size` at a time."""
-    done, raw = [], []
-    for batch in Pictures(photos, at_work.data).batches(size, "", SIDE):
-        done += at_work.explain(batch)
-        raw.append(at_work.raw)
-    maps = {name: np.concatenate([part[name] for part in raw]) for name in raw[0]}
-    return [record for record, _ in done], [drawn for _, drawn in done], maps
-
-
-def test_a_pictures_page_does_not_depend_on_those_beside_it(explainer, photos):
-    together, pictures, maps = work(explainer(), photos, 3)
-    alone, other_pictures, other_maps = work(explainer(), photos, 1)
-    for name, raw in maps.items():
-        np.testing.assert_allclose(other_maps[name], raw, rtol=1e-3, atol=1e-4)
-    for one, other in zip(pictures, other_pictures, strict=True):
-        for kind in ("features", "lead", "methods"):
-            assert getattr(one, kind).keys() == getattr(other, kind).keys()
-            for key, image in getattr(one, kind).items():
-                apart = np.abs(np.asarray(image).astype(int) - np.asarray(getattr(other, kind)[key]))
-                assert apart.mean() < 1, (kind, key)
-        assert np.array_equal(one.image, other.image)
-    for one, other in zip(together, alone, strict=True):
-        for method, told in one["methods"].items():
-            numbers = {key: value for key, value in told.items() if isinstance(value, float)}
-            expected = {key: other["methods"][method][key] for key in numbers}
-            assert numbers == pytest.approx(expected, rel=1e-3, abs=1e-4)
-            assert "score" in numbers
-
-
-def test_pictures_are_of_the_features_and_methods_they_are_named_after(explainer, photos):
-    at_work = explainer()
-    _, pictures, _ = work(at_work, photos, 3)
-    batch = next(Pictures(photos, at_work.data).batches(3, "", SIDE))
-    shown, images = batch.shown, batch.images
-    parts = contributions(at_work.model, images)
-    cam = attribute(at_work.model, images, method="cam")
-    for row, drawn in enumerate(pictures):
-        assert list(drawn.features) == parts.strongest(row, 2).tolist()
-        assert set(drawn.lead) | set(drawn.repeated) <= set(parts.strongest_lead(row, 2).tolist())
-        assert int(parts.strongest_lead(row)[0]) in {*drawn.lead, *drawn.repeated}
-        for feature in drawn.repeated:  # no picture twice
-            assert np.array_equal(
-                drawn.features[feature], overlay(shown[row], parts.lead_map_of(row, feature), True, SIDE)
-            )
-        for feature, image in drawn.features.items():
-            values = parts.weights[row, feature] * parts.maps[row, feature]
-            assert np.array_equal(image, overlay(shown[row], values, True, SIDE))
-        for feature, image in drawn.lead.items():
-            values = (parts.weights - parts.other_weights)[row, feature] * parts.maps[row, feature]
-            assert np.array_equal(image, overlay(shown[row], values, True, SIDE))
-        assert np.array_equal(drawn.methods["cam"], overlay(shown[row], cam.map()[row], True, SIDE))
-
-
-def test_random_numbers_belong_to_the_seed_and_the_pictures_name(explainer, photos):
-    shutil.copy(photos / "a.png", photos / "b.png")
-    first, named_otherwise, seeded_otherwise = (
-        work(explainer(seed=seed, methods=["smoothgrad"]), photos / f"{name}.png", 1)[2]["smoothgrad"]
-        for seed, name in ((0, "a"), (0, "b"), (1, "a"))
-    )
-    assert not np.array_equal(first, named_otherwise)
-    assert not np.array_equal(first, seeded_otherwise)
-
-
 def test_more_pictures_than_a_batch_are_all_told(run, photos, tmp_path, monkeypatch):
     explained(run, photos, tmp_path / "whole", methods="cam")
     monkeypatch.setattr(pipelines.explain, "BATCH", 2)
@@ -293,13 +190,13 @@ def test_bad_input_is_one_sentence_and_earlier_results_stay(run, photos, tmp_pat
         explained(run, run / "dense", out)
     with pytest.raises(UserError, match='no attribution method "camera"'):
         explained(run, photos, out, methods="camera")
-    with pytest.raises(UserError, match=r"--target: no class 'dodo'; give pred, 0 to 2"):
+    with pytest.raises(UserError, match=r"target: no class 'dodo'; give pred, 0 to 2"):
         explained(run, photos, out, target="dodo")
     with pytest.raises(UserError, match="no finished stage 'pruned'"):
         explained(run, photos, out, stage="pruned")
     with pytest.raises(UserError, match="not the folder of a run"):
         explained(tmp_path, photos, out)
-    with pytest.raises(UserError, match="--features"):
+    with pytest.raises(UserError, match="features must be"):
         explained(run, photos, out, features=0)
     assert page.read_text() == before
 

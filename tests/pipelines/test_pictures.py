@@ -14,8 +14,8 @@ from PIL import Image
 import pipelines.explain_files
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
-from handful.images.pictures import Pictures, find_images, said_accuracy
-from handful.report.prediction_table import prediction_columns, prediction_rows
+from handful.images import Pictures, find_images
+from handful.report.prediction_table import prediction_columns, prediction_rows, said_accuracy
 from lightning_modules import load_module, save_module
 from pipelines.array_files import GrowingArrays
 from pipelines.cli import main
@@ -141,8 +141,9 @@ def test_folders_that_are_classes_give_the_true_class(run, tmp_path, capsys):
 
 
 def test_accuracy_of_the_pictures_whose_class_is_known():
-    assert said_accuracy([None, None], [0, 1]) == {}
-    assert said_accuracy([0, 0, 0, 1], [0, 0, 0, 0]) == {"images": 4, "accuracy": 75, "balanced_accuracy": 50}
+    assert said_accuracy([None, None], ["owl", "wren"]) == []
+    (sentence,) = said_accuracy(["owl"] * 3 + ["wren", None], ["owl"] * 5)
+    assert sentence == "accuracy 75.00 %, balanced 50.00 %, on the 4 pictures whose folder names their class"
 
 
 def test_a_class_called_like_a_column_keeps_its_own():
@@ -218,9 +219,9 @@ def test_growing_arrays_are_read_as_numpy_writes_them(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"features": -3}, "--features must be at least 1, not -3"),
-        ({"seed": -1}, "--seed: a whole number from 0"),
-        ({"seed": 2**70}, "--seed: a whole number from 0"),
+        ({"features": -3}, "features must be at least 1, not -3"),
+        ({"seed": -1}, "seed: a whole number from 0"),
+        ({"seed": 2**70}, "seed: a whole number from 0"),
         ({"methods": "gradcan"}, "did you mean 'gradcam'"),
         ({"methods": ["cam", "IG_"]}, "did you mean 'ig'"),
         ({"stage": "finetun"}, "no finished stage 'finetun'"),

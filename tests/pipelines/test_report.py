@@ -34,7 +34,7 @@ def page(run):
 @pytest.fixture(scope="module")
 def deciding(run):
     run = Run(run)
-    return module._Deciding(run.load().model, run.datamodule())
+    return module._deciding(run.load().model, run)[0]
 
 
 def test_a_pipeline_ends_with_its_report(page, run):
@@ -59,25 +59,29 @@ def test_effects_are_what_a_deviation_more_adds_to_the_logit(deciding):
     assert sorted(deciding.used) == counts.nonzero()[:, 0].tolist()
 
 
-def test_pictures_are_those_where_the_feature_is_largest(deciding, monkeypatch):
-    asked = {}
-    monkeypatch.setattr(deciding, "_drawn", lambda places: asked.update(places) or {f: [] for f in places})
-    cards = deciding.cards(3)
-    for card in cards:
-        largest = deciding.features[:, card.number].topk(3).values
-        assert torch.equal(deciding.features[asked[card.number], card.number], largest)
-        named = {deciding.names.index(name) for name in card.effects}
-        assert named == set((deciding.model.head.class_weights()[0][:, card.number] != 0).nonzero()[:, 0].tolist())
+def test_pictures_are_those_where_the_feature_is_largest(deciding):
+    chosen = deciding.strongest_images(3)
+    assert list(chosen) == deciding.used
+    for feature, indices in chosen.items():
+        assert torch.equal(deciding.features[indices, feature], deciding.features[:, feature].topk(3).values)
+        named = {deciding.names.index(name) for name in deciding.effects_of(feature)}
+        assert named == set((deciding.model.head.class_weights()[0][:, feature] != 0).nonzero()[:, 0].tolist())
 
 
-def test_the_map_beside_a_picture_is_that_features_own(deciding, monkeypatch):
+def test_the_map_beside_a_picture_is_that_features_own(deciding, run, monkeypatch):
     drawn = []
-    monkeypatch.setattr(module, "overlay", lambda image, values, **more: drawn.append(values))
-    deciding._drawn({deciding.used[1]: [4, 0]})
-    dataset = deciding.data.test_dataset
+    monkeypatch.setattr("handful.explain.deciding.overlay", lambda image, values, **more: drawn.append(values))
+    data = Run(run).datamodule()
+    cards = deciding.cards(data.test_dataset, Run(run).inputs(), 2)
+    assert [card.number for card in cards] == deciding.used
+    chosen = deciding.strongest_images(2)
     with torch.no_grad():
-        maps = deciding.model.feature_maps(torch.stack([dataset[4][0], dataset[0][0]]))[:, deciding.used[1]]
-    torch.testing.assert_close(torch.stack(drawn), maps)
+        for place, feature in enumerate(deciding.used):
+            images = torch.stack([data.test_dataset[index][0] for index in chosen[feature]])
+            maps = deciding.model.feature_maps(images)[:, feature]
+            torch.testing.assert_close(torch.stack(drawn[2 * place : 2 * place + 2]), maps)
+    names = [name for _, _, name in cards[0].pictures]
+    assert names == [deciding.names[int(deciding.labels[index])] for index in chosen[deciding.used[0]]]
 
 
 def test_recognised_images_of_all_classes_are_the_accuracy(deciding, run):

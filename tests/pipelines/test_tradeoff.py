@@ -55,7 +55,7 @@ def test_the_runs_own_size_gives_its_own_layer(run, tmp_path, capsys):
     [
         ({"n_features": "4,x"}, "n_features: whole numbers"),
         ({"n_features": "4,17"}, "n_features: numbers from 1 to 16"),
-        ({"n_features": "2", "features_per_class": "3,5"}, "3 and more a class, but only 2 features"),
+        ({"n_features": "2", "features_per_class": "3,5"}, "3 and more per class, but only 2 features"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(run, tmp_path, arguments, sentence):

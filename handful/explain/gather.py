@@ -1,4 +1,4 @@
-"""Features of a data set's images, in its order."""
+"""Features of a data set's images, in its order, gathered by one process."""
 
 from collections.abc import Sized
 from typing import Any

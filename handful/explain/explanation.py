@@ -1,0 +1,166 @@
+"""Why a model decides about one image as it does: numbers, maps, and the ways to look at them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from handful.attribution import Contributions
+from handful.explain.comparison import RunnerUp
+from handful.explain.scores import ClassScore, Contribution
+from handful.report.explain_page import Pictures, explain_page
+from handful.report.overlays import overlay, picture
+
+#: Side of the pictures: maps are laid over the photograph, not over the few pixels that the model saw.
+SIDE = 224
+
+#: A feature whose share of the lead is a smaller part of the largest is not drawn.
+SMALL = 0.01
+
+
+@dataclass(frozen=True)
+class MethodMap:
+    """What one attribution method found in one image.
+
+    Attributes:
+        title: of the method.
+        map: `(H, W)` at the size of the image, channels reduced.
+        raw: as it came out.
+        signed: whether the sign means for or against the class.
+        target: name of the explained class.
+        score: what was explained, the class's logit.
+        details: what else the method recorded: `completeness`, `r2`, options.
+    """
+
+    title: str
+    map: Tensor
+    raw: Tensor
+    signed: bool
+    target: str
+    score: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers in plain values."""
+        return {"title": self.title, "target": self.target, "score": self.score, **self.details}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a model decides about one image as it does.
+
+    Attributes:
+        name: of the image.
+        prediction: the predicted class.
+        explained: the class explained, by default the predicted one.
+        top: the classes of the highest scores.
+        image: `(3, S, S)` in [0, 1], the part of the picture that the model sees.
+        contributions: of the features that the explained class weighs, largest first; their sum plus `bias` is
+            `explained.logit`.
+        bias: of the explained class.
+        runner_up: the strongest other class.
+        methods: attribution method → what it found.
+        parts: the contributions as tensors, of this one image.
+        true: name of the true class, where it is known.
+        file: where the image comes from.
+        shown_features: how many features are drawn at most.
+    """
+
+    name: str
+    prediction: ClassScore
+    explained: ClassScore
+    top: tuple[ClassScore, ...]
+    image: Tensor
+    contributions: tuple[Contribution, ...]
+    bias: float
+    runner_up: RunnerUp
+    methods: Mapping[str, MethodMap]
+    parts: Contributions
+    true: str | None = None
+    file: str | None = None
+    shown_features: int = 5
+
+    @property
+    def maps(self) -> dict[str, Tensor]:
+        """Attribution method → its map `(H, W)`."""
+        return {name: found.map for name, found in self.methods.items()}
+
+    @property
+    def features(self) -> dict[int, Tensor]:
+        """Feature → where it looked, `w·A (h, w)`, the strongest first; the spatial mean is its contribution."""
+        return {f: self.parts.map_of(0, f) for f in self.parts.strongest(0, self.shown_features).tolist()}
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the prediction is the true class; None where that is not known."""
+        return None if self.true is None else self.true == self.prediction.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers in plain values."""
+        record: dict[str, Any] = {"name": self.name, "file": self.file}
+        record |= {"predicted": self.prediction.to_dict(), "explained": self.explained.to_dict()}
+        record["top"] = [one.to_dict() for one in self.top]
+        if self.true is not None:
+            record |= {"true": self.true, "correct": self.correct}
+        record["explained"]["bias"] = self.bias
+        record["contributions"] = [one.to_dict() for one in self.contributions]
+        record["runner_up"] = self.runner_up.to_dict()
+        record["methods"] = {name: found.to_dict() for name, found in self.methods.items()}
+        return record
+
+    def pictures(self) -> Pictures:
+        """The image, and every map laid over it."""
+        drawn = Pictures(picture(self.image, SIDE))
+        for feature, values in self.features.items():
+            drawn.features[feature] = overlay(self.image, values, True, SIDE)
+        parting = self.parts.strongest_lead(0, self.shown_features)
+        leads = self.parts.lead[0, parting].abs()
+        for feature in parting[leads >= SMALL * leads.max()].tolist() if len(parting) else []:
+            if feature in drawn.features and self.parts.other_weights[0, feature] == 0:
+                drawn.repeated.append(feature)
+                continue
+            drawn.lead[feature] = overlay(self.image, self.parts.lead_map_of(0, feature), True, SIDE)
+        for name, found in self.methods.items():
+            drawn.methods[name] = overlay(self.image, found.map, found.signed, SIDE)
+        return drawn
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return the explanation as a page that needs nothing but itself.
+
+        Args:
+            path: a file to write it to as well.
+        """
+        page = explain_page(f"Why {self.prediction.name}", [], [self.to_dict()], [self.pictures()])
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        """The page, inside a frame of its own, as notebooks show it."""
+        page = self.to_html().replace("&", "&amp;").replace('"', "&quot;")
+        return f'<iframe srcdoc="{page}" style="width:100%;height:720px;border:0"></iframe>'
+
+    def show(self) -> Figure:
+        """Draw the explanation with matplotlib: the image, the contributions, where the features looked, the maps."""
+        from handful.explain.figure import explanation_figure
+
+        return explanation_figure(self)
+
+    def __str__(self) -> str:
+        """One image in one line, for the terminal."""
+        text = f"{self.name}: {self.prediction.name} ({100 * self.prediction.probability:.1f} %)"
+        if self.true is not None:
+            text += " ✓" if self.correct else f" ✗ {self.true}"
+        if self.contributions:
+            asked_for = self.explained.name != self.prediction.name
+            text += (
+                f"; {self.explained.name} ({100 * self.explained.probability:.1f} %) has"
+                if asked_for
+                else " because of"
+            )
+            text += " " + ", ".join(f"feature {p.feature} ({p.contribution:+.2f})" for p in self.contributions[:3])
+            text += f"; {'strongest other' if asked_for else 'next'} {self.runner_up.name}"
+        return text

@@ -1,0 +1,83 @@
+"""Scores of classes, and the features they are made of."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from handful.attribution import Contributions
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class as a model sees it in one image.
+
+    Attributes:
+        name: of the class.
+        probability: softmax, in [0, 1].
+        logit: the class's score.
+    """
+
+    name: str
+    probability: float
+    logit: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the name as `class`."""
+        return {"class": self.name, "probability": self.probability, "logit": self.logit}
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One feature's part in the logit of the explained class.
+
+    Attributes:
+        feature: its number.
+        value: the pooled feature f.
+        weight: w of the explained class.
+        contribution: w·f; all of them plus the bias are the logit.
+    """
+
+    feature: int
+    value: float
+    weight: float
+    contribution: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def class_score(label: int, logits: Tensor, names: Sequence[str]) -> ClassScore:
+    """Return the score of one class, from the logits `(C,)` of an image."""
+    return ClassScore(names[label], float(logits.softmax(dim=0)[label]), float(logits[label]))
+
+
+def feature_contributions(parts: Contributions, image: int) -> tuple[Contribution, ...]:
+    """Return what every feature that the explained class weighs contributes, the largest first."""
+    return tuple(
+        Contribution(
+            feature,
+            float(parts.features[image, feature]),
+            float(parts.weights[image, feature]),
+            float(parts.values[image, feature]),
+        )
+        for feature in parts.strongest(image).tolist()
+    )
+
+
+def exact_logits(parts: Contributions, weights: Tensor, bias: Tensor) -> Tensor:
+    """Return the logits `(N, C)` in float64, so that contributions add up to them.
+
+    Args:
+        parts: of N images.
+        weights: of all classes, `(C, F)`.
+        bias: `(C,)`.
+    """
+    return parts.features @ weights.to(parts.features).T + bias.to(parts.features)
+
+
+def strongest_classes(logits: Tensor, names: Sequence[str], count: int = 3) -> tuple[ClassScore, ...]:
+    """Return the classes of the highest logits, highest first."""
+    return tuple(class_score(label, logits, names) for label in logits.argsort(descending=True)[:count].tolist())

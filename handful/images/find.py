@@ -1,0 +1,57 @@
+"""The image files in a folder."""
+
+import os
+from pathlib import Path
+
+from handful.errors import UserError
+from handful.images.formats import HEAD, IMAGE_SUFFIXES, is_image_name, looks_like_image
+
+
+def find_images(where: Path) -> list[Path]:
+    """The image files at a path: itself, or all beneath it, in order; hidden ones and clutter are left out.
+
+    Raises:
+        UserError: nothing is there, or a folder without images.
+    """
+    try:
+        if where.is_file():
+            return [where]
+        missing = not where.is_dir()
+    except OSError as error:  # a name too long, a loop of links
+        raise UserError(f"--images: there is no file or folder {where} ({error.strerror})") from error
+    if missing:
+        raise UserError(f"--images: there is no file or folder {where}")
+    found: list[Path] = []
+    others = 0
+    visited: set[str] = set()
+    for place, folders, files in os.walk(where, followlinks=True):
+        folders[:] = sorted(name for name in folders if not _is_clutter(name))
+        real = os.path.realpath(place)
+        if real in visited:  # a link that leads back
+            folders.clear()
+            continue
+        visited.add(real)
+        for name in files:
+            if not _is_clutter(name):
+                if is_image_name(name) or _begins_as_image(Path(place) / name):
+                    found.append(Path(place) / name)
+                else:
+                    others += 1
+    if not found:
+        why = f"; its {others} files are none of {', '.join(IMAGE_SUFFIXES)}" if others else ""
+        raise UserError(f"--images: there is no image in {where}{why}")
+    return sorted(found)
+
+
+def _begins_as_image(path: Path) -> bool:
+    """Whether a file without the name of an image has the content of one."""
+    try:
+        with path.open("rb") as file:
+            return looks_like_image(file.read(HEAD))
+    except OSError:
+        return False  # nothing says that it was meant
+
+
+def _is_clutter(name: str) -> bool:
+    """Whether a file or folder is what systems leave beside pictures."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "#recycle", "Thumbs.db", "desktop.ini", "lost+found")
