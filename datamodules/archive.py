@@ -10,9 +10,9 @@ from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Generic, TypeVar
 
-from datamodules.clutter import LeftOut, clutter, printable
 from datamodules.file_tree import FileTree, check_size, digest, only_top, with_parents
 from handful.errors import UserError
+from handful.images.clutter import LeftOut, clutter, printable
 
 Entry = TypeVar("Entry")
 

@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
-from datamodules.clutter import LeftOut
 from handful.errors import UserError
+from handful.images.clutter import LeftOut
 
 #: Folder names that stand for a split, in lower case.
 SPLIT_NAMES: dict[str, tuple[str, ...]] = {

@@ -4,10 +4,10 @@ import os
 import stat
 from pathlib import Path
 
-from datamodules.clutter import LeftOut, clutter, printable
 from datamodules.file_tree import FileTree, check_size, digest, only_top
 from handful.errors import UserError
 from handful.images import is_image_name
+from handful.images.clutter import LeftOut, clutter, printable
 
 
 class Folder(FileTree):

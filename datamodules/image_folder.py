@@ -9,7 +9,6 @@ from torch import Tensor
 
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
-from datamodules.clutter import LeftOut, printable
 from datamodules.file_tree import FileTree, contents_of, digest
 from datamodules.images import Images, Split, pack, unpack
 from datamodules.label_table import TABLE_SUFFIXES, list_table
@@ -21,6 +20,7 @@ from datamodules.samplers import mixed
 from datamodules.splitting import divide
 from handful.errors import UserError
 from handful.images import MAX_PIXELS, read_image
+from handful.images.clutter import LeftOut, printable
 
 # With cache "auto", decoded images up to so many bytes are kept.
 _CACHE_LIMIT = 2**30

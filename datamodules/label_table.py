@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.cache import Cache
-from datamodules.clutter import LeftOut, printable
 from datamodules.file_tree import FileTree, digest, split_of
 from datamodules.listing import SPLITS, Listing, is_utf8
 from datamodules.problems import refuse
 from handful.errors import UserError
 from handful.images import is_image_name
+from handful.images.clutter import LeftOut, printable
 
 #: Ends of the names of tables.
 TABLE_SUFFIXES = (".csv", ".tsv")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.clutter import LeftOut, printable
 from datamodules.file_tree import FileTree, split_of
 from handful.errors import UserError
 from handful.images import is_image_name, looks_like_image
+from handful.images.clutter import LeftOut, printable
 from handful.images.formats import HEAD
 
 SPLITS = ("train", "val", "test")

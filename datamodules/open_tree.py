@@ -10,10 +10,10 @@ from pathlib import Path
 
 from datamodules.archive import TarArchive, ZipArchive
 from datamodules.cache import Cache
-from datamodules.clutter import printable
 from datamodules.file_tree import FileTree, digest
 from datamodules.folder import Folder
 from handful.errors import UserError
+from handful.images.clutter import printable
 from handful.images.formats import HEAD, looks_like_image
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".7z", ".rar", ".tar.zst")

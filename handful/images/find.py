@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from handful.errors import UserError
+from handful.images.clutter import clutter
 from handful.images.formats import HEAD, IMAGE_SUFFIXES, is_image_name, looks_like_image
 
 
@@ -25,14 +26,14 @@ def find_images(where: Path) -> list[Path]:
     others = 0
     visited: set[str] = set()
     for place, folders, files in os.walk(where, followlinks=True):
-        folders[:] = sorted(name for name in folders if not _is_clutter(name))
+        folders[:] = sorted(name for name in folders if not clutter(name))
         real = os.path.realpath(place)
         if real in visited:  # a link that leads back
             folders.clear()
             continue
         visited.add(real)
         for name in files:
-            if not _is_clutter(name):
+            if not clutter(name):
                 if is_image_name(name) or _begins_as_image(Path(place) / name):
                     found.append(Path(place) / name)
                 else:
@@ -50,8 +51,3 @@ def _begins_as_image(path: Path) -> bool:
             return looks_like_image(file.read(HEAD))
     except OSError:
         return False  # nothing says that it was meant
-
-
-def _is_clutter(name: str) -> bool:
-    """Whether a file or folder is what systems leave beside pictures."""
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "#recycle", "Thumbs.db", "desktop.ini", "lost+found")
