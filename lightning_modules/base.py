@@ -16,10 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.errors import UserError
+from handful.images import Inputs
 from handful.losses import feature_diversity_loss
 from handful.losses.class_weights import ClassWeights, check_class_weights, loss_weights
 from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean
 from handful.networks import Classifier, NetworkConfig
+from handful.networks.description import KEY as DESCRIPTION
+from handful.networks.description import describe
 from lightning_modules.batches import checked_images, checked_logits, class_probabilities, labelled
 from lightning_modules.schedules import Interval, check_optimizer, configured
 
@@ -185,8 +188,17 @@ class ClassifierModule(PhaseModule):
             raise UserError(f"label_smoothing: in [0, 1), not {self.label_smoothing}")
         check_optimizer(self.optimizer_factory, self.scheduler_factory, self.scheduler_interval, groups=2)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe the classifier in plain values, so that `handful.load` reads it without this module."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[DESCRIPTION] = describe(self.model, self.network)
+
     def setup(self, stage: str) -> None:
-        """Compile the backbone in place, which keeps the names of its parameters."""
+        """Compile the backbone in place, which keeps the names of its parameters; note what the images are like."""
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        names = getattr(datamodule, "class_names", None)
+        if names is not None and len(names) == self.model.num_classes:
+            self.model.inputs = Inputs.of(datamodule)
         if self.compile_backbone:
             self.model.backbone.compile()
 

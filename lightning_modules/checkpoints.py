@@ -11,7 +11,9 @@ from lightning import __version__ as lightning_version
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from handful.errors import UserError
-from lightning_modules.base import PhaseModule
+from handful.images import Inputs
+from handful.networks.description import KEY as DESCRIPTION
+from lightning_modules.base import ClassifierModule, PhaseModule
 
 
 def _known(base: type[PhaseModule] = PhaseModule) -> Iterator[type[PhaseModule]]:
@@ -46,6 +48,9 @@ def load_module(path: str | Path) -> PhaseModule:
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if len(str(error).splitlines()) > 1 else str(error)
         raise UserError(f"{path}: its weights do not fit the network it names ({first})") from error
+    inputs = checkpoint.get(DESCRIPTION, {}).get("inputs")
+    if inputs is not None and isinstance(module, ClassifierModule):
+        module.model.inputs = Inputs(**inputs)
     return module.eval()
 
 

@@ -163,6 +163,7 @@ class Sparsify(PhaseModule):
             beta=self.dense.beta,
         )
         sparse.model.backbone.load_state_dict(self.dense.model.backbone.state_dict())
+        sparse.model.inputs = self.dense.model.inputs
         sparse.model.head.load_state_dict(head.state_dict())
         save_module(sparse, folder / "best.ckpt")
         rank_zero_info(

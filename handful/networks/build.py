@@ -5,15 +5,14 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
 
-import timm
 from torch import nn
 
 from handful.errors import UserError
+from handful.networks.backbone import num_features
 from handful.networks.cifar_resnet import DEPTHS, CifarResNet
 from handful.networks.classifier import Classifier
 from handful.networks.conv4 import Conv4
 from handful.networks.heads import DenseHead
-from handful.networks.timm_backbone import TimmBackbone, published_config
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -91,6 +90,8 @@ def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
         return _build_own(network, partial(CifarResNet, int(depth)))
     if network.backbone == "conv4":
         return _build_own(network, Conv4)
+    from handful.networks.timm_backbone import TimmBackbone  # timm takes seconds to import
+
     return TimmBackbone(
         network.backbone,
         network.reduced_strides,
@@ -129,7 +130,9 @@ def build_classifier(network: NetworkConfig | Mapping[str, Any], num_classes: in
         raise UserError(f"a classifier needs at least two classes; got {num_classes}")
     network = NetworkConfig.of(network)
     backbone = build_backbone(network)
-    return Classifier(backbone, DenseHead(backbone.num_features, num_classes, network.dropout))  # type: ignore[arg-type]
+    classifier = Classifier(backbone, DenseHead(num_features(backbone), num_classes, network.dropout))
+    classifier.network = network
+    return classifier
 
 
 def input_statistics(
@@ -137,6 +140,10 @@ def input_statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation, a channel each in [0, 1], that the backbone's own config asks for."""
     network = NetworkConfig.of(network)
+    import timm
+
+    from handful.networks.timm_backbone import published_config
+
     if timm.is_model(network.backbone.split(".")[0]):
         config = published_config(network.backbone)
         if config is not None and config.mean is not None:

@@ -1,10 +1,16 @@
 """The one contract that every method, metric and callback of Handful relies on."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from handful.images.inputs import Inputs
 from handful.networks import backbone as backbones
 from handful.networks.head import Head, as_head
+
+if TYPE_CHECKING:
+    from handful.networks.build import NetworkConfig
+    from handful.prediction import Pictures, Prediction
 
 
 class Classifier(nn.Module):
@@ -23,9 +29,11 @@ class Classifier(nn.Module):
 
     Attributes:
         inputs: class names, image size and normalisation of the images it was trained on, where they are known.
+        network: what the backbone was built from, where it is known.
     """
 
     inputs: Inputs | None = None
+    network: "NetworkConfig | None" = None
 
     def __init__(self, backbone: nn.Module, head: Head | nn.Linear) -> None:
         super().__init__()
@@ -42,6 +50,12 @@ class Classifier(nn.Module):
         """C, the number of logits."""
         return self.head.num_classes
 
+    def with_head(self, head: Head | nn.Linear) -> "Classifier":
+        """Another classifier on the same backbone, which knows the same of its images."""
+        classifier = Classifier(self.backbone, head)
+        classifier.network, classifier.inputs = self.network, self.inputs
+        return classifier
+
     def feature_maps(self, images: Tensor) -> Tensor:
         """Images float32 `(B, 3, H, W)`, normalised → feature maps `(B, F, h, w)`."""
         return backbones.feature_maps(self.backbone, images)
@@ -57,3 +71,9 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` → logits `(B, C)`."""
         return self.head(self.features(images))
+
+    def predict(self, pictures: "Pictures", batch_size: int = 32) -> "Prediction":
+        """Classify files, Pillow images or normalised images `(N, 3, H, W)`, as `handful.prediction.predict`."""
+        from handful.prediction import predict
+
+        return predict(self, pictures, batch_size)

@@ -106,4 +106,4 @@ class DecomposedHead(Head):
 def decompose(classifier: Classifier, filters: Tensor) -> Classifier:
     """The classifier on the same backbone, its last layer cut down to `filters (C, k2)`."""
     weight, bias = (value.detach() for value in classifier.head.class_weights())
-    return Classifier(classifier.backbone, DecomposedHead.from_dense(weight, bias, filters))
+    return classifier.with_head(DecomposedHead.from_dense(weight, bias, filters))

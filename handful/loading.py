@@ -1,0 +1,173 @@
+"""A trained classifier read back from disk: from a run, a phase's folder, a checkpoint or a saved model."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from handful.atomic import atomic
+from handful.errors import UserError, did_you_mean
+from handful.images.inputs import Inputs
+from handful.networks.classifier import Classifier
+from handful.networks.description import KEY, describe, description_of, rebuild
+
+#: What a Lightning checkpoint puts before the names of a classifier's tensors.
+_PREFIX = "model."
+
+#: Names of the checkpoint in a phase's folder and in a saved model's.
+_CHECKPOINTS = ("best.ckpt", "model.ckpt", "last.ckpt")
+
+
+def load(path: str | Path, phase: str | None = None) -> Classifier:
+    """Read a trained classifier, on the CPU and in evaluation mode; neither Lightning nor a pickle is needed.
+
+    Args:
+        path: the folder of a run, of which the last finished classifier is taken; the folder of a phase; a checkpoint;
+            or what `save` wrote.
+        phase: of the run, by its name, where another than the last is wanted.
+
+    Returns:
+        The classifier; its `inputs` are the class names, the image size and the normalisation of its training.
+
+    Raises:
+        UserError: nothing is there, no phase is finished, or a file is damaged, changed or something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _checkpoint_in(path, phase)
+    elif phase is not None:
+        raise UserError(f"{path}: a phase can be chosen in the folder of a run only")
+    classifier = read_classifier(path)
+    if classifier.inputs is None:
+        classifier.inputs = _recorded_inputs(path, classifier.num_classes)
+    return classifier
+
+
+def save(classifier: Classifier, path: str | Path) -> None:
+    """Write a classifier as one file of tensors and plain values, which `load` reads back.
+
+    Raises:
+        UserError: the classifier does not know what its backbone was built from.
+    """
+    if classifier.network is None:
+        raise UserError("this classifier does not know its network: build it with handful.build_classifier, or load it")
+    state = {_PREFIX + name: value for name, value in classifier.state_dict().items()}
+    with atomic(Path(path)) as file:
+        torch.save({KEY: describe(classifier, classifier.network), "state_dict": state}, file)
+
+
+def read_classifier(path: Path) -> Classifier:
+    """The classifier of one checkpoint file.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds no classifier.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint")
+    try:
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file it does not like
+        raise UserError(f"{path}: not a checkpoint written by Handful ({type(error).__name__})") from error
+    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
+        raise UserError(f"{path}: not a checkpoint written by Handful")
+    try:
+        classifier = rebuild(description_of(checkpoint))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    state = {
+        name.removeprefix(_PREFIX): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith(_PREFIX)
+    }
+    try:
+        classifier.load_state_dict(state)
+    except RuntimeError as error:
+        first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
+        raise UserError(f"{path}: its weights do not fit the network it names ({first})") from error
+    return classifier
+
+
+def _checkpoint_in(folder: Path, phase: str | None) -> Path:
+    own = next((folder / name for name in _CHECKPOINTS if (folder / name).is_file()), None)
+    if own is not None and phase is None:
+        _verify(own)
+        return own
+    finished = {name: file for name in _phases(folder) if (file := folder / name / _CHECKPOINTS[0]).is_file()}
+    if phase is not None:
+        if phase not in finished:
+            known = ", ".join(finished) or "none"
+            near = did_you_mean(phase, finished)
+            raise UserError(f"{folder}: no finished phase {phase!r} with a checkpoint{near}; there are {known}")
+        _verify(finished[phase])
+        return finished[phase]
+    for file in reversed(finished.values()):
+        if _holds_classifier(file):
+            _verify(file)
+            return file
+    raise UserError(f"{folder}: no finished phase of a run, and no checkpoint, that holds a classifier")
+
+
+def _phases(folder: Path) -> list[str]:
+    """The finished phases of a run, in its order."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: neither the folder of a run, of a phase, nor of a saved model")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+    phases = config.get("phases") if isinstance(config, Mapping) else None
+    if not isinstance(phases, Mapping):
+        raise UserError(f"{path}: not the configuration of a run; it has no phases")
+    return [str(name) for name in phases if (folder / str(name) / "done.json").is_file()]
+
+
+def _holds_classifier(file: Path) -> bool:
+    try:
+        checkpoint: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        description_of(checkpoint)
+    except UserError:
+        return False
+    except Exception as error:  # torch raises many kinds for a file it does not like
+        raise UserError(f"{file}: not a checkpoint written by Handful ({type(error).__name__})") from error
+    return True
+
+
+def _verify(file: Path) -> None:
+    """Refuse a finished phase's checkpoint that is not the one it finished with, where its record holds a digest."""
+    record = _json(file.parent / "done.json")
+    files = record.get("files")
+    expected = files.get(file.name) if isinstance(files, Mapping) else None
+    if isinstance(expected, Mapping):
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+        if found != expected.get("sha256"):
+            raise UserError(f"{file}: damaged or changed since the phase finished")
+
+
+def _recorded_inputs(checkpoint: Path, num_classes: int) -> Inputs | None:
+    """What the images of a run are like, by the results that stand beside or above an earlier checkpoint."""
+    for folder in (checkpoint.parent, checkpoint.parent.parent):
+        data = _json(folder / "results.json").get("data")
+        if isinstance(data, Mapping) and {"class_names", "image_size", "mean", "std"} <= set(data):
+            if len(data["class_names"]) != num_classes:
+                raise UserError(
+                    f"{folder / 'results.json'}: names {len(data['class_names'])} classes, but {checkpoint} has "
+                    f"{num_classes}"
+                )
+            return Inputs(data["class_names"], data["image_size"], data["mean"], data["std"])
+    return None
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not a JSON file ({error})") from error
+    return content if isinstance(content, Mapping) else {}
