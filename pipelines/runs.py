@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from datamodules.base import HandfulDataModule
-from handful.errors import UserError
+from handful.errors import UserError, did_you_mean
 from handful.images import Inputs
 from handful.networks import input_statistics
 from lightning_modules import PhaseModule, load_module
@@ -43,6 +43,7 @@ class Run:
             raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
         if not isinstance(config, dict) or not isinstance(config.get("phases"), dict):
             raise UserError(f"{path}: not the configuration of a run; it has no phases")
+        _check_config(path, config)
         return config
 
     @property
@@ -85,7 +86,8 @@ class Run:
             raise UserError(f"{self.folder}: no phase of this run is finished yet")
         phase = holding[-1] if stage is None else self._stages().get(stage, stage)
         if phase not in holding:
-            raise UserError(f"{self.folder}: no finished stage {stage!r}; there are {', '.join(holding)}")
+            near = did_you_mean(str(stage), [*holding, *self._stages()])
+            raise UserError(f"{self.folder}: no finished stage {stage!r}; there are {', '.join(holding)}{near}")
         return phase
 
     def load(self, stage: str | None = None) -> PhaseModule:
@@ -94,6 +96,10 @@ class Run:
 
     def datamodule(self, **overrides: Any) -> HandfulDataModule:
         """The run's data module, normalised as in the run."""
+        path = self.folder / "config.yaml"
+        _check_spec(path, "data", self.config.get("data"))
+        if not isinstance(self.config.get("network"), dict):
+            raise UserError(f"{path}: network is no description of a network")
         datamodule = build_datamodule(self.config["data"], overrides)
         if datamodule.normalisation == "backbone":
             datamodule.set_normalisation(*input_statistics(self.config["network"]))
@@ -103,7 +109,9 @@ class Run:
         """What the run's images are like: from its results, so that the images need not be at hand; else from them."""
         data = self.results.get("data", {})
         keys = [field.name for field in fields(Inputs)]
-        return Inputs(*(data[key] for key in keys)) if set(keys) <= set(data) else Inputs.of(self.datamodule())
+        if not isinstance(data, dict) or not set(keys) <= set(data):
+            return Inputs.of(self.datamodule())
+        return Inputs.from_record(data, str(self.folder / "results.json"))
 
     def _stages(self) -> dict[str, str]:
         for phase in self.config["phases"].values():
@@ -111,3 +119,22 @@ class Run:
             if stages:
                 return dict(stages)
         return dict(SLDD_STAGES)
+
+
+def _check_config(path: Path, config: dict[str, Any]) -> None:
+    """Refuse phases that are something else than a pipeline writes.
+
+    Raises:
+        UserError: names the first key.
+    """
+    for name, phase in config["phases"].items():
+        if not isinstance(name, str) or not isinstance(phase, dict):
+            raise UserError(f"{path}: phases.{name} is no phase with a module")
+        _check_spec(path, f"phases.{name}.module", phase.get("module"))
+
+
+def _check_spec(path: Path, key: str, spec: Any) -> None:
+    if not isinstance(spec, dict) or not isinstance(spec.get("class_path"), str):
+        raise UserError(f"{path}: {key} names no class (class_path)")
+    if not isinstance(spec.get("init_args") or {}, dict):
+        raise UserError(f"{path}: {key}.init_args are no arguments by name")

@@ -1,6 +1,7 @@
 """What a classifier must know about its images: class names, size and normalisation."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,6 +57,31 @@ class Inputs:
     def of(cls, data: _Described) -> "Inputs":
         """Those of a data module."""
         return cls(list(data.class_names), data.image_size, list(data.mean), list(data.std))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], where: str) -> "Inputs":
+        """Those that a file of results holds.
+
+        Args:
+            record: with `class_names`, `image_size`, `mean` and `std`.
+            where: the file, for the sentence.
+
+        Raises:
+            UserError: a value is something else.
+        """
+        names, size = record["class_names"], record["image_size"]
+        mean, std = record["mean"], record["std"]
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{where}: class_names is no list of names")
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UserError(f"{where}: image_size is no number of pixels, but {size!r}")
+        for key, values in (("mean", mean), ("std", std)):
+            numbers = isinstance(values, list) and all(isinstance(value, int | float) for value in values)
+            if not numbers or len(values) != 3 or not all(map(math.isfinite, values)):
+                raise UserError(f"{where}: {key} is no list of three numbers, but {values!r}")
+        if min(std) <= 0:
+            raise UserError(f"{where}: std must be above 0, not {std!r}")
+        return cls(names, size, mean, std)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 pixels `(…, 3, H, W)` → float32, as in training, to the last bit."""

@@ -9,12 +9,13 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import pipelines.explain_files
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
-from handful.images import Pictures, find_images
+from handful.images import Inputs, Pictures, find_images
 from handful.report.prediction_table import prediction_columns, prediction_rows, said_accuracy
 from lightning_modules import load_module, save_module
 from pipelines.array_files import GrowingArrays
@@ -329,3 +330,51 @@ def test_an_error_in_a_loader_process_is_one_sentence(run, tmp_path, capsys, mon
     heard = capsys.readouterr().err
     assert "1.png cannot be read as an image" in heard.splitlines()[-1]
     assert "Traceback" not in heard
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "sentence"),
+    [
+        ("data", None, "data names no class"),
+        ("data", "photos", "data names no class"),
+        ("network", "resnet", "network is no description"),
+        ("phases", {"dense": 3}, r"phases\.dense is no phase"),
+        ("phases", {"dense": {}}, r"phases\.dense\.module names no class"),
+        ("phases", {"dense": {"module": "Dense"}}, r"phases\.dense\.module names no class"),
+        ("phases", {1: {"module": {"class_path": "Dense"}}}, r"phases\.1 is no phase"),
+        ("phases", {"dense": {"module": {"class_path": "Dense", "init_args": [1]}}}, r"phases\.dense\..*init_args are"),
+    ],
+)
+def test_a_config_of_a_run_that_holds_something_else_is_one_sentence(tmp_path, folder, part, value, sentence):
+    broken = write_run(tmp_path)
+    config = yaml.safe_load((broken / "config.yaml").read_text())
+    config[part] = value
+    (broken / "config.yaml").write_text(yaml.safe_dump(config))
+    for command in (explain, predict):
+        with pytest.raises(UserError, match=rf"config\.yaml: {sentence}"):
+            command(str(broken), str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"class_names": "abc"}, "class_names is no list of names"),
+        ({"class_names": []}, "class_names is no list of names"),
+        ({"image_size": "16"}, "image_size is no number of pixels, but '16'"),
+        ({"image_size": True}, "image_size is no number"),
+        ({"mean": [0.5]}, r"mean is no list of three numbers, but \[0.5\]"),
+        ({"std": [0.5, None, 0.5]}, "std is no list of three numbers"),
+        ({"std": [0.5, 0, 0.5]}, "std must be above 0"),
+        ({"mean": [0.5, float("nan"), 0.5]}, "mean is no list of three numbers"),
+    ],
+)
+def test_inputs_that_results_cannot_mean_are_one_sentence(change, sentence):
+    record = {"class_names": ["a", "b"], "image_size": 16, "mean": [0.5] * 3, "std": [0.5] * 3}
+    assert Inputs.from_record(record, "results.json").image_size == 16
+    with pytest.raises(UserError, match=f"^results.json: {sentence}"):
+        Inputs.from_record(record | change, "results.json")
+
+
+def test_a_stage_that_is_misspelt_is_named(run, folder):
+    with pytest.raises(UserError, match=r"no finished stage 'finetun'.*; did you mean 'finetune"):
+        predict(str(run), str(folder), phase="finetun")

@@ -36,7 +36,8 @@ def test_what_is_not_finished_is_refused(run):
 
 def test_stages_of_the_config_go_first(run):
     stages = {"cut": "sparsify"}
-    config = run.config | {"phases": run.config["phases"] | {"evaluate": {"module": {"init_args": {"stages": stages}}}}}
+    evaluate = {"module": {"class_path": "Evaluate", "init_args": {"stages": stages}}}
+    config = run.config | {"phases": run.config["phases"] | {"evaluate": evaluate}}
     (run.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     assert Run(run.folder).phase_of("cut") == "sparsify"
 
