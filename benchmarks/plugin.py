@@ -25,12 +25,12 @@ from benchmarks.results import write_section
 from handful.attribution import attribute
 from handful.attribution.layers import cut_at
 from handful.birds import PART_NAMES, PARTS
+from handful.bottleneck import InfoMaxBottleneck, Weights
+from handful.fewshot.prototypes import QueryScores, prototypes
 from handful.metrics.faithfulness import area_under, perturbation_curve
 from handful.metrics.localisation import area_above_half, energy_in_mask, pointing_hits
 from handful.networks import build_classifier
 from handful.networks.layouts import Layout
-from handful.networks.plugin import InfoMaxBottleneck, Weights
-from handful.networks.prototypes import QueryScores, prototypes
 from handful.report.information_maps import episode_sheet, information_sheet
 from handful.report.overlays import denormalise
 from lightning_modules import InfoMaxPlugin
@@ -234,7 +234,7 @@ def fewshot(options: Sequence[str]) -> None:
 
 
 def draw_episode(module: InfoMaxPlugin, data: Any) -> None:
-    from handful.networks.episodes import EpisodeSampler
+    from handful.fewshot.episodes import EpisodeSampler
 
     dataset = data.test_dataset
     sampler = EpisodeSampler(dataset.labels, way=5, shot=1, query=1, episodes=1, seed=1)

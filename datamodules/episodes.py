@@ -21,16 +21,16 @@ from datamodules.open_tree import open_tree
 from datamodules.progress import progress_bar
 from datamodules.samplers import EpochAndIndex
 from handful.errors import UserError
+from handful.fewshot.episodes import EpisodeSampler, split_classes
 from handful.images import is_image_name, looks_like_image, read_image
 from handful.images.formats import HEAD
-from handful.networks.episodes import EpisodeSampler, split_classes
 
 
 class Episodes(HandfulDataModule):
     """Episodes of images by class: `root/<class>/…`, or `root/train|val|test/<class>/…`, whose images are pooled.
 
     The *classes* are split: base classes train, val classes choose, novel classes test. All 200 classes of CUB follow
-    the field's rule, any other data a seeded split; see `handful.networks.episodes.split_classes`.
+    the field's rule, any other data a seeded split; see `handful.fewshot.episodes.split_classes`.
 
     The training loader gives one episode a batch, class by class, support images first. Validation and test give
     plain images, each once over all ranks: every image is embedded once, and hundreds of episodes are made of the

@@ -13,15 +13,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.bottleneck import InfoMaxBottleneck, InformedClassifier, NoiseBottleneck, Terms, Weights
+from handful.bottleneck.infomax import Estimator
+from handful.bottleneck.infomax_bottleneck import HeadKind
+from handful.bottleneck.noise import NoiseKind
+from handful.bottleneck.noise_bottleneck import BITS
 from handful.errors import UserError
 from handful.metrics import Mean
 from handful.metrics.localisation import area_above_half
 from handful.networks import Classifier
-from handful.networks.plugin import InfoMaxBottleneck, InformedClassifier, NoiseBottleneck, Terms, Weights
-from handful.networks.plugin.infomax import Estimator
-from handful.networks.plugin.infomax_bottleneck import HeadKind
-from handful.networks.plugin.noise import NoiseKind
-from handful.networks.plugin.noise_bottleneck import BITS
 from lightning_modules.base import PhaseModule
 from lightning_modules.checkpoints import load_module
 from lightning_modules.prototypical import EpisodeTester, Prototypical, load_best, scores_of_episode

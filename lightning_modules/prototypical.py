@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.errors import UserError
+from handful.fewshot.episodes import EpisodeSampler
+from handful.fewshot.prototypes import Embedding, episode_scores
 from handful.metrics.episodes import EpisodeAccuracy
 from handful.networks import Classifier, NetworkConfig, build_classifier, load_weights
 from handful.networks.build import build_backbone
-from handful.networks.episodes import EpisodeSampler
-from handful.networks.prototypes import Embedding, episode_scores
 from handful.networks.timm_backbone import TimmBackbone
 from lightning_modules.base import PhaseModule
 from lightning_modules.checkpoints import load_module

@@ -14,13 +14,13 @@ import yaml
 from matplotlib.figure import Figure
 
 from datamodules.base import HandfulDataModule
+from handful.bottleneck.informed import InformedClassifier
 from handful.errors import UserError
 from handful.explain.deciding import DecidingFeatures
 from handful.explain.gather import gather_features
 from handful.explain.trade_off import trade_off_figure
 from handful.images import Inputs
 from handful.networks import Classifier
-from handful.networks.plugin.informed import InformedClassifier
 from handful.report.curves import Series, epochs_figure, path_figure, weights_figure
 from handful.report.run_page import ClassRow, FeatureCard, run_page
 from pipelines.files import write_atomically

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from handful.errors import UserError
+from handful.fewshot.episodes import EpisodeSampler
 from handful.filters import AccuracyGrid, EssentialityTest, StatisticsCollector, StrongestImages
 from handful.inputs import as_float, as_labels, as_maps, as_mask
 from handful.losses import MutualChannelLoss, feature_diversity_loss
@@ -13,7 +14,6 @@ from handful.losses.class_weights import loss_weights
 from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean
 from handful.metrics.episodes import EpisodeAccuracy
 from handful.metrics.localisation import AreaAboveHalf, EnergyInMask, PointingGame, energy_in_mask, pointing_hits
-from handful.networks.episodes import EpisodeSampler
 from handful.sparse import elastic_net_path, fit_sparse_layer, select_features
 
 CLASSES, FEATURES, N = 3, 6, 24

@@ -11,9 +11,9 @@ from callbacks import AttributionMaps, KeepCheckpoints
 from datamodules.base import HandfulDataModule
 from datamodules.images import Split
 from handful.attribution import attribute
+from handful.bottleneck import MAP_NAMES, NoiseBottleneck
 from handful.errors import UserError
 from handful.networks import Classifier, build_classifier
-from handful.networks.plugin import MAP_NAMES, NoiseBottleneck
 from lightning_modules import CompareMaps, Dense, InfoMaxPlugin, Prototypical, load_module, save_module
 
 NETWORK = {"backbone": "conv4", "dropout": 0.5, "options": {"width": 8}}

@@ -5,8 +5,8 @@ from torch import nn
 
 from datamodules import Episodes
 from handful.errors import UserError
-from handful.networks.episodes import EpisodeSampler
-from handful.networks.prototypes import prototype_scores
+from handful.fewshot.episodes import EpisodeSampler
+from handful.fewshot.prototypes import prototype_scores
 from lightning_modules import InfoMaxPlugin, Prototypical, load_module
 from lightning_modules.prototypical import EpisodeTester
 from tests.datamodules.fakes import write_images

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from handful.attribution.context import AttributionContext
 from handful.attribution.registry import register
+from handful.bottleneck import InfoMaxBottleneck, InformedClassifier, NoiseBottleneck, per_sample_maps
 from handful.errors import UserError
-from handful.networks.plugin import InfoMaxBottleneck, InformedClassifier, NoiseBottleneck, per_sample_maps
 
 
 def _plugin(context: AttributionContext, name: str) -> NoiseBottleneck:

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from handful.attribution import attribute
+from handful.bottleneck import InfoMaxBottleneck, Weights, per_sample_maps
 from handful.errors import UserError
-from handful.networks.plugin import InfoMaxBottleneck, Weights, per_sample_maps
-from tests.handful.networks.plugin import planted
-from tests.handful.networks.plugin.conftest import build, train
+from tests.handful.bottleneck import planted
+from tests.handful.bottleneck.conftest import build, train
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@ import torch
 from torch import nn
 
 from handful.attribution import attribute
-from handful.networks.conv4 import Conv4
-from handful.networks.prototypes import (
+from handful.fewshot.prototypes import (
     Embedding,
     QueryScores,
     SupportScores,
@@ -12,6 +11,7 @@ from handful.networks.prototypes import (
     prototype_scores,
     prototypes,
 )
+from handful.networks.conv4 import Conv4
 
 
 def embedding() -> Embedding:

@@ -3,10 +3,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.bottleneck.two_pass import TwoPass, layer_shapes
 from handful.errors import UserError
 from handful.networks import build_classifier
-from handful.networks.plugin.two_pass import TwoPass, layer_shapes
-from tests.handful.networks.plugin.planted import Matcher
+from tests.handful.bottleneck.planted import Matcher
 
 
 class Nested(nn.Module):

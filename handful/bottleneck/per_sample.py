@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from handful.networks.plugin.infer import blur
-from handful.networks.plugin.noise import capacity, image_noise, inject
-from handful.networks.plugin.noise_bottleneck import BITS, NoiseBottleneck
+from handful.bottleneck.infer import blur
+from handful.bottleneck.noise import capacity, image_noise, inject
+from handful.bottleneck.noise_bottleneck import BITS, NoiseBottleneck
 
 
 def per_sample_maps(

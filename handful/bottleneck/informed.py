@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from handful.bottleneck.noise_bottleneck import NoiseBottleneck
 from handful.networks.classifier import Classifier
 from handful.networks.head import Head
-from handful.networks.plugin.noise_bottleneck import NoiseBottleneck
 
 
 class InformedClassifier(Classifier):

@@ -21,9 +21,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from handful.networks.plugin.heads import BottleneckHead, CategoricalHead, GaussianHead, class_targets
-from handful.networks.plugin.infomax import Estimator, LocalGlobalCritic, ReferenceBank, infonce, jensen_shannon
-from handful.networks.plugin.noise_bottleneck import (
+from handful.bottleneck.heads import BottleneckHead, CategoricalHead, GaussianHead, class_targets
+from handful.bottleneck.infomax import Estimator, LocalGlobalCritic, ReferenceBank, infonce, jensen_shannon
+from handful.bottleneck.noise_bottleneck import (
     BITS,
     NoiseBottleneck,
     Reading,
@@ -32,8 +32,8 @@ from handful.networks.plugin.noise_bottleneck import (
     Weights,
     prediction_loss,
 )
-from handful.networks.plugin.statistics import PrincipalCode
-from handful.networks.plugin.two_pass import Recording
+from handful.bottleneck.statistics import PrincipalCode
+from handful.bottleneck.two_pass import Recording
 
 HeadKind = Literal["categorical", "gaussian"]
 

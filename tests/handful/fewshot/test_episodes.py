@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from handful.errors import UserError
+from handful.fewshot.episodes import EpisodeSampler, split_classes
 from handful.metrics.episodes import EpisodeAccuracy
-from handful.networks.episodes import EpisodeSampler, split_classes
 
 LABELS = torch.arange(9).repeat_interleave(12)[torch.randperm(108, generator=torch.Generator().manual_seed(0))]
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from handful.networks.plugin.statistics import RunningStatistics
+from handful.bottleneck.statistics import RunningStatistics
 
 NoiseKind = Literal["matched", "standard"]
 

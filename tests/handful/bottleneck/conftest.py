@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from handful.networks.plugin import InfoMaxBottleneck, Weights
-from tests.handful.networks.plugin import planted
+from handful.bottleneck import InfoMaxBottleneck, Weights
+from tests.handful.bottleneck import planted
 
 
 def build(head: str = "categorical", seed: int = 0, **options) -> InfoMaxBottleneck:

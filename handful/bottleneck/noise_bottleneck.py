@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.bottleneck.infer import InferNetwork
+from handful.bottleneck.noise import NoiseKind, capacity, fixed_share, image_noise, inject
+from handful.bottleneck.statistics import RunningStatistics
+from handful.bottleneck.two_pass import Recording, TwoPass, layer_shapes
 from handful.errors import UserError
-from handful.networks.plugin.infer import InferNetwork
-from handful.networks.plugin.noise import NoiseKind, capacity, fixed_share, image_noise, inject
-from handful.networks.plugin.statistics import RunningStatistics
-from handful.networks.plugin.two_pass import Recording, TwoPass, layer_shapes
 
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
 """Takes the outputs of the second (noised) and of the first (clean) pass, gives a scalar."""

@@ -2,7 +2,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-from handful.networks.plugin.statistics import PrincipalCode, RunningStatistics
+from handful.bottleneck.statistics import PrincipalCode, RunningStatistics
 
 
 def test_batches_of_any_size_give_the_moments_of_the_whole() -> None:

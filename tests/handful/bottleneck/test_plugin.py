@@ -5,12 +5,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from handful.networks.plugin import MAP_NAMES, InfoMaxBottleneck, NoiseBottleneck, Weights, per_sample_maps
-from handful.networks.plugin.infer import InferNetwork, blur
-from handful.networks.plugin.noise import capacity, fixed_share, image_noise, inject
-from handful.networks.plugin.statistics import RunningStatistics
-from tests.handful.networks.plugin import planted
-from tests.handful.networks.plugin.conftest import build, train
+from handful.bottleneck import MAP_NAMES, InfoMaxBottleneck, NoiseBottleneck, Weights, per_sample_maps
+from handful.bottleneck.infer import InferNetwork, blur
+from handful.bottleneck.noise import capacity, fixed_share, image_noise, inject
+from handful.bottleneck.statistics import RunningStatistics
+from tests.handful.bottleneck import planted
+from tests.handful.bottleneck.conftest import build, train
 
 
 def seen(features: torch.Tensor) -> RunningStatistics:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from handful.networks.plugin.heads import CategoricalHead, GaussianHead
-from handful.networks.plugin.infomax import LocalGlobalCritic, ReferenceBank, infonce, jensen_shannon
+from handful.bottleneck.heads import CategoricalHead, GaussianHead
+from handful.bottleneck.infomax import LocalGlobalCritic, ReferenceBank, infonce, jensen_shannon
 
 DIMENSIONS, IMAGES, PLACES = 10, 64, 9
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from handful.bottleneck import InfoMaxBottleneck, Weights
 from handful.networks import build_classifier, load_weights
-from handful.networks.plugin import InfoMaxBottleneck, Weights
 
 
 def test_the_public_resnet_with_its_plugin(real_data) -> None:
