@@ -1,13 +1,12 @@
 """What stands for "nothing to see": the reference image of integrated gradients, occlusion and their kin."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from handful.attribution.images import as_tensor
+from handful.blur import gaussian_blur
 from handful.errors import UserError
 
 #: Names a baseline may have; a tensor that broadcasts to the images may stand in their place.
@@ -15,22 +14,6 @@ BASELINES = ("mean", "black", "blur")
 
 #: Blur of a removed part, as a share of the image's side: 10 px at 224 (Fong & Vedaldi 2017, their code).
 BLUR_SIGMA = 10 / 224
-
-
-def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Blur `(N, C, H, W)` with a Gaussian of `sigma` pixels, cut at 3σ, edges reflected; differentiable."""
-    if sigma <= 0:
-        return images
-    for dim in (2, 3):
-        radius = min(math.ceil(3 * sigma), images.shape[dim] - 1)
-        offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-        kernel = kernel / kernel.sum()
-        pad = (0, 0, radius, radius) if dim == 2 else (radius, radius, 0, 0)
-        shape = (1, 1, -1, 1) if dim == 2 else (1, 1, 1, -1)
-        weight = kernel.reshape(shape).expand(images.shape[1], -1, -1, -1)
-        images = functional.conv2d(functional.pad(images, pad, mode="reflect"), weight, groups=images.shape[1])
-    return images
 
 
 def make_baseline(

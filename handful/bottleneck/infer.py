@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.blur import gaussian_blur
+
 
 class InferNetwork(nn.Module):
     """Three 1x1 convolutions over the first pass's layers, resized and concatenated, and its global output.
@@ -71,15 +73,9 @@ class InferNetwork(nn.Module):
             hidden = hidden + maps
         raw = self.decide(hidden).float()
         logits = self.bound * torch.tanh(raw / self.bound)
-        return blur(logits, self.smoothing) if self.smoothing else logits
+        return smooth(logits, self.smoothing)
 
 
-def blur(maps: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of maps ``(B, C, H, W)``; `sigma` in cells, kernel of ``2 round(2 sigma) + 1``, edges repeated."""
-    radius = round(2 * sigma)
-    places = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
-    kernel = torch.exp(-0.5 * (places / sigma).square())
-    kernel = (kernel / kernel.sum()).expand(maps.shape[1], 1, -1)
-    padded = functional.pad(maps, (radius, radius, radius, radius), mode="replicate")
-    rows = functional.conv2d(padded, kernel[:, :, :, None], groups=maps.shape[1])
-    return functional.conv2d(rows, kernel[:, :, None, :], groups=maps.shape[1])
+def smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Blur maps ``(B, C, H, W)``; `sigma` in cells, cut off at 2σ, edges repeated."""
+    return gaussian_blur(maps, sigma, radius=round(2 * sigma), edges="replicate")

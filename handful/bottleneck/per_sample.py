@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from handful.bottleneck.infer import blur
+from handful.bottleneck.infer import smooth
 from handful.bottleneck.noise import capacity, image_noise, inject
 from handful.bottleneck.noise_bottleneck import BITS, NoiseBottleneck
 
@@ -56,7 +56,7 @@ def per_sample_maps(
         share = torch.full_like(local, -5.0).requires_grad_()
         optimiser = torch.optim.Adam([share], lr=rate)
         for step in range(steps):
-            logit = blur(share, smoothing) if smoothing else share
+            logit = smooth(share, smoothing)
             noised = inject(
                 local.repeat_interleave(copies, 0),
                 logit.repeat_interleave(copies, 0),
@@ -71,7 +71,7 @@ def per_sample_maps(
             (share.grad,) = torch.autograd.grad(loss, [share])
             optimiser.step()
     with torch.no_grad():
-        final = blur(share, smoothing) if smoothing else share
+        final = smooth(share, smoothing)
         bits = capacity(final, normalised).sum(1) * BITS
         if not resize:
             return bits

@@ -12,11 +12,11 @@ _CHUNK = 1 << 22
 
 
 def feature_diversity_loss(maps: Tensor, logits: Tensor, weight: Tensor) -> Tensor:
-    """L_div without its factor β: the features that decide should look at different places.
+    """Return L_div without its factor β: the features that decide should look at different positions.
 
-    For every image, with ĉ the *predicted* class: the maps become distributions over places by a spatial
+    For every image, with ĉ the *predicted* class: the maps become distributions over spatial positions by a
     softmax; each is scaled by its mean activation relative to the strongest feature and by |w_ĉ| / (‖w_ĉ‖ + 1e-5);
-    at each place the largest counts, and the places add up. Add `beta * feature_diversity_loss(...)` to the
+    at each position the largest counts, and the positions add up. Add `beta * feature_diversity_loss(...)` to the
     cross-entropy. The gradient reaches the maps, their averages and `weight` where it asks for one; it does not
     reach the choice of ĉ. Memory beside the maps: their gradient and a chunk of 16 MiB.
 
@@ -33,6 +33,12 @@ def feature_diversity_loss(maps: Tensor, logits: Tensor, weight: Tensor) -> Tens
 
     Source: Norrenbrock et al., "Take 5" (arXiv 2303.13166), L_div; scaling by the predicted class and the
     constants 1e-5 and 1e-6 as in the authors' later code.
+
+    Example:
+        >>> maps = 50 * torch.eye(4).reshape(1, 4, 2, 2)  # four features that peak at four positions
+        >>> loss = feature_diversity_loss(maps, torch.tensor([[1.0, 0.0]]), torch.ones(2, 4))
+        >>> round(loss.item(), 3)
+        -2.0
     """
     as_float(maps, (None, None, None, None), "maps")
     check_weighted(maps, logits, weight, "maps")

@@ -9,18 +9,23 @@ from handful.inputs import as_float, as_labels
 
 
 class MutualChannelLoss(nn.Module):
-    """Each class owns `channels` maps that should each suffice for it and look at different places.
+    """Let each class own `channels` maps that should each suffice for it and look at different positions.
 
-    `discriminality · CE(mean over places of the channel-max of randomly masked groups) + diversity · (1 − mean of
+    `discriminality · CE(mean over positions of the channel-max of randomly masked groups) + diversity · (1 − mean of
     the channel-max of spatial softmaxes / channels)`, to be added to the cross-entropy.
 
     Args:
         num_classes: C.
-        channels: maps a class; the backbone must have at least `C · channels` maps, the first ones are used.
+        channels: maps per class; the backbone must have at least `C · channels` maps, the first ones are used.
         discriminality: weight of the first term (1.5 in the authors' code).
         diversity: weight of the second term (20 there).
 
     Source: Chang et al., "The Devil is in the Channels" (IEEE TIP 2020).
+
+    Example:
+        >>> loss = MutualChannelLoss(num_classes=2, channels=3)
+        >>> loss(torch.rand(4, 6, 5, 5), torch.tensor([0, 1, 1, 0])).shape
+        torch.Size([])
     """
 
     def __init__(
@@ -33,7 +38,7 @@ class MutualChannelLoss(nn.Module):
         self.diversity = diversity
 
     def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
-        """Maps `(B, F, h, w)` and labels `(B,)` → a scalar.
+        """Return the loss, a scalar, of maps `(B, F, h, w)` and labels int64 `(B,)`.
 
         Raises:
             UserError: there are fewer maps than `num_classes · channels`, or labels of other images.

@@ -10,13 +10,20 @@ from handful.inputs import as_float, check_weighted
 
 
 class Dependence(Metric):
-    """Mean share of the largest contribution: `max_j |f_j w_ĉj| / Σ_j |f_j w_ĉj|`, ĉ the predicted class.
+    """Measure the mean share of the largest contribution: `max_j |f_j w_ĉj| / Σ_j |f_j w_ĉj|`, ĉ the predicted class.
 
     On un-normalised pooled features, in [1/S, 1]; lower means that a decision rests on more features. Images
     whose contributions are all zero do not count.
 
     Source: Norrenbrock et al., Q-SENN (AAAI 2024), "dependence", as in the authors' code (there on the training
     images).
+
+    Example:
+        >>> metric = Dependence()
+        >>> logits, weight = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+        >>> metric.update(torch.tensor([[1.0, 3.0]]), logits, weight)
+        >>> float(metric.compute())
+        0.75
     """
 
     full_state_update = False
@@ -30,7 +37,12 @@ class Dependence(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, features: Tensor, logits: Tensor, weight: Tensor) -> None:
-        """Features `(B, S)` that the head looks at, logits `(B, C)`, the head's weights `(C, S)` for them.
+        """Add a batch.
+
+        Args:
+            features: `(B, S)`, those that the head looks at.
+            logits: `(B, C)`.
+            weight: `(C, S)`, the head's weights for these features.
 
         Raises:
             UserError: shapes that do not fit one another.
@@ -45,5 +57,5 @@ class Dependence(Metric):
         self.count += counts.sum()
 
     def compute(self) -> Tensor:
-        """The mean, NaN where no image counted."""
+        """Return the mean in [1/S, 1], float64; NaN where no image counted."""
         return self.total / self.count

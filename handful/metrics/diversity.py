@@ -10,19 +10,26 @@ from handful.inputs import as_float, check_weighted
 
 
 class DiversityAtK(Metric):
-    """diversity@1 … diversity@k in one pass.
+    """Measure diversity@1 … diversity@k in one pass.
 
     For an image of predicted class ĉ: the maps of the k features with the largest *signed* weight of ĉ become
-    distributions over places (spatial softmax); at each place the largest counts; the sum over places is divided
+    distributions over spatial positions (softmax); at each the largest counts; the sum over positions is divided
     by k. Only images whose predicted class has at least k non-zero weights count, and all such images do.
 
     The formula printed in the paper lacks the division and so lies in [1, k]; this is the authors' code's, in
-    [1/k, 1]: 1/k for equal or flat maps, 1 for maps that peak at different places.
+    [1/k, 1]: 1/k for equal or flat maps, 1 for maps that peak at different positions.
 
     Args:
         k: the largest k; all from 1 to k are computed.
 
     Source: Norrenbrock et al., "Take 5" (arXiv 2303.13166), diversity@k; normalised as in their later code.
+
+    Example:
+        >>> metric = DiversityAtK(k=2)
+        >>> maps = 50 * torch.eye(4).reshape(1, 4, 2, 2)  # four features that peak at four places
+        >>> metric.update(maps, torch.tensor([[1.0, 0.0]]), torch.ones(2, 4))
+        >>> {name: round(float(value), 3) for name, value in metric.compute().items()}
+        {'diversity@1': 1.0, 'diversity@2': 1.0}
     """
 
     full_state_update = False
@@ -62,6 +69,6 @@ class DiversityAtK(Metric):
         self.count[:k] += enough.sum(dim=0)
 
     def compute(self) -> dict[str, Tensor]:
-        """`{"diversity@1": …, …}`; NaN where no image's class has that many weights."""
+        """Return `{"diversity@1": …, …}`, float64; NaN where no image's class has that many weights."""
         values = self.total / self.count
         return {f"diversity@{i + 1}": values[i] for i in range(self.k)}

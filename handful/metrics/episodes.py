@@ -10,9 +10,15 @@ from handful.inputs import as_float, as_labels
 
 
 class EpisodeAccuracy(Metric):
-    """Mean accuracy over episodes and half its 95 % interval, both in per cent; the same on any number of processes.
+    """Measure the mean accuracy over episodes and half its 95 % interval, both in per cent.
 
     The interval is the field's, `1.96 · std / sqrt(episodes)`.
+
+    Example:
+        >>> metric = EpisodeAccuracy()
+        >>> metric.update(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
+        >>> float(metric.compute()["accuracy"])
+        50.0
     """
 
     full_state_update = False
@@ -26,7 +32,11 @@ class EpisodeAccuracy(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """One episode: scores `(Q, way)` and labels `(Q,)` of its queries.
+        """Add one episode.
+
+        Args:
+            scores: `(Q, way)`, of its queries.
+            labels: int64 `(Q,)`, in [0, way).
 
         Raises:
             UserError: labels of other queries or classes.
@@ -39,7 +49,7 @@ class EpisodeAccuracy(Metric):
         self.squares += accuracy.square()
 
     def compute(self) -> dict[str, Tensor]:
-        """`accuracy` and `interval`, in per cent; NaN where there was no episode."""
+        """Return `accuracy` and `interval`, in per cent; NaN where there was no episode."""
         mean = self.total / self.episodes
         variance = (self.squares / self.episodes - mean.square()).clamp_min(0.0)
         return {"accuracy": 100 * mean, "interval": 100 * 1.96 * (variance / self.episodes).sqrt()}

@@ -5,11 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from handful.attribution.baselines import gaussian_blur
 from handful.attribution.images import as_images, as_maps
 from handful.attribution.outputs import run_model, warn_of_probabilities
 from handful.attribution.state import model_device, model_dtype, run_in_chunks, undisturbed, unwrap
 from handful.attribution.targets import Target, Targets
+from handful.blur import gaussian_blur
 from handful.errors import UserError
 from handful.metrics.means import Mean
 
@@ -47,7 +47,12 @@ def perturbation_curve(
         UserError: an unknown mode; images, maps or classes that do not fit one another or are not finite; steps out of
             range; an output that cannot be read as logits.
 
-    Source: RISE (Petsiuk et al. 2018, arXiv 1806.07421), section 4.3; one row of pixels a step there.
+    Source: RISE (Petsiuk et al. 2018, arXiv 1806.07421), section 4.3; one row of pixels per step there.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        >>> perturbation_curve(model, torch.rand(3, 3, 2, 2), torch.rand(3, 2, 2), steps=4).shape
+        torch.Size([3, 5])
     """
     if mode not in ("insertion", "deletion"):
         raise UserError(f'mode "{mode}" is unknown: give insertion or deletion')
@@ -97,16 +102,27 @@ def _classes(model: nn.Module, images: Tensor, target: Target, chunk: int) -> Te
 
 
 def area_under(curve: Tensor) -> Tensor:
-    """Trapezoid area under curves `(N, n)` over [0, 1], `(N,)`."""
+    """Return the trapezoid area under curves `(N, n)` over [0, 1], float64 `(N,)`.
+
+    Example:
+        >>> area_under(torch.tensor([[1.0, 0.5, 0.0]]))
+        tensor([0.5000], dtype=torch.float64)
+    """
     curve = curve.double()
     return (curve.sum(dim=1) - (curve[:, 0] + curve[:, -1]) / 2) / (curve.shape[1] - 1)
 
 
 class InsertionAUC(Mean):
-    """Mean area under the insertion curve; higher is better. See `perturbation_curve`.
+    """Average the area under the insertion curve; higher is better. See `perturbation_curve`.
 
     Args:
         steps: steps of the curve.
+
+    Example:
+        >>> metric = InsertionAUC(steps=4)
+        >>> metric.update(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.rand(3, 3, 2, 2), torch.rand(3, 2, 2))
+        >>> 0 <= float(metric.compute()) <= 1
+        True
     """
 
     higher_is_better = True
@@ -119,12 +135,19 @@ class InsertionAUC(Mean):
     def update(  # type: ignore[override]
         self, model: nn.Module, images: Tensor, maps: Tensor, classes: Target | None = None
     ) -> None:
-        """Images `(N, C, H, W)`, their maps `(N, H, W)` and classes `(N,)`, the predicted ones when not given."""
+        """Add images `(N, C, H, W)`, their maps `(N, H, W)` and classes `(N,)`, the predicted ones when not given."""
         super().update(area_under(perturbation_curve(model, images, maps, classes, self.mode, self.steps)))
 
 
 class DeletionAUC(InsertionAUC):
-    """Mean area under the deletion curve; lower is better."""
+    """Average the area under the deletion curve; lower is better. See `InsertionAUC`.
+
+    Example:
+        >>> metric = DeletionAUC(steps=4)
+        >>> metric.update(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.rand(3, 3, 2, 2), torch.rand(3, 2, 2))
+        >>> 0 <= float(metric.compute()) <= 1
+        True
+    """
 
     higher_is_better = False
     mode: Mode = "deletion"

@@ -10,7 +10,7 @@ from handful.metrics.means import Mean
 
 
 def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
-    """Share of each map's positive mass inside its mask, `(N,)` in [0, 1].
+    """Return the share of each map's positive mass inside its mask, `(N,)` in [0, 1].
 
     0 for a map without positive mass; NaN for an empty mask, which no map can hit.
 
@@ -22,6 +22,11 @@ def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
         UserError: other shapes, a map that is not finite, or a mask of more than two values.
 
     Source: energy-based pointing game (Wang et al. 2020, Score-CAM, arXiv 1910.01279, section 4.3).
+
+    Example:
+        >>> maps = torch.tensor([[[3.0, 1.0], [0.0, -2.0]]])
+        >>> energy_in_mask(maps, torch.tensor([[[True, False], [False, True]]]))
+        tensor([0.7500], dtype=torch.float64)
     """
     maps, masks = _checked(maps, masks)
     mass = maps.double().clamp(min=0).flatten(1)
@@ -32,7 +37,7 @@ def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
-    """Whether each map's maximum lies in its mask or at most `tolerance` pixels from it, bool `(N,)`.
+    """Return whether each map's maximum lies in its mask or at most `tolerance` pixels from it, bool `(N,)`.
 
     A constant map points nowhere and misses; an empty mask is never hit. Of equal maxima the first in reading order
     counts.
@@ -41,6 +46,11 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
         UserError: as `energy_in_mask`.
 
     Source: Zhang et al. 2016 (arXiv 1608.00507), section 4; there the tolerance is 15 px.
+
+    Example:
+        >>> maps = torch.tensor([[[3.0, 1.0], [0.0, 0.0]]])
+        >>> pointing_hits(maps, torch.tensor([[[True, False], [False, False]]]))
+        tensor([True])
     """
     maps, masks = _checked(maps, masks)
     flat = maps.flatten(1)
@@ -55,7 +65,12 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
 
 
 def area_above_half(maps: Tensor) -> Tensor:
-    """Share of pixels at or above half of each map's maximum, `(N,)`; 1 for a flat or empty map."""
+    """Return the share of pixels at or above half of each map's maximum, `(N,)`; 1 for a flat or empty map.
+
+    Example:
+        >>> area_above_half(torch.tensor([[[4.0, 2.0], [1.0, 0.0]]]))
+        tensor([0.5000], dtype=torch.float64)
+    """
     flat = as_maps(maps).flatten(1)
     top = flat.amax(dim=1, keepdim=True)
     share = (flat >= top / 2).double().mean(dim=1)
@@ -63,21 +78,36 @@ def area_above_half(maps: Tensor) -> Tensor:
 
 
 class EnergyInMask(Mean):
-    """Mean of `energy_in_mask` over the images whose mask is not empty."""
+    """Average `energy_in_mask` over the images whose mask is not empty.
+
+    Example:
+        >>> metric = EnergyInMask()
+        >>> metric.update(torch.ones(1, 2, 2), torch.tensor([[[True, False], [False, False]]]))
+        >>> float(metric.compute())
+        0.25
+    """
 
     higher_is_better = True
 
     def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
-        """Maps `(N, H, W)` and masks bool `(N, H, W)`."""
+        """Add maps `(N, H, W)` and masks bool `(N, H, W)`."""
         shares = energy_in_mask(maps, masks)
         super().update(shares[~shares.isnan()])
 
 
 class PointingGame(Mean):
-    """Share of images whose map points at the mask, of those whose mask is not empty; see `pointing_hits`.
+    """Measure the share of maps that point at their mask, over the images whose mask is not empty.
+
+    See `pointing_hits`.
 
     Args:
-        tolerance: pixels.
+        tolerance: in pixels.
+
+    Example:
+        >>> metric = PointingGame()
+        >>> metric.update(torch.eye(2)[None], torch.tensor([[[True, False], [False, False]]]))
+        >>> float(metric.compute())
+        1.0
     """
 
     higher_is_better = True
@@ -87,18 +117,25 @@ class PointingGame(Mean):
         self.tolerance = tolerance
 
     def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
-        """Maps `(N, H, W)` and masks bool `(N, H, W)`."""
+        """Add maps `(N, H, W)` and masks bool `(N, H, W)`."""
         hits = pointing_hits(maps, masks, self.tolerance)
         super().update(hits[as_mask(masks).flatten(1).any(dim=1).to(hits.device)])
 
 
 class AreaAboveHalf(Mean):
-    """Mean of `area_above_half` over images."""
+    """Average `area_above_half` over images.
+
+    Example:
+        >>> metric = AreaAboveHalf()
+        >>> metric.update(torch.eye(2)[None])
+        >>> float(metric.compute())
+        0.5
+    """
 
     higher_is_better = False
 
     def update(self, maps: Tensor) -> None:
-        """Maps `(N, H, W)`."""
+        """Add maps `(N, H, W)`."""
         super().update(area_above_half(maps))
 
 

@@ -8,9 +8,14 @@ from torchmetrics import Metric
 
 
 class Mean(Metric):
-    """The mean of all values seen; float64 sum and count, so that ranks add up without a trace.
+    """Average all values seen, with a float64 sum and a count, so that one process and many give the same digits.
 
-    Source of the rule: sums and counts only, nothing gathered, nothing averaged twice.
+    Example:
+        >>> metric = Mean()
+        >>> metric.update(torch.tensor([1.0, 2.0]))
+        >>> metric.update(torch.tensor([6.0]))
+        >>> float(metric.compute())
+        3.0
     """
 
     full_state_update = False
@@ -23,11 +28,11 @@ class Mean(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, values: Tensor) -> None:
-        """Values of any shape, one an image: a tensor, an array, a list or a number."""
+        """Add values of any shape: a tensor, an array, a list or a number."""
         values = torch.as_tensor(values)
         self.total += values.double().sum()
         self.count += values.numel()
 
     def compute(self) -> Tensor:
-        """The mean, NaN where nothing was seen."""
+        """Return the mean, float64; NaN where nothing was seen."""
         return self.total / self.count

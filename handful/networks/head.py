@@ -26,6 +26,7 @@ class Head(nn.Module, ABC):
         options: the constructor's further arguments, plain values.
 
     Example:
+        >>> import torch
         >>> @register_head("signed_example")
         ... class SignedHead(Head):
         ...     def __init__(self, num_features: int, num_classes: int) -> None:

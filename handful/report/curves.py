@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from handful.report.text import figure_text
@@ -32,6 +33,7 @@ def epochs_figure(panels: Mapping[str, Series]) -> Figure:
             axes.plot(x, y, color=colour, label=figure_text(name), marker="o" if len(x) < 25 else None, markersize=3)
         axes.set_title(figure_text(title), fontsize=10, loc="left")
         axes.set_xlabel("epoch", fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
         if len(series) > 1:
             axes.legend(frameon=False, fontsize=8)
@@ -41,24 +43,24 @@ def epochs_figure(panels: Mapping[str, Series]) -> Figure:
 def path_figure(
     density: Sequence[float], accuracy: Series, chosen: float | None = None, wanted: float | None = None
 ) -> Figure:
-    """Accuracy along the regularisation path, over the mean number of weights a class.
+    """Accuracy along the regularisation path, over the mean number of weights per class.
 
     Args:
         density: of every point of the path.
         accuracy: series by name over the density, in per cent.
         chosen: density of the point that was taken.
-        wanted: weights a class that were kept of it.
+        wanted: weights per class that were kept of it.
     """
     figure = Figure(figsize=(5.2, 3), layout="constrained")
     axes = figure.subplots()
     for (name, (x, y)), colour in zip(accuracy.items(), _cycle(len(accuracy)), strict=True):
         axes.plot(x, y, ".", color=colour, label=figure_text(name))
     if chosen is not None:
-        axes.axvline(chosen, color="#6a6f7b", linewidth=1, linestyle="--", label=f"taken: {chosen:.1f} a class")
+        axes.axvline(chosen, color="#6a6f7b", linewidth=1, linestyle="--", label=f"taken: {chosen:.1f} per class")
     if wanted is not None:
         axes.axvline(wanted, color="#6a6f7b", linewidth=1, linestyle=":", label=f"kept of it: {wanted:.1f}")
     axes.set_xlim(0, max(density) or 1)
-    axes.set_xlabel("weights a class, before the cut", fontsize=9)
+    axes.set_xlabel("weights per class, before the cut", fontsize=9)
     axes.set_ylabel("accuracy in %", fontsize=9)
     _plain(axes)
     axes.legend(frameon=False, fontsize=8)

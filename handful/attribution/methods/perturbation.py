@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from handful.attribution.baselines import gaussian_blur
 from handful.attribution.context import AttributionContext, gradient
 from handful.attribution.registry import register
+from handful.blur import gaussian_blur
 from handful.errors import UserError
 
 OBJECTIVES = ("lower", "switch")

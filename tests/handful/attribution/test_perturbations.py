@@ -9,10 +9,11 @@ from torch import nn
 from torch.nn import functional
 
 from handful.attribution import attribute
-from handful.attribution.baselines import gaussian_blur, make_baseline
+from handful.attribution.baselines import make_baseline
 from handful.attribution.methods.lime import _fit
 from handful.attribution.methods.perturbation import total_variation
 from handful.attribution.units import grid
+from handful.blur import gaussian_blur
 from handful.errors import UserError
 from handful.metrics.localisation import energy_in_mask
 from tests.handful.attribution.nets import images, linear_model, relu_classifier

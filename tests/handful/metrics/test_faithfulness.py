@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from handful.attribution.baselines import gaussian_blur
+from handful.blur import gaussian_blur
 from handful.errors import UserError
 from handful.metrics.faithfulness import DeletionAUC, InsertionAUC, area_under, perturbation_curve
 from tests.handful.attribution.nets import images, relu_classifier
