@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from handful.bottleneck import MAP_NAMES, InfoMaxBottleneck, NoiseBottleneck, Weights, per_sample_maps
-from handful.bottleneck.infer import InferNetwork, blur
+from handful.bottleneck.infer import InferNetwork, smooth
 from handful.bottleneck.noise import capacity, fixed_share, image_noise, inject
 from handful.bottleneck.statistics import RunningStatistics
 from tests.handful.bottleneck import planted
@@ -88,7 +88,7 @@ def test_blur_against_scipy() -> None:
     ndimage = pytest.importorskip("scipy.ndimage")
     maps = torch.randn(2, 3, 9, 9)
     expected = ndimage.gaussian_filter(maps.numpy(), (0, 0, 1.0, 1.0), truncate=2.0, mode="nearest")
-    torch.testing.assert_close(blur(maps, 1.0), torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(smooth(maps, 1.0), torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
 
 
 def groups(plugin: InfoMaxBottleneck) -> dict[str, list[nn.Parameter]]:
