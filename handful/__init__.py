@@ -28,7 +28,9 @@ if TYPE_CHECKING:
         NetworkConfig,
         SparseHead,
         build_classifier,
+        register_backbone,
         register_head,
+        register_layout,
     )
     from handful.prediction import Prediction
     from handful.sparse import ElasticNetClassifier, SparseRecord, fit_sparse_layer
@@ -55,7 +57,9 @@ _HOMES = {
     "explain": "handful.explain",
     "fit_sparse_layer": "handful.sparse",
     "load": "handful.loading",
+    "register_backbone": "handful.networks",
     "register_head": "handful.networks",
+    "register_layout": "handful.networks",
     "save": "handful.loading",
 }
 
@@ -81,7 +85,9 @@ __all__ = [
     "explain",
     "fit_sparse_layer",
     "load",
+    "register_backbone",
     "register_head",
+    "register_layout",
     "save",
 ]
 

@@ -1,10 +1,12 @@
 """Networks behind one contract: images → feature maps → pooled features → logits."""
 
+from handful.networks.backbone import register_backbone
 from handful.networks.build import NetworkConfig, build_classifier, input_statistics
 from handful.networks.classifier import Classifier
 from handful.networks.decomposed import DecomposedHead
 from handful.networks.head import Head, build_head, register_head
 from handful.networks.heads import DenseHead, SparseHead
+from handful.networks.layouts import Layout, register_layout
 from handful.networks.weights import load_weights
 
 __all__ = [
@@ -12,11 +14,14 @@ __all__ = [
     "DecomposedHead",
     "DenseHead",
     "Head",
+    "Layout",
     "NetworkConfig",
     "SparseHead",
     "build_classifier",
     "build_head",
     "input_statistics",
     "load_weights",
+    "register_backbone",
     "register_head",
+    "register_layout",
 ]

@@ -1,8 +1,45 @@
-"""What every backbone must give, checked in one place."""
+"""Backbones by name, and what every backbone must give, checked in one place."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from handful.errors import UserError
+
+Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
+
+_FACTORIES: dict[str, Callable[..., nn.Module]] = {}
+
+
+def register_backbone(name: str) -> Callable[[Factory], Factory]:
+    """Register the decorated class or function, `network.options` → backbone, under a name for `network.backbone`.
+
+    Raises:
+        ValueError: another backbone has this name already.
+
+    Example:
+        >>> @register_backbone("pixels_example")
+        ... def pixels(stride: int = 4) -> nn.Module:
+        ...     net = nn.Conv2d(3, 8, stride, stride=stride)
+        ...     net.num_features = 8
+        ...     return net
+        >>> from handful.networks import build_classifier
+        >>> build_classifier({"backbone": "pixels_example", "options": {"stride": 2}}, 3).num_features
+        8
+    """
+
+    def decorate(factory: Factory) -> Factory:
+        if _FACTORIES.setdefault(name, factory) is not factory:
+            raise ValueError(f"a backbone {name!r} is registered already")
+        return factory
+
+    return decorate
+
+
+def registered_backbones() -> dict[str, Callable[..., nn.Module]]:
+    """Name → factory of the backbones that are not timm's."""
+    return dict(_FACTORIES)
 
 
 def feature_maps(backbone: nn.Module, images: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from torch import nn
 
 from handful.errors import UserError
-from handful.networks.backbone import num_features
+from handful.networks.backbone import num_features, register_backbone, registered_backbones
 from handful.networks.cifar_resnet import DEPTHS, CifarResNet
 from handful.networks.classifier import Classifier
 from handful.networks.conv4 import Conv4
@@ -17,13 +18,18 @@ from handful.networks.heads import DenseHead
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+register_backbone("conv4")(Conv4)
+for _depth in DEPTHS:
+    register_backbone(f"cifar_resnet{_depth}")(partial(CifarResNet, _depth))
+
 
 @dataclass
 class NetworkConfig:
     """A network in plain values, as it stands in configs and checkpoints.
 
     Attributes:
-        backbone: `cifar_resnet20|32|44|56|110`, `conv4`, or any timm model with a spatial map.
+        backbone: `cifar_resnet20|32|44|56|110`, `conv4`, any timm model with a spatial map, or a registered name
+            (`register_backbone`).
         pretrained: False, a file of weights, or True for timm's hub (name the tag: `resnet50.tv_in1k`). Only
             the phase that starts a run reads it.
         reduced_strides: stride 1 in the last two stages, without dilation (ResNets of timm).
@@ -82,14 +88,12 @@ def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
         UserError: an unknown backbone, or one without a spatial map.
     """
     network = NetworkConfig.of(network)
+    factory = registered_backbones().get(network.backbone)
+    if factory is not None:
+        return _build_registered(network, factory)
     if network.backbone.startswith("cifar_resnet"):
-        depth = network.backbone.removeprefix("cifar_resnet")
-        if not depth.isdigit() or int(depth) not in DEPTHS:
-            known = ", ".join(f"cifar_resnet{d}" for d in DEPTHS)
-            raise UserError(f"network.backbone: no {network.backbone!r}; there are {known}")
-        return _build_own(network, partial(CifarResNet, int(depth)))
-    if network.backbone == "conv4":
-        return _build_own(network, Conv4)
+        known = ", ".join(f"cifar_resnet{depth}" for depth in DEPTHS)
+        raise UserError(f"network.backbone: no {network.backbone!r}; there are {known}")
     from handful.networks.timm_backbone import TimmBackbone  # timm takes seconds to import
 
     return TimmBackbone(
@@ -102,8 +106,8 @@ def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
     )  # fmt: skip
 
 
-def _build_own(network: NetworkConfig, build: Callable[..., nn.Module]) -> nn.Module:
-    """One of our own convolutional networks, from `network.options`."""
+def _build_registered(network: NetworkConfig, build: Callable[..., nn.Module]) -> nn.Module:
+    """A backbone that is not timm's, from `network.options`."""
     if network.reduced_strides:
         raise UserError("network.reduced_strides: only timm's ResNets offer it")
     if network.grid is not None:
@@ -111,7 +115,8 @@ def _build_own(network: NetworkConfig, build: Callable[..., nn.Module]) -> nn.Mo
     try:
         return build(**network.options)
     except TypeError as error:
-        raise UserError(f"network.options: {network.backbone} takes width and in_chans only ({error})") from error
+        takes = ", ".join(signature(build).parameters) or "nothing"
+        raise UserError(f"network.options: {network.backbone} takes {takes} only ({error})") from error
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"network.options: {network.backbone} cannot be built ({error})") from error
 

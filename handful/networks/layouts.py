@@ -1,6 +1,6 @@
 """What a network or one of its layers gives, read as maps `(B, F, h, w)`; the only place where tokens become maps."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,6 +44,21 @@ class Layout:
         return maps
 
 
+#: From what a network gave, the size of its images and the network: the layout, or None where it is another's.
+Reader = Callable[[object, tuple[int, int], nn.Module], Layout | None]
+
+_READERS: list[Reader] = []
+
+
+def register_layout(reader: Reader) -> Reader:
+    """Register a function that knows the layout of further networks; it is asked before the built-in ones.
+
+    The `Layout` it returns may be of a class of its own, whose `maps` makes `(B, F, h, w)` of what the network gives.
+    """
+    _READERS.append(reader)
+    return reader
+
+
 @dataclass(frozen=True)
 class GivenGrid:
     """A token grid that was given, for a network that does not declare its own.
@@ -73,6 +88,10 @@ def output_layout(
         net: declares its layout as timm's networks do (`output_fmt`, `num_features`, `patch_embed`, `feature_info`).
         given: the grid of a network of tokens that declares none.
     """
+    for reader in _READERS:
+        found = reader(output, size, net)
+        if found is not None:
+            return found
     if not isinstance(output, Tensor):
         return None
     if output.ndim == 4:

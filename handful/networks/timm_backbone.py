@@ -57,7 +57,8 @@ class TimmBackbone(nn.Module):
             options.setdefault("img_size", in_size)  # transformers build their position grid for one size
         self.options = options
         try:
-            self.net: Any = timm.create_model(name, pretrained=False, num_classes=0, **options)
+            with torch.inference_mode(False):  # the probe needs parameters that can have gradients
+                self.net: Any = timm.create_model(name, pretrained=False, num_classes=0, **options)
         except (TypeError, RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
             raise UserError(f"network: {name} cannot be built with options {options or 'none'} ({error})") from error
         self.name = name
@@ -104,9 +105,9 @@ class TimmBackbone(nn.Module):
         if maps[0, 0].numel() == 1 and not self._fixed:
             raise UserError(_no_map(self.name, maps, size, self.given_grid))
         parameters = list(self.net.parameters())
-        for parameter, gradient in zip(
-            parameters, torch.autograd.grad(maps.sum(), parameters, allow_unused=True), strict=True
-        ):
+        with torch.inference_mode(False), torch.enable_grad():
+            gradients = torch.autograd.grad(maps.sum(), parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.requires_grad_(gradient is not None)
         return int(maps.shape[1])
 

@@ -82,6 +82,13 @@ class _Flat(torch.nn.Module):
         return images.mean(dim=(2, 3))
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_built_where_gradients_are_off(mode):
+    with mode():
+        built = TimmBackbone("resnet18", in_size=32)
+    assert sum(not p.requires_grad for p in built.parameters()) == 0
+
+
 def test_unknown_backbone_names_neighbours():
     with pytest.raises(UserError, match=r"no model 'resnet5'; did you mean resnet50"):
         build_classifier({"backbone": "resnet5"}, 3)

@@ -1,0 +1,56 @@
+"""What CONTRIBUTING.md shows runs, in under fifteen lines each, from outside the package."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from handful.attribution import contributions
+from handful.networks import backbone, build_classifier, build_head, head, layouts
+from handful.networks.timm_backbone import TimmBackbone
+
+TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.M | re.S)
+
+
+@pytest.fixture(autouse=True)
+def own_registries(monkeypatch):
+    """What a block registers is gone after its test."""
+    monkeypatch.setattr(head, "_KINDS", dict(head._KINDS))
+    monkeypatch.setattr(backbone, "_FACTORIES", dict(backbone._FACTORIES))
+    monkeypatch.setattr(layouts, "_READERS", list(layouts._READERS))
+
+
+def block(name):
+    """The block that defines a name, run."""
+    (found,) = [text for text in BLOCKS if re.search(rf"^(class|def) {name}\b", text, flags=re.M)]
+    scope = {"__name__": "elsewhere"}
+    exec(compile(found, "CONTRIBUTING.md", "exec"), scope)
+    return scope
+
+
+@pytest.mark.parametrize("text", BLOCKS, ids=[text.splitlines()[-1].strip()[:30] for text in BLOCKS])
+def test_every_block_is_short_and_runs(text):
+    assert len(text.splitlines()) < 15
+    exec(compile(text, "CONTRIBUTING.md", "exec"), {"__name__": "elsewhere"})
+
+
+def test_the_head():
+    block("SignedHead")
+    model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 3).eval()
+    model = model.with_head(build_head({"kind": "signed", "num_features": 4, "num_classes": 3})).eval()
+    model.head.sign[:, 1:3] = torch.tensor([1.0, -1.0])
+    found = contributions(model, torch.randn(2, 3, 16, 16))
+    torch.testing.assert_close(found.values.sum(1) + found.bias, found.logits.gather(1, found.classes[:, None])[:, 0])
+
+
+def test_the_backbone():
+    block("Patches")
+    model = build_classifier({"backbone": "patches", "options": {"width": 5}}, 3)
+    assert model.feature_maps(torch.randn(1, 3, 16, 24)).shape == (1, 5, 2, 3)
+
+
+def test_the_layout():
+    block("LastStage")
+    assert TimmBackbone("coat_tiny", in_size=(64, 96))(torch.randn(1, 3, 64, 96)).shape[2:] == (2, 3)
