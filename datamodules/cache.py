@@ -78,7 +78,12 @@ class Cache:
             (draft / "value.json").write_text(json.dumps(computed[0]))
 
         try:
-            return json.loads((self.entry(key, make) / "value.json").read_text())
+            try:
+                return json.loads((self.entry(key, make) / "value.json").read_text())
+            except (FileNotFoundError, ValueError):
+                # an entry of an earlier version, or a damaged one
+                shutil.rmtree(self.folder / key, ignore_errors=True)
+                return json.loads((self.entry(key, make) / "value.json").read_text())
         except CacheUnwritableError as error:
             warnings.warn(f"{error} Until then images are checked again in every run.", stacklevel=2)
             return json.loads(json.dumps(computed[0] if computed else compute()))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from handful.errors import UserError
+from handful.inputs import as_labels
 
 
 def labelled(batch: Any, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -14,8 +15,8 @@ def labelled(batch: Any, num_classes: int) -> tuple[Tensor, Tensor]:
     Called while the batch still lies in the CPU's memory, where looking at its values costs nothing.
 
     Args:
-        batch: `(images, labels)`: images floating point `(B, 3, H, W)`; labels whole numbers of any integer type,
-            `(B,)` or `(B, 1)`.
+        batch: `(images, labels)`: images floating point `(B, 3, H, W)`; labels as `handful.inputs.as_labels` takes
+            them, `(B,)` or `(B, 1)`.
         num_classes: C; labels lie in 0…C − 1.
 
     Returns:
@@ -28,19 +29,7 @@ def labelled(batch: Any, num_classes: int) -> tuple[Tensor, Tensor]:
         kind = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
         raise UserError(f"data: a batch is a pair (images, labels), not {kind}")
     images = checked_images(batch[0])
-    labels = torch.as_tensor(batch[1])
-    if labels.dim() == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise UserError(f"data: labels are class numbers, whole numbers, not {labels.dtype}")
-    if labels.shape != (len(images),):
-        raise UserError(f"data: {len(images)} images need as many labels, not labels of shape {tuple(labels.shape)}")
-    labels = labels.long()
-    if labels.device.type == "cpu" and len(labels):
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
-            wrong = low if low < 0 else high
-            raise UserError(f"data: there is a label {wrong}, but the classes are 0 to {num_classes - 1}")
+    labels = as_labels(batch[1], len(images), num_classes, "data: labels")
     return images, labels
 
 

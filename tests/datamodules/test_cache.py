@@ -86,3 +86,13 @@ def test_a_full_disk_and_a_missing_home(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert Cache().folder.name.startswith("handful-")
+
+
+@pytest.mark.parametrize("content", [{}, {"statistics.json": "[1]"}, {"value.json": "[1,"}])
+def test_an_entry_of_an_earlier_version_or_a_damaged_one_is_worked_out_again(tmp_path, content):
+    cache = Cache(tmp_path / "cache")
+    (cache.folder / "key").mkdir(parents=True)
+    for name, text in content.items():
+        (cache.folder / "key" / name).write_text(text)
+    assert cache.value("key", lambda: [2]) == [2]
+    assert cache.value("key", lambda: [3]) == [2]

@@ -20,7 +20,8 @@ IMAGES = torch.zeros(2, 3, 8, 8)
 @pytest.mark.parametrize(
     "labels",
     [torch.tensor([1, 0]), torch.tensor([[1], [0]]), torch.tensor([1, 0], dtype=torch.uint8),
-     torch.tensor([1, 0], dtype=torch.int32), np.array([1, 0]), np.array([[1], [0]], dtype=np.int16), [1, 0], (1, 0)],
+     torch.tensor([1, 0], dtype=torch.int32), np.array([1, 0]), np.array([[1], [0]], dtype=np.int16), [1, 0], (1, 0),
+     torch.tensor([1.0, 0.0])],
 )  # fmt: skip
 def test_labels_of_any_integer_kind_become_int64(labels):
     images, found = labelled((IMAGES, labels), 2)
@@ -32,12 +33,12 @@ def test_labels_of_any_integer_kind_become_int64(labels):
 @pytest.mark.parametrize(
     ("batch", "sentence"),
     [
-        ((IMAGES, torch.tensor([0, 2])), "label 2, but the classes are 0 to 1"),
-        ((IMAGES, torch.tensor([0, -1])), "label -1"),
-        ((IMAGES, torch.tensor([0.0, 1.0])), "whole numbers, not torch.float32"),
+        ((IMAGES, torch.tensor([0, 2])), "labels: 2 lies outside the 2 classes"),
+        ((IMAGES, torch.tensor([0, -1])), "labels: -1 lies outside"),
+        ((IMAGES, torch.tensor([0.5, 1.0])), "expected integers, got float32"),
         ((IMAGES, torch.tensor([[0, 1], [1, 0]])), r"shape \(2, 2\)"),
-        ((IMAGES, torch.tensor([0])), "2 images need as many labels"),
-        ((IMAGES, torch.tensor(0)), "2 images need as many labels"),
+        ((IMAGES, torch.tensor([0])), "expected 2 of them"),
+        ((IMAGES, torch.tensor(0)), "expected 2 of them"),
         ((IMAGES.byte(), torch.tensor([0, 1])), "floating point .* not torch.uint8"),
         ((IMAGES[0], torch.tensor([0, 1])), r"\(3, 8, 8\)"),
         (IMAGES, "a pair .* not Tensor"),
@@ -137,12 +138,12 @@ def test_column_labels_count_as_labels(tmp_path):
 def test_a_label_beyond_the_classes_is_refused_before_it_reaches_the_network(tmp_path):
     data = Numbered()
     data.splits["test"].labels[5] = 2
-    with pytest.raises(UserError, match=r"label 2, but the classes are 0 to 1"):
+    with pytest.raises(UserError, match=r"labels: 2 lies outside the 2 classes"):
         trainer(tmp_path).test(Dense(NETWORK, 2), datamodule=data, verbose=False)
 
 
 def test_a_batch_of_one_pixel_under_batch_norm_ends_in_a_sentence(tmp_path):
-    data = Numbered(count=5, image_size=4, side=4, batch_size=4)
+    data = Numbered(count=5, image_size=4, side=4, batch_size=1)
     module = Dense(NETWORK, 2)
     with pytest.raises(UserError, match=r"data\.batch_size: a batch of one image"):
         trainer(tmp_path).fit(module, datamodule=data)
