@@ -21,6 +21,7 @@ from lightning_modules import load_module, save_module
 from pipelines.array_files import GrowingArrays
 from pipelines.cli import main
 from pipelines.explain import explain
+from pipelines.messages import run_command
 from pipelines.predict import predict
 from pipelines.runs import Run
 from tests.helpers.finished_run import write_run
@@ -378,3 +379,20 @@ def test_inputs_that_results_cannot_mean_are_one_sentence(change, sentence):
 def test_a_stage_that_is_misspelt_is_named(run, folder):
     with pytest.raises(UserError, match=r"no finished stage 'finetun'.*; did you mean 'finetune"):
         predict(str(run), str(folder), phase="finetun")
+
+
+class Own(torch.utils.data.Dataset):
+    """A person's own data set, whose error reaches the command from a loader process with a traceback."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        raise UserError("photos/3.raw cannot be read")
+
+
+def test_an_error_of_a_data_set_of_ones_own_is_one_sentence_too(capsys):
+    loader = torch.utils.data.DataLoader(Own(), num_workers=1)
+    with pytest.raises(SystemExit):
+        run_command(lambda: list(loader))
+    assert capsys.readouterr().err == "handful: photos/3.raw cannot be read\n"
