@@ -1,4 +1,4 @@
-"""Attribution maps of the same images after every epoch, on any number of processes, without a trace in training."""
+"""Attribution maps of the same images after every epoch, on any number of processes; training is not affected."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ FEATURES = "features"
 
 @dataclass(frozen=True)
 class _Group:
-    """What one group of images gave: an attribution or the error, by method."""
+    """The results of one group of images: an attribution or an error, by method."""
 
     maps: Mapping[str, Attribution | str]
     features: Contributions | str | None
@@ -46,20 +46,19 @@ class AttributionMaps(pl.Callback):
     """Draw what the model looks at, for the same images after every epoch.
 
     Writes `attribution/epoch_NNN.npz` with the raw maps (`<method>/raw`, float32, and `targets`, `scores`,
-    `probabilities`, `completeness`) and one picture a method, `attribution/<method>/epoch_NNN.png`, which also goes
+    `probabilities`, `completeness`) and one picture per method, `attribution/<method>/epoch_NNN.png`, which also goes
     to every logger that takes pictures. With `"cam"` and a head that weighs few features, the features of the
     predicted class are drawn as well, each with its contribution to the logit. Logs `attribution/seconds`.
 
     Runs at the end of validation and test loops on the loop's own data set; where there are no validation images, after
     every epoch of training on the training images, not augmented. Where several stages are tested, each has a folder of
-    its own, `attribution_test/<stage>`. Training is not touched: parameters,
-    buffers, `.grad`, `training` flags, hooks and random states stay as they are, and the weights of a run are
-    bit by bit those of a run without the callback. Each process explains its share of the images; the arrays do not
-    depend on how many there are.
+    its own, `attribution_test/<stage>`. Training is not affected: parameters, buffers, `.grad`, `training` flags, hooks
+    and random states stay as they are, and a run ends with the same weights, bit for bit, as without the callback. Each
+    process explains its share of the images; the arrays do not depend on the number of processes.
 
     Args:
         methods: names of `handful.attribution.names()`.
-        images: how many, or which places in the data set.
+        images: how many, or their dataset indices.
         choose: where a number is given: `"classes"` takes the first images of every class in turn, `"worst"` those
             with the highest loss in the first validation epoch.
         target: `"pred"`, `"label"` or a class number; see `handful.attribution.attribute`.
@@ -70,8 +69,8 @@ class AttributionMaps(pl.Callback):
         seed: of the methods that draw random numbers.
 
     Raises:
-        UserError: an unknown method or target, a wrong number, an image or a class that is not there; where `strict`,
-            a map that fails.
+        UserError: an unknown method or target, a number out of range, an image or a class that does not exist; where
+            `strict`, a map that fails.
     """
 
     def __init__(
@@ -110,38 +109,38 @@ class AttributionMaps(pl.Callback):
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The images that were chosen, so that a resumed run goes on with them."""
+        """Return the chosen images, so that a resumed run draws the same ones."""
         return {"places": self.places}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back."""
+        """Restore the chosen images."""
         self.places = dict(state_dict["places"])
 
     # Which images
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse images and classes that are not there before anything is trained."""
+        """Refuse images and classes that do not exist before anything is trained."""
         data: Any = getattr(trainer, "datamodule", None)
         classes = getattr(data, "num_classes", None)
         if isinstance(self.target, int) and classes is not None and not 0 <= self.target < classes:
-            raise UserError(f"AttributionMaps.target: there is no class {self.target}, they are 0 to {classes - 1}")
+            raise UserError(f"AttributionMaps.target: no class {self.target}; they are 0 to {classes - 1}")
         dataset = self._watched(trainer)
         if isinstance(self.images, list) and dataset is not None:
             self._choose(trainer, dataset)
 
     @staticmethod
     def _watched(trainer: pl.Trainer) -> Any:
-        """The data set whose images are drawn in training, where a data module knows it."""
+        """Return the data set whose images are drawn in training, if the data module has one."""
         data: Any = getattr(trainer, "datamodule", None)
         found = getattr(data, "val_dataset", None)
         return getattr(data, "plain_train_dataset", None) if found is None else found
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the losses of the loop before."""
+        """Discard the losses of the previous loop."""
         self._losses, self._seen = [], 0
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the losses of the loop before."""
+        """Discard the losses of the previous loop."""
         self._losses, self._seen = [], 0
 
     def on_validation_batch_end(
@@ -153,9 +152,9 @@ class AttributionMaps(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Note the losses, where the worst images are wanted and not known."""
+        """Collect the losses while the worst images are still to be chosen."""
         if "attribution" not in self.places and dataloader_idx == 0:
-            self._note(trainer, outputs)
+            self._collect_losses(trainer, outputs)
 
     def on_test_batch_end(
         self,
@@ -166,11 +165,11 @@ class AttributionMaps(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Note the losses, where the worst images are wanted and not known."""
+        """Collect the losses while the worst images are still to be chosen."""
         if _test_folder(pl_module) not in self.places and dataloader_idx == 0:
-            self._note(trainer, outputs)
+            self._collect_losses(trainer, outputs)
 
-    def _note(self, trainer: pl.Trainer, outputs: STEP_OUTPUT) -> None:
+    def _collect_losses(self, trainer: pl.Trainer, outputs: STEP_OUTPUT) -> None:
         if self.choose != "worst" or not isinstance(self.images, int):
             return
         if isinstance(outputs, Mapping) and "logits" in outputs and "labels" in outputs:
@@ -185,7 +184,7 @@ class AttributionMaps(pl.Callback):
         if isinstance(self.images, list):
             missing = [place for place in self.images if not 0 <= place < size]
             if missing:
-                raise UserError(f"AttributionMaps.images: there is no image {missing[0]}, they are 0 to {size - 1}")
+                raise UserError(f"AttributionMaps.images: no image {missing[0]}; they are 0 to {size - 1}")
             return list(self.images)
         if self.choose == "worst":
             every = sorted(set().union(*gather_objects(trainer, self._losses)), key=_worst)
@@ -199,12 +198,12 @@ class AttributionMaps(pl.Callback):
     # When
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw training images where there are no others."""
+        """Draw training images where there are no validation images."""
         if not _validates(trainer) and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._draw(trainer, pl_module, "attribution", self._watched(trainer))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw, in training every n-th epoch."""
+        """Draw; in training, every n-th epoch."""
         skipped = trainer.state.fn == "fit" and (trainer.current_epoch + 1) % self.every_n_epochs != 0
         if not trainer.sanity_checking and not skipped:
             self._draw(trainer, pl_module, "attribution", _dataset(trainer.val_dataloaders))
@@ -230,19 +229,19 @@ class AttributionMaps(pl.Callback):
             groups: dict[int, _Group] = {}
             for share in gather_objects(trainer, mine):
                 groups |= share
-            self._tell(groups)
+            self._report_failures(groups)
             failure = ""
             if trainer.is_global_zero and min(groups) == 0:
                 failure = self._write(
                     trainer, folder, [groups[number] for number in sorted(groups)], *self._items(folder, dataset)
                 )
             # all processes stop, or none does
-            if self.strict and (told := "".join(gather_objects(trainer, failure))):
-                raise UserError(told)
+            if self.strict and (failures := "".join(gather_objects(trainer, failure))):
+                raise UserError(failures)
         pl_module.log("attribution/seconds", time.perf_counter() - started, sync_dist=False)
 
     def _items(self, folder: str, dataset: Any) -> tuple[Tensor, Tensor]:
-        """The images and labels, fetched once."""
+        """Return the images and labels, which are fetched once."""
         if folder not in self._kept:
             items = [dataset[place] for place in self.places[folder]]
             images, labels = torch.stack([item[0] for item in items]), [int(item[1]) for item in items]
@@ -252,7 +251,7 @@ class AttributionMaps(pl.Callback):
     def _explain(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, places: list[int], images: Tensor, labels: Tensor
     ) -> dict[int, _Group]:
-        """This process's share of the groups."""
+        """Explain this process's share of the groups."""
         inner = getattr(pl_module, "model", None)
         model = inner if isinstance(inner, nn.Module) else pl_module
         normalisation = _normalisation(trainer)
@@ -279,8 +278,8 @@ class AttributionMaps(pl.Callback):
             result[number] = _Group(maps, features)
         return result
 
-    def _tell(self, groups: Mapping[int, _Group]) -> None:
-        """Say which maps failed; every process knows, so that all stop or none does."""
+    def _report_failures(self, groups: Mapping[int, _Group]) -> None:
+        """Warn of maps that failed, or raise where `strict`; all processes do the same."""
         failed = {
             name: found
             for group in groups.values()
@@ -290,7 +289,7 @@ class AttributionMaps(pl.Callback):
         if failed and self.strict:
             raise UserError("; ".join(f"attribution by {name} failed: {why}" for name, why in failed.items()))
         for name, why in failed.items():
-            rank_zero_warn(f"AttributionMaps: {name} failed and is left out of this epoch: {why}")
+            rank_zero_warn(f"AttributionMaps: {name} failed and is skipped in this epoch: {why}")
 
     def _write(
         self, trainer: pl.Trainer, folder: str, groups: Sequence[_Group], images: Tensor, labels: Tensor

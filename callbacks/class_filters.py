@@ -1,4 +1,4 @@
-"""Which few filters decide every class, after every epoch, from the validation loop's own forward pass."""
+"""The few filters that decide each class, after every epoch, from the validation loop's own forward pass."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,22 +23,22 @@ from lightning_modules import ClassifierModule
 
 
 class ClassFilters(pl.Callback):
-    """Watch the filters of every class settle.
+    """Log the filters of every class and how much they change from epoch to epoch.
 
     After every validation epoch: the k2 filters of every class with their frequencies, as a table
     `class_filters/epoch_NNN.csv` and to every logger that takes tables; the share of a class's filters that it
     had the epoch before (`overlap`, in the table and as the mean `filters/overlap`); the number of features that
-    are a filter of any class (`filters/union`); and what noise in the place of the filters does to the accuracy,
-    against noise in the place of other features (`filters/noise_on_…`, in per cent).
+    are a filter of any class (`filters/union`); and the accuracy with noise instead of the filters, against noise
+    instead of other features (`filters/noise_on_…`, in per cent).
 
     Features come from the validation step, so there is no second forward pass; for the noise test only the head
     is evaluated again. Counts are summed over the ranks, so any number of processes gives the same numbers. The
-    model is only read. A module that is no classifier is passed over.
+    model is only read. Modules that are not classifiers are skipped.
 
     Args:
-        k1: strongest features counted an image, or the share of the L1 mass they carry.
-        k2: filters a class keeps.
-        rule: how a class chooses; see `handful.filters.score_features`.
+        k1: number of strongest features counted per image, or the share of the L1 mass they carry.
+        k2: filters per class.
+        rule: how filters are chosen; see `handful.filters.score_features`.
         noise_test: whether noise is put on the features at the end of the epoch. It keeps the pooled features of
             this rank's images until then, `N·F` numbers.
         seed: of the noise; every epoch and every image meets its own, the same again.
@@ -57,15 +57,15 @@ class ClassFilters(pl.Callback):
         self._kept: list[tuple[Tensor, Tensor]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The filters of the last epoch, so that a resumed run goes on comparing."""
+        """Return the filters of the last epoch, so that a resumed run compares with them."""
         return {} if self.before is None else {"filters": self.before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back."""
+        """Restore the filters of the last epoch."""
         self.before = state_dict.get("filters")
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start from nothing, on the device the model is on."""
+        """Reset the counts, on the model's device."""
         self._collector, self._kept = None, []
         if isinstance(pl_module, ClassifierModule) and not trainer.sanity_checking:
             collector = StatisticsCollector(pl_module.num_classes, pl_module.model.num_features, (self.k1,))
@@ -80,7 +80,7 @@ class ClassFilters(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count a batch."""
+        """Count the features of a batch."""
         if self._collector is None or not isinstance(outputs, Mapping):
             return
         features, labels = outputs["features"].detach().float(), outputs["labels"]
@@ -89,13 +89,13 @@ class ClassFilters(pl.Callback):
             self._kept.append((features, labels))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add up, compare, log; every rank takes part."""
+        """Sum over the ranks, compare and log."""
         if self._collector is None or not isinstance(pl_module, ClassifierModule):
             return
         statistics: FeatureStatistics = self._collector.compute()
         self._collector = None
         if (statistics.images == 0).any():
-            rank_zero_warn("ClassFilters: some class has no validation image, so this epoch's filters are left out")
+            rank_zero_warn("ClassFilters: a class has no validation image, so this epoch's filters are skipped")
             return
         weight = pl_module.model.head.class_weights()[0].detach()
         filters = select_filters(self.rule, self.k2, statistics, weight, self.k1)

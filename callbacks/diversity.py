@@ -14,7 +14,7 @@ class Diversity(pl.Callback):
     """Log `val/diversity@1` … `val/diversity@k` from the validation loop's own forward pass.
 
     Keeps sums and counts only; every rank sees its own images, the ranks' sums are added. Changes nothing in
-    the model. A module whose validation step returns no maps is passed over.
+    the model. Modules whose validation step returns no maps are skipped.
 
     Args:
         k: the largest k.
@@ -26,13 +26,13 @@ class Diversity(pl.Callback):
         self.seen = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say so where there is nothing to measure on."""
+        """Warn where there are no validation images."""
         data: Any = getattr(trainer, "datamodule", None)
         if data is not None and getattr(data, "val_dataset", data) is None:
-            rank_zero_warn("Diversity: there are no validation images, so diversity@k is only known of the test")
+            rank_zero_warn("Diversity: there are no validation images, so diversity@k is measured in testing only")
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start from nothing, on the device the model is on."""
+        """Reset the metric, on the model's device."""
         self.metric = DiversityAtK(self.k).to(pl_module.device)
         self.seen = False
 
@@ -54,7 +54,7 @@ class Diversity(pl.Callback):
         self.metric.update(maps, outputs["logits"], weight)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log; every rank takes part in adding up."""
+        """Log the sums over all ranks."""
         if self.metric is None or trainer.sanity_checking or not self.seen:
             return
         for name, value in self.metric.compute().items():

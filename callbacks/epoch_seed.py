@@ -1,4 +1,4 @@
-"""Random numbers that do not depend on where a run was cut short."""
+"""Random numbers that do not depend on where a run was interrupted."""
 
 import hashlib
 
@@ -7,9 +7,9 @@ import torch
 
 
 class EpochSeed(pl.Callback):
-    """Seed torch anew at the start of every epoch from (seed, epoch, rank).
+    """Seed torch at the start of every epoch from (seed, epoch, rank).
 
-    Dropout and the like then meet the same random numbers in a resumed run as in an unbroken one.
+    Dropout then draws the same random numbers in a resumed run as in an uninterrupted one.
 
     Args:
         seed: the phase's seed.

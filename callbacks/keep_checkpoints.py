@@ -1,4 +1,4 @@
-"""Checkpoints of chosen epochs, kept for looking back at how the network learnt."""
+"""Checkpoints of chosen epochs, to examine how the network learnt."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ class KeepCheckpoints(pl.Callback):
         self.epochs = list(epochs)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write, on all ranks together, as the strategy needs it."""
+        """Save; all ranks take part, as strategies require."""
         last = trainer.max_epochs or 0
         wanted = {epoch if epoch >= 0 else last + epoch for epoch in self.epochs}
         if trainer.current_epoch in wanted:

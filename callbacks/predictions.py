@@ -1,4 +1,4 @@
-"""What `predict` found, as a table."""
+"""The predictions of `predict` as a table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +15,18 @@ from handful.report.prediction_table import prediction_columns, prediction_rows
 
 
 class WritePredictions(pl.Callback):
-    """Write `predictions.csv` into the Trainer's folder: a row an image, in the data set's order.
+    """Write `predictions.csv` into the Trainer's folder: a row per image, in the data set's order.
 
     Columns: `image` (its file, or its dataset index), `predicted`, `probability`, where the data set has labels `true`
     and `correct` (yes or no), and the probability of every class by name. Each process predicts its share of the
-    images; the first writes and says the accuracy.
+    images; the first writes the file and logs the accuracy.
     """
 
     def __init__(self) -> None:
         self._found: list[Tensor] = []
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start from nothing."""
+        """Discard earlier predictions."""
         self._found = []
 
     def on_predict_batch_end(
@@ -69,7 +69,7 @@ def _dataset(trainer: pl.Trainer) -> Any:
 
 
 def _files(dataset: Any, count: int) -> Sequence[str]:
-    """What the images are called."""
+    """Return the names of the images."""
     names = getattr(dataset, "names", None)
     return names[:count] if names and len(names) >= count else [str(index) for index in range(count)]
 

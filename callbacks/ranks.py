@@ -1,4 +1,4 @@
-"""What every process holds, on all of them."""
+"""Gathering of objects over all processes."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import torch.distributed
 
 
 def gather_objects(trainer: pl.Trainer, mine: Any) -> list[Any]:
-    """The same kind of thing from every process, in the order of the ranks; all of them must call."""
+    """Return the objects of all processes in the order of their ranks; every process must call this."""
     if trainer.world_size == 1 or not torch.distributed.is_initialized():
         return [mine]
     every: list[Any] = [None] * trainer.world_size

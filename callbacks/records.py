@@ -1,7 +1,7 @@
-"""The one way of pictures and tables to the phase's folder and to every logger that can take them.
+"""Pictures and tables for the phase's folder and for every logger that can take them.
 
-A picture or table that cannot be written, or that a logger refuses, is logged and skipped, once per reason; the others
-get theirs and training is not disturbed.
+A picture or table that cannot be written, or that a logger refuses, is skipped with a warning, once per reason; the others
+get theirs and training is not affected.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,12 +20,12 @@ from handful.text import safe_text
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
-    """The folder of the running phase."""
+    """Return the folder of the running phase."""
     return Path(trainer.default_root_dir)
 
 
 def epoch_file(trainer: pl.Trainer, name: str, suffix: str) -> Path:
-    """`<phase>/<name>/epoch_NNN<suffix>`; slashes in the name make folders."""
+    """Return `<phase>/<name>/epoch_NNN<suffix>`; slashes in the name make folders."""
     return run_folder(trainer) / name / f"epoch_{trainer.current_epoch:03d}{suffix}"
 
 
@@ -142,7 +142,7 @@ def _send_table(logger: Logger, step: int, name: str, columns: list[str], rows: 
 
 
 def _markdown(text: str) -> str:
-    """Text that Markdown takes for nothing but text."""
+    """Return text in which Markdown finds no markup."""
     return "".join(f"&#{ord(letter)};" if letter in r"\`*_{}[]()<>#+-.!|&~:/$" else letter for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""The loggers of a phase: CSV always, Weights & Biases where it is wanted. None of them can cost a phase."""
+"""The loggers of a phase: CSV always, Weights & Biases on request. Their errors never end a phase."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""`python train.py report`: a finished run on one page that needs nothing but itself."""
+"""`python train.py report`: a finished run on one self-contained page."""
 
 import csv
 import json
@@ -129,7 +129,7 @@ def _paths(run: Run) -> dict[str, Figure]:
                 raise ValueError("a density that is no number")
         except (ValueError, AttributeError) as error:
             raise UserError(
-                f"{record}: not a record of a sparse layer ({error}); --start_at {phase} makes it again"
+                f"{record}: not a record of a sparse layer ({error}); --start_at {phase} writes it again"
             ) from None
         table = run.folder / phase / "path.csv"
         density = _column(rows, "density", table)

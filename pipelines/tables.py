@@ -1,4 +1,4 @@
-"""Tables a person can read on a terminal."""
+"""Tables for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,10 @@ _WIDEST = 60
 
 
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns padded to their widest cell; numbers to the right; floats with the digits that matter."""
+    """Return a table with padded columns, numbers to the right, floats with significant digits only.
+
+    Names from elsewhere are shortened, and their control characters made visible.
+    """
     cells = [[_cell(column, value) for column, value in zip(columns, row, strict=True)] for row in rows]
     names = [_shown(column) for column in columns]
     widths = [max(map(cell_len, (c, *(row[i] for row in cells)))) for i, c in enumerate(names)]
@@ -27,12 +30,12 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """The rows of `results.json`, one a stage."""
+    """Return the rows of `results.json`, one per stage, as a table."""
     return format_table(*_stage_rows(stages))
 
 
 def stage_cells(stages: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Column names and the cells of every stage, as `stage_table` shows them."""
+    """Return the column names and the cells of every stage, as `stage_table` shows them."""
     columns, rows = _stage_rows(stages)
     return columns, [[_cell(column, value) for column, value in zip(columns, row, strict=True)] for row in rows]
 

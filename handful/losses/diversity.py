@@ -50,7 +50,7 @@ def feature_diversity_loss(maps: Tensor, logits: Tensor, weight: Tensor) -> Tens
 
 
 class _SumOfMaxima(torch.autograd.Function):
-    """`Σ_places max_k scale_k · softmax(map_k)` an image, keeping which map won each place instead of a copy."""
+    """`Σ_positions max_k scale_k · softmax(map_k)` per image; keeps which map won each position instead of a copy."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, scale: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class _SumOfMaxima(torch.autograd.Function):
             stop = start + chunk.shape[0]
             shares = _shares(chunk)
             winner = winners[start:stop].unsqueeze(1)
-            # the share each map holds at the places it won; its sum over places is the scale's gradient
+            # the share each map holds at the positions it won; its sum over places is the scale's gradient
             won = torch.zeros_like(shares).scatter_(1, winner, shares.gather(1, winner))
             held = won.sum(dim=2)
             outer = grad[start:stop, None]
@@ -96,5 +96,5 @@ def _precision(maps: Tensor) -> torch.dtype:
 
 
 def _shares(maps: Tensor) -> Tensor:
-    """Maps `(b, S, h, w)` as distributions over places `(b, S, h·w)`."""
+    """Maps `(b, S, h, w)` as distributions over positions `(b, S, h·w)`."""
     return torch.softmax(maps.flatten(2), dim=2, dtype=_precision(maps))

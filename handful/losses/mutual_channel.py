@@ -49,7 +49,7 @@ class MutualChannelLoss(nn.Module):
         if maps.shape[1] < used:
             raise UserError(f"the mutual-channel loss needs {used} feature maps; the backbone has {maps.shape[1]}")
         groups = maps[:, :used].flatten(2).unflatten(1, (self.num_classes, self.channels))
-        # a third of every class's channels is left out, drawn anew for each class and batch
+        # a third of every class's channels is left out, drawn for each class and batch
         order = torch.rand(self.num_classes, self.channels, device=maps.device).argsort(dim=1)
         mask = (order < max(1, round(2 * self.channels / 3))).to(maps.dtype)
         scores = (groups * mask[None, :, :, None]).amax(dim=2).mean(dim=2)

@@ -12,7 +12,7 @@ from handful.report.overlays import captioned, overlay, picture, sheet
 
 
 def attribution_caption(found: Attribution, image: int, class_names: Sequence[str]) -> list[str]:
-    """What stands beneath one map: target, its probability, and what completeness misses where there is such a law."""
+    """Return the caption of one map: target, its probability, and the completeness error where the method has one."""
     if found.targets is None or found.probabilities is None:
         lines = [f"score {float(found.scores[image]):.2f}"]
     else:
@@ -31,15 +31,15 @@ def method_sheet(
     side: int = 112,
     columns: int = 4,
 ) -> Image.Image:
-    """Each image beside its map, with target, probability and completeness error beneath.
+    """Draw each image beside its map, with target, probability and completeness error beneath.
 
     Args:
         images: `(N, 3, H, W)` in [0, 1].
-        found: one target an image.
+        found: one target per image.
         class_names: by class.
         titles: `(N,)`, what stands beneath each image (its label, its number).
         side: of the pictures in pixels.
-        columns: images in a row.
+        columns: images per row.
     """
     method = get(found.method)
     tiles = []
@@ -58,14 +58,14 @@ def features_sheet(
     limit: int = 5,
     side: int = 112,
 ) -> Image.Image:
-    """A row an image: where each of the features that decided looked, and its contribution to the logit.
+    """Draw a row per image: where each of the features that decided looked, and its contribution to the logit.
 
     Args:
         images: `(N, 3, H, W)` in [0, 1].
         parts: of these images.
         class_names: by class.
         titles: `(N,)`.
-        limit: features an image, the strongest.
+        limit: number of features per image, the strongest.
         side: of the pictures in pixels.
     """
     tiles = []

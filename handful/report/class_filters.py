@@ -15,7 +15,7 @@ from handful.text import shorten
 
 
 class Dataset(Protocol):
-    """What gives an image and its label for a place."""
+    """A data set that returns an image and its label for an index."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
 
@@ -23,7 +23,7 @@ class Dataset(Protocol):
 def accuracy_grid_figure(
     k1s: Sequence[float], k2s: Sequence[int], accuracy: Tensor, dense: float | None = None
 ) -> Figure:
-    """A heat map of accuracy over k1 (rows) and k2 (columns), each cell with its number.
+    """Draw a heat map of accuracy over k1 (rows) and k2 (columns), each cell with its number.
 
     Args:
         k1s: K1 values.
@@ -41,8 +41,8 @@ def accuracy_grid_figure(
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(k2s)), [str(k2) for k2 in k2s])
     axes.set_yticks(range(len(k1s)), [f"{k1:g}" for k1 in k1s])
-    axes.set_xlabel("k2: filters a class keeps")
-    axes.set_ylabel("k1: counted an image")
+    axes.set_xlabel("k2: filters per class")
+    axes.set_ylabel("k1: features counted per image")
     title = "Test accuracy before retraining, in per cent"
     axes.set_title(title if dense is None else f"{title} (dense: {dense:.2f})", fontsize=9)
     figure.colorbar(image, ax=axes)
@@ -56,16 +56,16 @@ def class_filters_figure(
     maps: Tensor,
     names: Sequence[Sequence[str]],
 ) -> Figure:
-    """The filters of one class, a row each: the images that drive the filter most, lit where it looks.
+    """Draw the filters of one class, a row each: the images with the strongest responses, lit where the filter responds.
 
-    An image is as bright as the filter's map there, on one scale for the row; the rest stays dim.
+    The brightness follows the filter's map, on one scale per row.
 
     Args:
         title: of the figure.
-        captions: K lines, one a filter.
+        captions: K lines, one per filter.
         images: `(K, N, 3, H, W)` in [0, 1].
         maps: `(K, N, h, w)`, the filter's map on each image; negative values count as zero.
-        names: K × N lines, one an image.
+        names: K × N lines, one per image.
     """
     rows, columns, _, height, width = images.shape
     lit = spotlight(images, maps)
@@ -90,11 +90,11 @@ def class_filters_figure(
 
 
 def spotlight(images: Tensor, maps: Tensor, dim: float = 0.2) -> Tensor:
-    """Images lit where a map is high and dimmed where it is not.
+    """Brighten images where a map is high and dim the rest.
 
     Args:
         images: `(K, N, 3, H, W)` in [0, 1].
-        maps: `(K, N, h, w)`, enlarged bilinearly; the highest value of a row k gives full light, values that are
+        maps: `(K, N, h, w)`, enlarged bilinearly; the highest value of row k gives full brightness, values that are
             not positive give `dim`.
         dim: brightness of what is not lit, in [0, 1].
 
@@ -119,17 +119,17 @@ def draw_class_filters(
     std: Sequence[float],
     classes: Sequence[int],
 ) -> Iterator[tuple[int, Figure]]:
-    """Draw the filters of some classes, one figure a class.
+    """Draw the filters of some classes, one figure per class.
 
     Args:
         classifier: in evaluation mode.
-        dataset: gives `(image, label)` for a place; images normalised.
+        dataset: returns `(image, label)` for an index; images normalised.
         filters: `(C, k2)`.
-        strongest: `(F, N)`, places in the data set of the images that drive a feature most, −1 for none.
+        strongest: `(F, N)`, dataset indices of the images with the largest value of a feature, −1 for none.
         class_names: C names.
-        frequencies: `(C, F)` in [0, 1], told beside every filter.
-        mean: a channel each, of the normalisation.
-        std: likewise.
+        frequencies: `(C, F)` in [0, 1], written beside every filter.
+        mean: of the normalisation, per channel.
+        std: of the normalisation, per channel.
         classes: the classes drawn.
 
     Yields:
@@ -150,7 +150,7 @@ def draw_class_filters(
         yield (
             c,
             class_filters_figure(
-                f"{shorten(class_names[c], NAME)}: the filters that decide, and the images that drive them most",
+                f"{shorten(class_names[c], NAME)}: the filters that decide, and the images with their strongest responses",
                 captions,
                 torch.stack(images),
                 torch.stack(maps),

@@ -22,7 +22,7 @@ _TALLEST = 60.0
 
 
 def epochs_figure(panels: Mapping[str, Series]) -> Figure:
-    """Measures by epoch, a panel each.
+    """Draw measures by epoch, a panel each.
 
     Args:
         panels: title → series by name, x the epoch.
@@ -43,7 +43,7 @@ def epochs_figure(panels: Mapping[str, Series]) -> Figure:
 def path_figure(
     density: Sequence[float], accuracy: Series, chosen: float | None = None, wanted: float | None = None
 ) -> Figure:
-    """Accuracy along the regularisation path, over the mean number of weights per class.
+    """Draw the accuracy along the regularisation path, over the mean number of weights per class.
 
     Args:
         density: of every point of the path.
@@ -68,7 +68,7 @@ def path_figure(
 
 
 def weights_figure(effects: Tensor, class_names: Sequence[str], features: Sequence[int]) -> Figure:
-    """What every class weighs: red speaks for it, blue against it.
+    """Draw the weights of every class: red speaks for it, blue against it.
 
     Args:
         effects: `(C, S)`.

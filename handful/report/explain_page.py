@@ -1,4 +1,4 @@
-"""The page of `explain`: why the model decided as it did about a person's own pictures, in one HTML file."""
+"""The page of `explain`: why the model decided as it did about given pictures, in one HTML file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,12 +35,12 @@ def explain_page(
     pictures: Sequence[Pictures],
     other_pages: Mapping[str, str] | None = None,
 ) -> str:
-    """The page as HTML text; needs nothing but itself.
+    """Return the self-contained page as HTML.
 
     Args:
         title: of the page.
         facts: short statements about the model, shown beneath the title.
-        records: one an image, as `explain.json` holds them.
+        records: one per image, as `explain.json` holds them.
         pictures: of the same images.
         other_pages: text → address of the pages with further images.
     """

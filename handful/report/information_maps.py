@@ -1,4 +1,4 @@
-"""Figures of where the information is: maps in bits beside their images, several networks side by side."""
+"""Figures of information maps: maps in bits beside their images, several networks side by side."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,12 +30,12 @@ def information_sheet(
     title: str = "",
     side: int = 120,
 ) -> Image.Image:
-    """One row an image: the image, then its maps with their mean and maximum.
+    """Draw one row per image: the image, then its maps with their mean and maximum.
 
     Args:
         images: `(N, 3, H, W)` in [0, 1].
         maps: by name, `(N, h, w)`, in bits (`keep`: a share).
-        captions: a line an image.
+        captions: a line per image.
         title: above the sheet.
         side: of a picture, in pixels.
     """
@@ -51,7 +51,7 @@ def information_sheet(
 def comparison_sheet(
     images: Tensor, maps: Mapping[str, Mapping[str, Tensor]], which: Sequence[str], title: str = "", side: int = 110
 ) -> Image.Image:
-    """One row an image; for every network its maps of the kinds in `which`.
+    """Draw one row per image; for every network its maps of the kinds in `which`.
 
     Args:
         images: `(N, 3, H, W)` in [0, 1].
@@ -80,15 +80,15 @@ def episode_sheet(
     title: str = "",
     side: int = 120,
 ) -> Image.Image:
-    """An episode: a row a class with its support image and map, a query image and its maps.
+    """Draw an episode: a row per class with its support image and map, a query image and its maps.
 
     Args:
-        support: one support image a class, `(way, 3, H, W)` in [0, 1].
+        support: one support image per class, `(way, 3, H, W)` in [0, 1].
         support_maps: `(way, H, W)`.
-        queries: one query image a class, `(way, 3, H, W)`.
+        queries: one query image per class, `(way, 3, H, W)`.
         query_maps: by name, `(way, H, W)`.
         names: the classes.
-        predictions: a line a query.
+        predictions: a line per query.
         title: above the sheet.
         side: of a picture, in pixels.
     """

@@ -32,7 +32,7 @@ _INK, _PAPER = (32, 32, 36), (255, 255, 255)
 
 
 def denormalise(images: Tensor, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> Tensor:
-    """Images `(…, 3, H, W)` as the eye wants them, in [0, 1].
+    """Undo the normalisation of images `(…, 3, H, W)` and return them in [0, 1].
 
     Args:
         images: normalised with `mean` and `std`; where these are not known, each is stretched by its own range.
@@ -49,7 +49,7 @@ def denormalise(images: Tensor, mean: Sequence[float] | None = None, std: Sequen
 
 
 def picture(image: Tensor, side: int = 160) -> Image.Image:
-    """An image `(3, H, W)` in [0, 1] with its longer side at `side` pixels."""
+    """Return an image `(3, H, W)` in [0, 1] as a picture with its longer side at `side` pixels."""
     pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     height, width = pixels.shape[:2]
     scale = side / max(height, width)
@@ -59,7 +59,7 @@ def picture(image: Tensor, side: int = 160) -> Image.Image:
 
 
 def overlay(image: Tensor, values: Tensor, signed: bool = False, side: int = 160) -> Image.Image:
-    """The image in grey, the map over it in colour; where the map is 0, or constant, grey alone.
+    """Draw the image in grey and the map over it in colour; where the map is 0, or constant, grey alone.
 
     Args:
         image: `(3, H, W)` in [0, 1].
@@ -107,7 +107,7 @@ def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 def captioned(image: Image.Image, lines: Sequence[str], size: int = 12) -> Image.Image:
-    """The picture with lines of text beneath it, wrapped to its width."""
+    """Return the picture with lines of text beneath it, wrapped to its width."""
     font = _font(size)
     wrapped = [part for line in lines for part in _wrapped(drawable(line, _CAPTION), font, image.width - 2)]
     step = round(1.3 * size)
@@ -120,7 +120,7 @@ def captioned(image: Image.Image, lines: Sequence[str], size: int = 12) -> Image
 
 
 def sheet(tiles: Sequence[Image.Image], columns: int, title: str = "", gap: int = 8, size: int = 14) -> Image.Image:
-    """Tiles side by side, row by row, on white, with a title above.
+    """Arrange tiles side by side, row by row, on white, with a title above.
 
     Raises:
         ValueError: there are no tiles.
@@ -146,7 +146,7 @@ def sheet(tiles: Sequence[Image.Image], columns: int, title: str = "", gap: int 
 
 
 def data_uri(image: Image.Image, kind: Literal["PNG", "JPEG"] = "PNG") -> str:
-    """The picture as text that an HTML page holds within itself; photographs are smaller as JPEG."""
+    """Return the picture as a data URI for an HTML page; photographs are smaller as JPEG."""
     buffer = io.BytesIO()
     image.save(buffer, kind, optimize=True, quality=88)
     return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""Pages that need nothing but themselves: HTML from templates, pictures inside, every value escaped."""
+"""Self-contained pages: HTML from templates, pictures embedded, every value escaped."""
 
 import io
 from functools import cache

@@ -1,4 +1,4 @@
-"""The report of a run: what it reached and cost, what its features look at, which of them decide each class."""
+"""The report of a run: results and cost, what its features look at, which of them decide each class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class ClassRow:
         images: how many test images it has.
         accuracy: share of them that are recognised, in per cent.
         features: feature number → effect, see `FeatureCard`.
-        mistaken: the class that it is mistaken for most often, and the share of its images in per cent.
+        mistaken: the class that it is most often mistaken for, and the share of its images in per cent.
     """
 
     name: str
@@ -57,7 +57,7 @@ def run_page(
     figures: Mapping[str, Figure] | None = None,
     explained: str = "",
 ) -> str:
-    """The page as HTML text; needs nothing but itself.
+    """Return the self-contained page as HTML.
 
     Args:
         title: of the page.
@@ -67,7 +67,7 @@ def run_page(
         features: those that decide, most used first.
         classes: in the order of their labels.
         figures: heading → figure.
-        explained: the phase whose classifier the features and classes are those of.
+        explained: the phase whose classifier the features and classes belong to.
     """
     drawings = [(heading, *drawn(figure)) for heading, figure in (figures or {}).items()]
     shown = {"Stages": True, "Features": features, "Classes": classes}

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 
 def tradeoff_figure(accuracy: Mapping[int, Mapping[int, float]], dense: float, n_dense: int) -> Figure:
-    """Test accuracy over features per class, a line for every number of features.
+    """Draw the test accuracy over features per class, a line for every number of features.
 
     Args:
         accuracy: n_features → features_per_class → test accuracy in per cent.

@@ -448,7 +448,7 @@ def test_every_tested_stage_has_a_folder_of_its_own(tmp_path, cache):
 def test_what_is_not_there_is_refused_before_training(tmp_path, cache):
     for wrong, told in (
         (AttributionMaps(["gradient"], images=[99]), "no image 99"),
-        (AttributionMaps(["gradient"], target=3), "no class 3, they are 0 to 2"),
+        (AttributionMaps(["gradient"], target=3), "no class 3; they are 0 to 2"),
     ):
         run = trainer(tmp_path, wrong)
         with pytest.raises(UserError, match=told):
@@ -482,5 +482,5 @@ def test_bad_input_is_one_sentence(cache, tmp_path):
         AttributionMaps(images=0)
     with pytest.raises(UserError, match="classes or worst"):
         AttributionMaps(choose="best")
-    with pytest.raises(UserError, match="there is no image 99, they are 0 to 14"):
+    with pytest.raises(UserError, match="no image 99; they are 0 to 14"):
         trainer(tmp_path, AttributionMaps(images=[3, 99])).validate(dense(), birds(cache), verbose=False)
