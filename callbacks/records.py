@@ -1,7 +1,7 @@
 """Pictures and tables for the phase's folder and for every logger that can take them.
 
-A picture or table that cannot be written, or that a logger refuses, is skipped with a warning, once per reason; the others
-get theirs and training is not affected.
+A picture or table that cannot be written, or that a logger refuses, is skipped with a warning, once per reason; the
+others get theirs and training is not affected.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -56,7 +56,7 @@ def class_filters_figure(
     maps: Tensor,
     names: Sequence[Sequence[str]],
 ) -> Figure:
-    """Draw the filters of one class, a row each: the images with the strongest responses, lit where the filter responds.
+    """Draw the filters of one class, a row each: the images it responds to most, lit where it responds.
 
     The brightness follows the filter's map, on one scale per row.
 
@@ -150,7 +150,7 @@ def draw_class_filters(
         yield (
             c,
             class_filters_figure(
-                f"{shorten(class_names[c], NAME)}: the filters that decide, and the images with their strongest responses",
+                f"{shorten(class_names[c], NAME)}: the filters that decide, and the images they respond to most",
                 captions,
                 torch.stack(images),
                 torch.stack(maps),
