@@ -23,6 +23,9 @@ _SEED = 20_260
 #: Most tokens before the patches (class, distillation and register tokens).
 _MOST_PREFIX = 8
 
+#: Lead of the own corner in log influence that speaks for a grid nobody declares, and against one that is known.
+_SHOWN, _CONTRADICTED = 0.1, -1.0
+
 #: Share of a cell's influence that counts as none.
 _FLOOR = 1e-6
 
@@ -42,12 +45,18 @@ class MapLayer:
 
 @dataclass(frozen=True)
 class _Probe:
-    """What layers gave for two noise images, within the graph from the images to the logits."""
+    """What layers gave for two noise images, within the graph from the images to the logits.
+
+    Attributes:
+        outputs: of every run of each layer, by name, in the order in which the layers finish.
+        grids: rows and columns of what convolutions and pools gave.
+    """
 
     model: nn.Module
     images: Tensor
     logits: Tensor
     outputs: dict[str, list[object]]
+    grids: set[torch.Size]
 
 
 def default_map_layer(model: nn.Module, images: Tensor) -> MapLayer:
@@ -142,7 +151,12 @@ def _run(model: nn.Module, images: Tensor, names: list[str]) -> _Probe:
     noise = torch.randn(2, *images.shape[1:], generator=torch.Generator().manual_seed(_SEED))
     noise = noise.to(images).requires_grad_()
     outputs: dict[str, list[object]] = {}
+    grids: set[torch.Size] = set()
     handles = []
+
+    def note_grid(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if output.ndim == 4:
+            grids.add(output.shape[2:])
 
     def watch(name: str, module: nn.Module) -> None:
         def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: object) -> object:
@@ -154,13 +168,16 @@ def _run(model: nn.Module, images: Tensor, names: list[str]) -> _Probe:
     try:
         for name in names:
             watch(clean_name(name), find_layer(model, clean_name(name)))
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+                handles.append(module.register_forward_hook(note_grid))
         logits = run_model(model, noise).values
     finally:
         for handle in handles:
             handle.remove()
     for name in names:
         outputs.setdefault(clean_name(name), [])
-    return _Probe(model, noise, logits, outputs)
+    return _Probe(model, noise, logits, outputs, grids)
 
 
 def _could_be_maps(output: Tensor) -> bool:
@@ -189,9 +206,8 @@ def _layouts(output: Tensor, probe: _Probe) -> Iterator[Layout]:
     elif output.ndim == 3:
         guesses += _token_grids(output.shape[1], size)
     for layout in guesses:
-        height, width = layout.maps(output).shape[2:]
-        thin = min(height, width) == 1 < max(height, width)
-        if layout not in seen and not (thin and not _fits(height, width, size)):
+        grid = layout.maps(output).shape[2:]
+        if layout not in seen and (grid in probe.grids or _fits(grid[0], grid[1], size)):
             seen.append(layout)
             yield layout
 
@@ -218,41 +234,62 @@ def _cells(layout: Layout, output: Tensor) -> int:
 
 
 def _local_layout(probe: _Probe, output: Tensor, layouts: list[Layout]) -> Layout | None:
-    """The first layout whose positions are those of the image, or cannot be compared with them."""
-    return next((layout for layout in layouts if _is_local(probe, output, layout) is not False), None)
+    """The first layout whose positions are those of the image.
+
+    In deep layers every cell may see the whole image, and then influence says neither yes nor no. A grid that the
+    network declares or that its convolutions have is therefore refused only for clear evidence; any other must be in
+    proportion to the image and show that its corners are those of the image.
+    """
+    for layout in layouts:
+        known = _is_known_grid(probe, output, layout)
+        lead = _locality(probe, output, layout)
+        if lead is None or lead > (_CONTRADICTED if known else _SHOWN):
+            return layout
+    return None
 
 
-def _is_local(probe: _Probe, output: Tensor, layout: Layout) -> bool | None:
-    """Whether each corner of the maps is influenced most by its own corner of the image; None if nothing influences it.
+def _is_known_grid(probe: _Probe, output: Tensor, layout: Layout) -> bool:
+    """Whether the network declares this layout, or a convolution or pool has this grid."""
+    declared = layout_of(output, (probe.images.shape[2], probe.images.shape[3]), probe.model)
+    if layout.kind == "tokens" and declared is not None:
+        return layout == declared
+    kind = "NCHW" if declared is None else declared.kind
+    return layout.maps(output).shape[2:] in probe.grids and layout.kind in (kind, "tokens")
+
+
+def _locality(probe: _Probe, output: Tensor, layout: Layout) -> float | None:
+    """How much more each corner of the maps is influenced by its own corner of the image than by any other.
 
     The influence of a quadrant of the image on a cell is the energy there of the gradient of a random mixture of the
     cell's channels. It is compared on a log scale, less what the cell and the quadrant have in common with all others
     (a cell may attend to the whole image, and a quadrant may attract all cells).
+
+    Returns:
+        The smallest lead over all corners, both ways; None if no gradient reaches the image from any corner.
     """
-    if not output.requires_grad:
-        return None
     maps = layout.maps(output)
-    height, width = maps.shape[2:]
-    mixture = torch.randint(0, 2, (maps.shape[1],), generator=torch.Generator().manual_seed(_SEED + 2)).to(maps) * 2 - 1
-    corners = [(row, column) for row in sorted({0, height - 1}) for column in sorted({0, width - 1})]
-    influence = []
-    for first in range(0, len(corners), 2):
-        pair = corners[first : first + 2]  # one corner on each of the two images
-        chosen = sum((maps[i, :, row, column] * mixture).sum() for i, (row, column) in enumerate(pair))
-        assert isinstance(chosen, Tensor)
-        (gradient,) = torch.autograd.grad(chosen, probe.images, retain_graph=True, allow_unused=True)
-        if gradient is None:
-            return False
-        energy = gradient.double().square().sum(dim=1)
-        influence += [_by_part(energy[i], height > 1, width > 1) for i in range(len(pair))]
-    table = torch.stack(influence)
-    total = table.sum(dim=1, keepdim=True)
-    if bool((total == 0).any()):
-        return None if bool((total == 0).all()) else False
-    shares = (table / total + _FLOOR).log()
+    if not maps.requires_grad:
+        return None
+    corners = [(row, column) for row in sorted({0, maps.shape[2] - 1}) for column in sorted({0, maps.shape[3] - 1})]
+    total = torch.zeros(len(corners), len(corners), dtype=torch.float64, device=maps.device)
+    generator = torch.Generator().manual_seed(_SEED + 2)
+    for turn in range(2):  # every corner on each of the two images
+        mixture = torch.randn(maps.shape[1], generator=generator).to(maps)
+        for first in range(0, len(corners), 2):
+            pair = {first + (i + turn) % 2: i for i in range(2)}  # corner → image
+            cells = [(maps[i, :, *corners[corner]] * mixture).sum() for corner, i in pair.items()]
+            gradient = torch.autograd.grad(sum(cells, start=maps.new_zeros(())), probe.images, retain_graph=True)[0]
+            for corner, i in pair.items():
+                energy = gradient[i].double().square().sum(dim=0)
+                total[corner] += _by_part(energy, maps.shape[2] > 1, maps.shape[3] > 1)
+    sums = total.sum(dim=1, keepdim=True)
+    if not bool((sums > 0).all()):
+        return None if bool((sums == 0).all()) else -torch.inf
+    shares = (total / sums + _FLOOR).log()
     special = shares - shares.mean(dim=0, keepdim=True) - shares.mean(dim=1, keepdim=True)
-    index = torch.arange(len(corners), device=special.device)
-    return bool((special.argmax(dim=0) == index).all() and (special.argmax(dim=1) == index).all())
+    others = special.clone().fill_diagonal_(-torch.inf)
+    own = special.diagonal()
+    return float(torch.minimum(own - others.amax(dim=0), own - others.amax(dim=1)).min())
 
 
 def _by_part(energy: Tensor, vertical: bool, horizontal: bool) -> Tensor:
