@@ -1,4 +1,4 @@
-"""The one door: `attribute(model, images, target, method=…)`."""
+"""Run one attribution method on a batch: `attribute(model, images, target, method=…)`."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -19,18 +19,19 @@ from handful.errors import UserError
 
 @dataclass(frozen=True)
 class Attribution:
-    """Maps of one method, as they came out, and what is needed to read them.
+    """The maps of one method, unnormalised, and what is needed to read them.
 
-    N images and, where several targets were asked for, T targets each; with one target an image there is no T.
+    N images and, where several targets were asked for, T targets each; with one target per image there is no T.
 
     Attributes:
         raw: signed and unnormalised, `(N, [T], h, w)`, or `(N, [T], C, H, W)` where `reduction` is not `"none"`;
             float32 (float64 for a float64 model), detached, on the images' device.
         method: the method's name.
         targets: int64 `(N, [T])`, the classes explained; None for a function of the logits.
-        scores: `(N, [T])`, what was explained: the targets' logits, or the function's values.
+        scores: `(N, [T])`, what was explained: the targets' logits (of a model with one logit, the log-odds of the
+            class), or the function's values.
         probabilities: `(N, [T])`, the targets' softmax probabilities; None for a function.
-        logits: `(N, C)` of the images as they are.
+        logits: `(N, C)` of the images as they are; `(0, z)` of a model with one logit z.
         size: `(H, W)` of the images.
         reduction: how `map` makes one channel of several.
         signed: whether the sign means for or against the target.
@@ -59,7 +60,7 @@ class Attribution:
         return self.logits.argmax(dim=1)
 
     def map(self, size: tuple[int, int] | None = None) -> Tensor:
-        """One map an image and target, `(N, [T], H, W)`: channels reduced, then bilinear to `size`.
+        """Return one map per image and target, `(N, [T], H, W)`: channels reduced, then bilinear to `size`.
 
         Args:
             size: `(H, W)`; None takes the images' own.
@@ -67,16 +68,16 @@ class Attribution:
         return resize(reduce_channels(self.raw, self.reduction), size or self.size)
 
     def cpu(self) -> "Attribution":
-        """The same on the CPU."""
+        """Return a copy on the CPU."""
         return self._with(lambda values: values[0].cpu(), [self])
 
     @staticmethod
     def concat(parts: "Sequence[Attribution]") -> "Attribution":
-        """One attribution of all parts' images, in order; the parts come from the same request."""
+        """Join the images of all parts, in order; the parts come from the same request."""
         return parts[0]._with(torch.cat, parts)
 
     def _with(self, change: Callable[[list[Tensor]], Tensor], parts: "Sequence[Attribution]") -> "Attribution":
-        """This one with every tensor, also among the notes, replaced by what becomes of the parts' tensors."""
+        """Replace every tensor, also among the notes, by `change` of the parts' tensors."""
         changed: dict[str, Any] = {
             f.name: change([getattr(part, f.name) for part in parts])
             for f in fields(self)
@@ -104,7 +105,7 @@ def attribute(
     image_ids: Sequence[int | str] | None = None,
     **options: Any,
 ) -> Attribution:
-    """Ask which pixels or cells of `images` a class score comes from.
+    """Find the pixels or cells of `images` that a class score comes from.
 
     The model is left as it was found: parameters, buffers, `.grad`, `training` flags, hooks and random state. It is
     evaluated in evaluation mode, in its own precision without autocast, also under `torch.no_grad` and
@@ -113,22 +114,41 @@ def attribute(
     alone: not on the batch, the chunk or the number of processes.
 
     Args:
-        model: images to logits `(N, C)`; a `Classifier` for those methods that need one (CAM).
-        images: `(N, C, H, W)`, normalised.
+        model: images to logits `(N, C)`, in any form that `class_logits` reads; a `Classifier` for those methods that
+            need one (CAM). Scripted, exported and quantised models, and functions, where the method needs neither
+            hooks nor gradients that they do not have.
+        images: `(N, C, H, W)`, normalised: a tensor, an array or a sequence of `(C, H, W)`; taken to the model's
+            dtype and device.
         target: `"pred"`, `"label"`, `"top3"`, an int, `(N,)`, `(N, T)` or a function; see `Targets`.
         method: a name of `registry.names()`.
         labels: `(N,)`, for `target="label"`.
-        layer: a name from `named_modules()`, for Grad-CAM; None takes the feature maps.
+        layer: a name from `named_modules()`, for Grad-CAM; None takes the feature maps of a `Classifier`, and of any
+            other model the last layer with maps that the score depends on.
         baseline: `"mean"`, `"black"`, `"blur"` or a tensor; None leaves it to the method.
         normalisation: `(mean, std)` by channel, for the black baseline.
         chunk: forward passes of at most this many images; halved when memory runs out. None chooses.
         seed: see above.
-        image_ids: `(N,)` what each image is called wherever it appears, for its random numbers; None takes a hash
-            of its pixels.
+        image_ids: `(N,)`, a name of each image that stays the same wherever it appears, for its random numbers; None
+            takes a hash of its pixels.
         options: the method's own.
 
     Raises:
-        UserError: unknown method, layer, target or option; targets out of range or of the wrong number.
+        UserError: unknown method, layer, target or option; targets out of range or of the wrong number; images or an
+            output of the model that cannot be read; a model that the method cannot look into.
+
+    Example:
+        >>> import torch
+        >>> from handful import attribute
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        ...     torch.nn.Linear(4, 2),
+        ... )
+        >>> images = torch.rand(5, 3, 16, 16)
+        >>> found = attribute(model, images, method="integrated_gradients", steps=4)
+        >>> found.raw.shape, found.map().shape, found.targets.shape
+        (torch.Size([5, 3, 16, 16]), torch.Size([5, 16, 16]), torch.Size([5]))
+        >>> attribute(model, images, "top2", method="gradcam").raw.shape
+        torch.Size([5, 2, 14, 14])
     """
     chosen = registry.get(method)
     model = unwrap(model)

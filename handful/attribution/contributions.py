@@ -1,4 +1,4 @@
-"""The explanation this project exists for: the handful of features a class score is made of."""
+"""The features that a class score is made of."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -98,24 +98,38 @@ class Contributions:
 def contributions(
     model: nn.Module, images: Tensor, target: Target = "pred", labels: object = None, chunk: int = 64
 ) -> Contributions:
-    """Take the logit of one class an image apart into its features.
+    """Take the logit of one class per image apart into its features.
+
+    Of a model with one logit z, the log-odds of the class are taken apart (z for class 1, −z for class 0), and the
+    runner-up has no weights.
 
     Args:
         model: a `Classifier`, also inside `DistributedDataParallel` or `torch.compile`; left as it was found.
         images: `(N, 3, H, W)`, normalised.
-        target: one class an image, see `Targets`.
+        target: one class per image, see `Targets`.
         labels: `(N,)`, for `target="label"`.
         chunk: images in a forward pass.
 
     Raises:
-        UserError: the model does not classify pooled feature maps by one linear layer; several targets an image.
+        UserError: the model does not classify pooled feature maps by one linear layer; several targets per image.
+
+    Example:
+        >>> import torch
+        >>> from handful import NetworkConfig, build_classifier, contributions
+        >>> model = build_classifier(NetworkConfig(backbone="cifar_resnet20"), num_classes=4).eval()
+        >>> why = contributions(model, torch.rand(2, 3, 32, 32))
+        >>> why.values.shape  # one number per image and feature
+        torch.Size([2, 64])
+        >>> logit = why.values.sum(dim=1) + why.bias
+        >>> bool(torch.allclose(logit, why.logits.gather(1, why.classes[:, None])[:, 0], atol=1e-5))
+        True
     """
     model = unwrap(model)
     with undisturbed(model), torch.no_grad():
         own_images = as_images(images, model_dtype(model), model_device(model))
         targets = Targets(target, len(own_images), labels)
         if targets.index is None or not targets.single:
-            raise UserError("contributions explain one class an image")
+            raise UserError("contributions explain one class per image")
         classifier, weights, bias = class_weights(model, "taking a logit apart")
         kept: list[tuple[Tensor, Tensor]] = []
         for batch in own_images.split(chunk):

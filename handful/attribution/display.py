@@ -1,4 +1,4 @@
-"""Maps made ready to look at. Numbers are kept raw; this is for the eye only."""
+"""Scale maps for display; the numbers on record stay unnormalised."""
 
 from typing import Literal
 
@@ -44,12 +44,18 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def normalise(maps: Tensor, scaling: Scaling = "max") -> Tensor:
-    """Each map `(…, H, W)` on its own to [0, 1], or [−1, 1] for `"symmetric"`; constant maps become zeros.
+    """Scale each map `(…, H, W)` on its own to [0, 1], or [−1, 1] for `"symmetric"`; constant maps become zeros.
 
     Args:
         maps: as `Attribution.map` gives them, already at their final size.
         scaling: `"max"`: negative values to 0, then by the maximum; `"minmax"`; `"percentile"`: as minmax between
             the 1st and the 99th percentile; `"symmetric"`: by the largest magnitude, sign kept.
+
+    Example:
+        >>> import torch
+        >>> normalise(torch.tensor([[-1.0, 0.0], [2.0, 4.0]]))
+        tensor([[0.0000, 0.0000],
+                [0.5000, 1.0000]])
     """
     flat = maps.double().flatten(-2)
     flat = torch.nan_to_num(flat, nan=0.0, posinf=0.0, neginf=0.0)

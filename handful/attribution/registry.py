@@ -23,7 +23,7 @@ class Method:
     Attributes:
         name: as given on the command line.
         title: as written under a picture.
-        compute: called with a `AttributionContext` and the method's options; returns raw maps `(N, T, …)`.
+        compute: called with an `AttributionContext` and the method's options; returns raw maps `(N, T, …)`.
         reduction: how channels become one map; `"none"` promises raw maps without channels.
         signed: whether the sign means for or against the target.
     """
@@ -44,10 +44,30 @@ _SHORT = {"ig": "integrated_gradients", "mp": "meaningful_perturbation"}
 def register(
     name: str, *, title: str | None = None, reduction: Reduction = "none", signed: bool = False
 ) -> Callable[[Compute], Compute]:
-    """Register the decorated function `compute(context, **options)` as a method; see `Method`.
+    """Register the decorated function `compute(context, **options)` as a method.
+
+    Afterwards `attribute(…, method=name)`, the callback and the commands know it, and its keyword arguments are the
+    method's options.
+
+    Args:
+        name: as given on the command line.
+        title: as written under a picture; None takes the name.
+        reduction: how channels become one map; `"none"` promises raw maps `(N, T, h, w)` without channels.
+        signed: whether the sign means for or against the target.
 
     Raises:
         ValueError: another function has this name already.
+
+    Example:
+        >>> import torch
+        >>> from handful.attribution import AttributionContext, attribute, register, unregister
+        >>> @register("brightness_of_channel")
+        ... def brightness(context: AttributionContext, channel: int = 0) -> torch.Tensor:
+        ...     return context.images[:, [channel]].expand(-1, context.targets.count, -1, -1)
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> attribute(model, torch.ones(1, 3, 2, 2), method="brightness_of_channel", channel=2).map().shape
+        torch.Size([1, 2, 2])
+        >>> unregister("brightness_of_channel")
     """
 
     def decorate(compute: Compute) -> Compute:
@@ -59,11 +79,25 @@ def register(
     return decorate
 
 
+def unregister(name: str) -> None:
+    """Forget a registered method; see `register`.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    del _METHODS[get(name).name]
+
+
 def get(name: str) -> Method:
-    """The method of this name, or of its short name (`ig`, `mp`).
+    """Look up the method of this name, or of its short name (`ig`, `mp`).
 
     Raises:
         UserError: there is none; the sentence lists those there are.
+
+    Example:
+        >>> from handful.attribution import get
+        >>> get("ig").title
+        'integrated gradients'
     """
     name = _SHORT.get(name, name)
     if name not in _METHODS:
@@ -73,8 +107,14 @@ def get(name: str) -> Method:
 
 
 def names() -> list[str]:
-    """All methods, in alphabetical order."""
+    """List the names of all methods, in alphabetical order.
+
+    Example:
+        >>> from handful.attribution import names
+        >>> "gradcam" in names()
+        True
+    """
     return sorted(_METHODS)
 
 
-__all__ = ["AttributionContext", "Compute", "Method", "Reduction", "get", "names", "register"]
+__all__ = ["AttributionContext", "Compute", "Method", "Reduction", "get", "names", "register", "unregister"]

@@ -1,4 +1,4 @@
-"""Look into a model and leave no trace: modes, flags, random state and wrappers."""
+"""Evaluate a model and leave no trace: modes, flags, random state and wrappers."""
 
 import contextlib
 import copy
@@ -27,13 +27,19 @@ class FunctionModel(nn.Module):
 
 
 def unwrap(model: object) -> nn.Module:
-    """The plain module that can be explained.
+    """Return the plain module that can be explained.
 
     Takes it out of `DistributedDataParallel`, `DataParallel`, `torch.compile` and `torch.export`; makes a module of a
     function; copies a module whose parameters were made under `torch.inference_mode`, which no gradient can pass.
 
     Raises:
         UserError: neither a module nor a function.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(3, 2)
+        >>> unwrap(torch.nn.DataParallel(model)) is model
+        True
     """
     while True:
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
@@ -105,6 +111,15 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     autocast off, compiled parts run eagerly (hooks inside compiled code do not fire). Afterwards, also after an
     exception: every module's own `training` flag, every parameter's `requires_grad` and the random state of the
     CPU and of the model's devices are what they were.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout()).train()
+        >>> with torch.no_grad(), undisturbed(model):
+        ...     model.training, torch.is_grad_enabled(), model[0].weight.requires_grad
+        (False, True, False)
+        >>> model.training, model[0].weight.requires_grad
+        (True, True)
     """
     # a frozen script has no flag
     training = [(module, module.training) for module in model.modules() if hasattr(module, "training")]

@@ -7,8 +7,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from handful.attribution import AttributionContext, attribute, get, names, register
-from handful.attribution.registry import _METHODS
+from handful.attribution import AttributionContext, attribute, get, names, register, unregister
 from handful.attribution.state import run_in_chunks, undisturbed
 from handful.attribution.targets import Targets
 from handful.errors import UserError
@@ -308,7 +307,7 @@ def test_own_methods_can_be_registered():
         with pytest.raises(ValueError, match="registered already"):
             register("test_total")(lambda context: context.images)
     finally:
-        _METHODS.pop("test_total")
+        unregister("test_total")
 
 
 def test_undisturbed_restores_after_a_failure():
