@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from handful.attribution import contributions
+from handful.attribution import contributions, registry
 from handful.networks import backbone, build_classifier, build_head, head, layouts
 from handful.networks.timm_backbone import TimmBackbone
 
@@ -20,6 +20,7 @@ def own_registries(monkeypatch):
     monkeypatch.setattr(head, "_KINDS", dict(head._KINDS))
     monkeypatch.setattr(backbone, "_FACTORIES", dict(backbone._FACTORIES))
     monkeypatch.setattr(layouts, "_READERS", list(layouts._READERS))
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
 
 
 def block(name):
