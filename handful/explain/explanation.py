@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from handful.atomic import atomic
 from handful.attribution import Contributions
 from handful.explain.comparison import RunnerUp
 from handful.explain.scores import ClassScore, Contribution
@@ -135,7 +136,8 @@ class Explanation:
         """
         page = explain_page(f"Why {self.prediction.name}", [], [self.to_dict()], [self.pictures()])
         if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
+            with atomic(Path(path)) as file:
+                file.write(page.encode("utf-8"))
         return page
 
     def _repr_html_(self) -> str:

@@ -76,9 +76,9 @@ class Rare(Numbered):
 
 def trainer(tmp_path, **options):
     return pl.Trainer(
-        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         default_root_dir=tmp_path, use_distributed_sampler=False, num_sanity_val_steps=0, enable_model_summary=False,
-        **{"max_epochs": 1, **options},
+        **{"devices": 1, "max_epochs": 1, **options},
     )  # fmt: skip
 
 
@@ -163,3 +163,18 @@ def test_a_loss_that_is_no_number_is_said(tmp_path):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*not finite numbers.*")
         trainer(tmp_path).validate(Dense(NETWORK, 2), datamodule=Numbered(), verbose=False)
+
+
+def measured(tmp_path, processes):
+    """Validation and test numbers of one network, as rank zero has them."""
+    torch.manual_seed(0)
+    module = Dense(NETWORK, 2)
+    runner = trainer(tmp_path, **({"devices": processes, "strategy": "ddp_fork"} if processes > 1 else {}))
+    return runner.test(module, datamodule=Rare(), verbose=False)[0]
+
+
+def test_two_processes_measure_what_one_measures(tmp_path):
+    """The digits of one: 11 images, so that the processes have unequally many."""
+    one, two = measured(tmp_path, 1), measured(tmp_path, 2)
+    assert one["test/balanced_accuracy"] == two["test/balanced_accuracy"]
+    assert one["test/accuracy"] == two["test/accuracy"]

@@ -276,3 +276,18 @@ def test_print_config_prints_a_config_that_parses(tmp_path, capsys):
     pipeline, _ = parse_pipeline(["--config", str(printed)])
     assert pipeline.phases["dense"].max_epochs == 7
     assert yaml.safe_load(printed.read_text())["data"]["init_args"]["n_classes"] == 3
+
+
+def test_the_best_epoch_by_balanced_accuracy_of_a_balanced_loss(tmp_path):
+    config = write_config(tmp_path, phases={"dense": tiny_config()["phases"]["dense"]})
+    options = ["--phases.dense.monitor", "val/balanced_accuracy", "--phases.dense.module.class_weights", "balanced"]
+    run("--config", config, "--run_dir", tmp_path / "run", *options)
+    rows = list(csv.DictReader((tmp_path / "run/dense/metrics.csv").open()))
+    values = [float(row["val/balanced_accuracy"]) for row in rows if row.get("val/balanced_accuracy")]
+    best = torch.load(tmp_path / "run/dense/best.ckpt", weights_only=True)
+    assert len(values) == 3
+    assert values[best["epoch"]] == max(values)
+    assert load_module(tmp_path / "run/dense/best.ckpt").hparams["class_weights"] == "balanced"
+    with pytest.raises(UserError, match="class_weights: 2 numbers for 3 classes"):
+        run("--config", config, "--run_dir", tmp_path / "no", "--phases.dense.module.class_weights", "[1, 2]")
+    assert not (tmp_path / "no").exists()
