@@ -18,8 +18,11 @@ from handful.images.formats import HEAD, allowed_formats, unreadable_kind
 #: Pixels of the largest image that is read unless a caller allows more; a bomb of so many stays below 1 GB.
 MAX_PIXELS = 120_000_000
 
-#: A JPEG of more pixels is decoded at a half, a quarter or an eighth of its size, as far as the size asked for allows.
-_DRAFT_PIXELS = 89_478_485
+#: An image of more pixels is shrunk by whole factors while it is read, to no less than twice the size asked for.
+_SHRINK_PIXELS = 50_000_000
+
+#: The size that is asked for where a caller asks for none.
+_LEAST = 2048
 
 #: Longest side of an image, in shorter sides; what is longer is cropped to its middle before it is resized.
 MAX_ASPECT = 8
@@ -89,7 +92,8 @@ def open_image(
         name: how to call it in an error; the path if not given.
         white: see `read_image`.
         max_pixels: images of more pixels are refused.
-        least: a JPEG of more than 89 megapixels may be decoded smaller, its sides not below this; None: below 2,048.
+        least: an image of more than 50 megapixels is shrunk while it is read, so that copies of it need little memory;
+            its shorter side stays at least twice this, or 4,096 if not given.
 
     Returns:
         The image in mode RGB, turned upright where the camera noted a rotation.
@@ -102,8 +106,8 @@ def open_image(
     # Pillow's decoders raise what they please on damaged files, from KeyError to struct.error
     try:
         with _pixel_limit(max_pixels), Image.open(io.BytesIO(content), formats=allowed_formats(name)) as image:
-            if image.width * image.height > _DRAFT_PIXELS:
-                _draft(image, least or 2048)
+            if image.width * image.height > _SHRINK_PIXELS:
+                _draft(image, least or _LEAST)
             image.load()
             turn = _orientation(image)
     except UnidentifiedImageError:
@@ -118,7 +122,8 @@ def open_image(
     except Exception as error:
         raise UserError(f"{name} cannot be read as an image: {_reason(error)}.") from None
     try:
-        pixels = to_rgb(image, white)
+        large = image.width * image.height > _SHRINK_PIXELS
+        pixels = _shrunk(image, white, least or _LEAST) if large else to_rgb(image, white)
     except ValueError as error:
         raise UserError(f"{name} cannot be read as an image: {_reason(error)}.") from None
     return pixels.transpose(turn) if turn is not None else pixels
@@ -149,11 +154,30 @@ def _content(path: Path) -> bytes:
 
 
 def _draft(image: Image.Image, least: int) -> None:
-    """Have a JPEG decoded at a fraction of its size, whose shorter side is still above twice what is asked for."""
+    """Have a JPEG decoded at a half, a quarter or an eighth of its size, its shorter side at least twice `least`."""
     shorter = min(image.size)
     wanted = min(2 * least / shorter, 1.0)
     width, height = (max(1, int(wanted * side)) for side in image.size)
     image.draft("RGB" if image.mode == "RGB" else None, (width, height))
+
+
+def _shrunk(image: Image.Image, white: float | None, least: int) -> Image.Image:
+    """Return `to_rgb` of an image, shrunk by a whole factor, strip by strip."""
+    factor = max(1, min(image.size) // (2 * least))
+    strip = factor * max(1, 2**21 // (image.width * factor))  # some two million pixels
+    canvas = Image.new("RGB", tuple(-(-side // factor) for side in image.size))  # type: ignore[arg-type]
+    for top in range(0, image.height, strip):
+        rows = image.crop((0, top, image.width, min(top + strip, image.height)))
+        canvas.paste(to_rgb(_like(rows, image), white).reduce(factor), (0, top // factor))
+    return canvas
+
+
+def _like(part: Image.Image, whole: Image.Image) -> Image.Image:
+    """Give a part of an image what says how its pixels are meant: its kind and, for TIFF, its fields."""
+    part.format = whole.format
+    if hasattr(whole, "tag_v2"):
+        part.tag_v2 = whole.tag_v2  # type: ignore[attr-defined]
+    return part
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:

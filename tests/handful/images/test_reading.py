@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from handful.errors import UserError
-from handful.images import IMAGE_SUFFIXES, looks_like_image, open_image, read_image
+from handful.images import IMAGE_SUFFIXES, looks_like_image, open_image, read_image, reading
 from handful.images.colour import to_rgb
 
 CLEAR_BLACK = (0, 0, 0, 0)
@@ -251,6 +251,18 @@ def test_extreme_shapes_and_two_hundred_megapixels_take_little_memory(tmp_path):
     shapes, used = out.rsplit(" ", 1)
     assert shapes.strip() == "(224, 1792, 3) (224, 298, 3)"
     assert int(used) < 120
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "I;16", "F"])
+def test_an_image_that_is_shrunk_while_read_looks_the_same(mode, monkeypatch):
+    smooth = Image.fromarray(np.add.outer(np.arange(700), np.arange(900)).astype(np.float32) * 0.15)
+    smooth = Image.fromarray(np.asarray(smooth).astype(np.uint16) * 257) if mode == "I;16" else smooth
+    image = smooth if mode in ("I;16", "F") else smooth.convert("L").convert(mode)
+    content = encoded(image, "tiff")
+    expected = read_image(content, size=20, white=255)
+    monkeypatch.setattr(reading, "_SHRINK_PIXELS", 100_000)
+    assert open_image(content, least=20, white=255).size == (53, 42)
+    assert np.abs(read_image(content, size=20, white=255).astype(int) - expected).max() <= 3
 
 
 def test_a_missing_file_is_named(tmp_path):
