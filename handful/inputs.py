@@ -5,6 +5,8 @@ Everything that takes labels takes any integer type, whole numbers in floating p
 where that costs nothing: on the CPU.
 """
 
+import math
+import numbers
 from typing import Any
 
 import numpy
@@ -154,6 +156,47 @@ def check_weighted(values: Tensor, logits: Tensor, weight: Tensor, name: str) ->
     """
     as_float(logits, (len(values), None), "logits")
     as_float(weight, (logits.shape[1], values.shape[1]), f"weight (classes, {name})")
+
+
+def check_whole(name: str, value: object, low: int, high: int | None = None) -> int:
+    """The value as an int.
+
+    Raises:
+        UserError: it is no whole number, or lies outside `low` … `high`.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise UserError(f"{name}: expected a whole number, got {value!r}")
+    number = int(value)
+    if number < low or (high is not None and number > high):
+        bounds = f"at least {low}" if high is None else f"{low} to {high}"
+        raise UserError(f"{name}: expected {bounds}, got {number}")
+    return number
+
+
+def check_real(
+    name: str, value: object, low: float, high: float = math.inf, *, open_below: bool = False, open_above: bool = False
+) -> float:
+    """The value as a float.
+
+    Args:
+        name: of the option.
+        value: to check.
+        low: smallest value, or what it must exceed with `open_below`.
+        high: largest value, or what it must stay below with `open_above`.
+        open_below: see above.
+        open_above: see above.
+
+    Raises:
+        UserError: it is no finite number, or lies outside.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise UserError(f"{name}: expected a number, got {value!r}")
+    number = float(value)
+    inside = (number > low if open_below else number >= low) and (number < high if open_above else number <= high)
+    if not inside or not math.isfinite(number):
+        left, right = "(" if open_below else "[", ")" if open_above or high == math.inf else "]"
+        raise UserError(f"{name}: {value} lies outside {left}{low:g}, {high:g}{right}")
+    return number
 
 
 def as_numpy(values: Any) -> numpy.ndarray:

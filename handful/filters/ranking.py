@@ -1,9 +1,12 @@
 """Orders that are the same everywhere: equal values stand in the order of their index."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from handful.errors import UserError
+from handful.inputs import check_real, check_whole
 
 
 def by_strength(features: Tensor) -> Tensor:
@@ -21,6 +24,7 @@ def top_features(scores: Tensor, k2: int) -> Tensor:
         UserError: `k2` is not in 1…F.
     """
     num_features = scores.shape[1]
+    k2 = check_whole("k2", k2, -(2**31))
     if not 1 <= k2 <= num_features:
         raise UserError(f"k2 must lie in 1…{num_features}, the number of features; got {k2}")
     return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :k2]
@@ -32,6 +36,7 @@ def check_k1(k1: float, num_features: int) -> float:
     Raises:
         UserError: it is neither.
     """
+    check_real("k1", k1, -math.inf)
     if 0 < k1 < 1:
         return float(k1)
     if k1 != int(k1) or not 1 <= k1 <= num_features:

@@ -7,6 +7,7 @@ from torch import Tensor
 from handful.errors import UserError
 from handful.filters.ranking import top_features
 from handful.filters.statistics import FeatureStatistics
+from handful.inputs import as_float
 
 Rule = Literal["frequency", "contribution", "activation", "weight", "absolute_weight"]
 T = TypeVar("T")
@@ -32,12 +33,13 @@ def score_features(
 
     Raises:
         UserError: an unknown rule, a class without images, or a `k1` that was not counted.
-        ValueError: the rule needs statistics or a weight that is not given.
+        UserError: the rule needs statistics or a weight that is not given.
     """
     if rule not in RULES:
         raise UserError(f"rule: no {rule!r}; there are {', '.join(RULES)}")
     if rule in ("weight", "absolute_weight"):
-        scores = _given(weight, rule, "the weights of the last layer").detach().cpu()
+        given = _given(weight, rule, "the weights of the last layer")
+        scores = as_float(given, (None, None), "weight").detach().cpu()
         return scores.abs() if rule == "absolute_weight" else scores
     statistics = _given(statistics, rule, "statistics over images")
     empty = (statistics.images == 0).nonzero()
@@ -47,7 +49,9 @@ def score_features(
         return statistics.counts_of(k1)
     if rule == "activation":
         return statistics.means()
-    return statistics.means() * _given(weight, rule, "the weights of the last layer").detach().cpu().double()
+    shape = (statistics.num_classes, statistics.num_features)
+    weight = as_float(_given(weight, rule, "the weights of the last layer"), shape, "weight")
+    return statistics.means() * weight.detach().cpu().double()
 
 
 def select_filters(
@@ -63,5 +67,5 @@ def select_filters(
 
 def _given(value: T | None, rule: str, what: str) -> T:
     if value is None:
-        raise ValueError(f"rule {rule!r} needs {what}")
+        raise UserError(f"rule {rule!r} needs {what}")
     return value

@@ -100,6 +100,8 @@ class StatisticsCollector(Metric):
 
     def __init__(self, num_classes: int, num_features: int, k1s: Sequence[float] = (5,)) -> None:
         super().__init__()
+        if not isinstance(k1s, Sequence) or isinstance(k1s, str):
+            raise UserError(f"k1s: expected a sequence of values of k1, got {k1s!r}")
         self.k1s = tuple(check_k1(k1, num_features) for k1 in k1s)
         shape = (num_classes, num_features)
         self.add_state("counts", torch.zeros(len(self.k1s), *shape, dtype=torch.int64), dist_reduce_fx="sum")

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from handful.errors import UserError
+
 
 class Mean(Metric):
     """Average all values seen, with a float64 sum and a count, so that one process and many give the same digits.
@@ -29,7 +31,10 @@ class Mean(Metric):
 
     def update(self, values: Tensor) -> None:
         """Add values of any shape: a tensor, an array, a list or a number."""
-        values = torch.as_tensor(values)
+        try:
+            values = torch.as_tensor(values)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"values: expected numbers, got {type(values).__name__}") from error
         self.total += values.double().sum()
         self.count += values.numel()
 

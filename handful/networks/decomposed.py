@@ -48,18 +48,18 @@ class DecomposedHead(Head):
         """Copy the filters `(C, k2)` and their part of a dense layer, `weight (C, F)` and `bias (C,)`, in.
 
         Raises:
-            ValueError: a shape differs, a filter is not in 0…F−1, or a class names a filter twice.
+            UserError: a shape differs, a filter is not in 0…F−1, or a class names a filter twice.
         """
         wanted = {"filters": tuple(self.filters.shape), "weight": (self.num_classes, self.num_features)}
         wanted["bias"] = (self.num_classes,)
         for name, value in (("filters", filters), ("weight", weight), ("bias", bias)):
             if tuple(value.shape) != wanted[name]:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}, the head takes {wanted[name]}")
+                raise UserError(f"{name} has shape {tuple(value.shape)}, the head takes {wanted[name]}")
         ordered = filters.sort(dim=1).values
         if ordered[:, 0].min() < 0 or ordered[:, -1].max() >= self.num_features:
-            raise ValueError(f"a filter is the index of one of {self.num_features} features, from 0")
+            raise UserError(f"a filter is the index of one of {self.num_features} features, from 0")
         if (ordered[:, 1:] == ordered[:, :-1]).any():
-            raise ValueError("a class names one of its filters twice")
+            raise UserError("a class names one of its filters twice")
         self.filters.copy_(filters)
         self.weight.copy_(weight.gather(1, filters.to(weight.device)))
         self.bias.copy_(bias)

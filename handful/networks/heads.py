@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.errors import UserError
 from handful.networks.head import Head, register_head
 
 #: A standard deviation is never divided by less than this (as in the reference implementation).
@@ -81,7 +82,7 @@ class SparseHead(Head):
             train_normalisation=train_normalisation,
         )
         if not 1 <= n_selected <= num_features:
-            raise ValueError(f"n_selected must lie in 1…{num_features}, the backbone's features; got {n_selected}")
+            raise UserError(f"n_selected must lie in 1…{num_features}, the backbone's features; got {n_selected}")
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("selection", torch.arange(n_selected))
         self.register_buffer("weight", torch.zeros(num_classes, n_selected))
@@ -97,7 +98,7 @@ class SparseHead(Head):
         ):  # fmt: skip
             target = getattr(self, name)
             if target.shape != value.shape:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}, the head holds {tuple(target.shape)}")
+                raise UserError(f"{name} has shape {tuple(value.shape)}, the head holds {tuple(target.shape)}")
             target.copy_(value)
 
     def class_weights(self) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import Any
 
 import torch
@@ -11,7 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
-from handful.inputs import as_labels
+from handful.inputs import as_labels, check_real, check_whole
 from handful.sparse.ranks import largest, total
 from handful.sparse.rows import Rows
 
@@ -32,6 +30,8 @@ def check_labels(
             finite optimum.
     """
     labels = as_labels(labels, n_rows)
+    if num_classes is not None:
+        num_classes = check_whole("num_classes", num_classes, 1)
     low = int(labels.min()) if len(labels) else 0
     high = int(labels.max()) if len(labels) else -1
     bounds = largest(torch.tensor([-low, high]), group)
@@ -64,49 +64,13 @@ def check_alpha(alpha: float) -> None:
     check_real("alpha", alpha, 0.0, 1.0)
 
 
-def check_whole(name: str, value: object, low: int, high: int | None = None) -> int:
-    """The value as an int.
-
-    Raises:
-        UserError: it is no whole number, or lies outside `low` … `high`.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise UserError(f"{name}: expected a whole number, got {value!r}")
-    number = int(value)
-    if number < low or (high is not None and number > high):
-        bounds = f"at least {low}" if high is None else f"{low} to {high}"
-        raise UserError(f"{name}: expected {bounds}, got {number}")
-    return number
-
-
-def check_real(
-    name: str, value: object, low: float, high: float = math.inf, *, open_below: bool = False, open_above: bool = False
-) -> float:
-    """The value as a float.
-
-    Args:
-        name: of the option.
-        value: to check.
-        low: smallest value, or what it must exceed with `open_below`.
-        high: largest value, or what it must stay below with `open_above`.
-        open_below: see above.
-        open_above: see above.
-
-    Raises:
-        UserError: it is no finite number, or lies outside.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise UserError(f"{name}: expected a number, got {value!r}")
-    number = float(value)
-    inside = (number > low if open_below else number >= low) and (number < high if open_above else number <= high)
-    if not inside or not math.isfinite(number):
-        left, right = "(" if open_below else "[", ")" if open_above or high == math.inf else "]"
-        raise UserError(f"{name}: {value} lies outside {left}{low:g}, {high:g}{right}")
-    return number
-
-
 def check_path_options(n_lambdas: object, epsilon: object, tolerance: object) -> None:
     """Raises UserError where the grid of λ or the tolerance make no sense."""
     check_whole("n_lambdas", n_lambdas, 1)
     check_real("epsilon", epsilon, 0.0, 1.0, open_below=True, open_above=True)
     check_real("tolerance", tolerance, 0.0, open_below=True)
+
+
+def check_seed(seed: object) -> int:
+    """The seed as an int that torch's generators take; UserError otherwise."""
+    return check_whole("seed", seed, 0, 2**63 - 1)

@@ -15,8 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from handful.errors import UserError
-from handful.inputs import as_numpy
-from handful.sparse.checks import check_real
+from handful.inputs import as_numpy, check_real
 from handful.sparse.cut import densest_within
 from handful.sparse.fit_path import elastic_net_path
 from handful.sparse.path import PathPoint, RegularisationPath

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
-from handful.sparse.checks import check_alpha, check_finite, check_labels, check_real, check_whole
+from handful.inputs import check_real, check_whole
+from handful.sparse.checks import check_alpha, check_finite, check_labels, check_seed
 from handful.sparse.progress import progress_bar
 from handful.sparse.rows import Features, Rows
 from handful.sparse.saga_selection import select_saga
@@ -63,6 +64,7 @@ def select_features(
     labels, num_classes = check_labels(labels, rows.n_rows, num_classes, group)
     check_finite(rows)
     statistics = statistics or column_statistics(rows, group=group)
+    seed = check_seed(seed)
     check_real("fraction", fraction, 0.0, open_below=True)
     check_real("tolerance", tolerance, 0.0, open_below=True)
     check_whole("n_features", n_features, 1)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
-from handful.inputs import as_labels
-from handful.sparse.checks import check_alpha, check_finite, check_labels, check_path_options, check_real, check_whole
+from handful.inputs import as_index, as_labels, check_real, check_whole
+from handful.sparse.checks import check_alpha, check_finite, check_labels, check_path_options, check_seed
 from handful.sparse.glm_saga_package import glm_saga_path
 from handful.sparse.minimise import lambda_grid, lambda_max
 from handful.sparse.oracle import ChunkedOracle, DistributedOracle, MemoryOracle, Oracle, StreamedOracle, full_precision
@@ -102,10 +102,17 @@ def elastic_net_path(
     rows = Rows(features, device=device)
     if rows.n_features == 0 or (columns is not None and len(columns) == 0):
         raise UserError("features: there is no column to fit")
+    if columns is not None:
+        columns = as_index(columns, (None,), rows.n_features, "columns")
+    if index is not None:
+        index = as_index(index, (None,), rows.n_rows, "index")
+    if statistics is not None and len(statistics.mean) != rows.n_features:
+        raise UserError(f"statistics: of {len(statistics.mean)} columns, but the features have {rows.n_features}")
     check_alpha(alpha)
     labels, num_classes = check_labels(labels, rows.n_rows, num_classes, group)
     _check_options(solver, search, lambdas, group, include_zero, stop_density, stream)
     check_path_options(n_lambdas, epsilon, tolerance)
+    seed = check_seed(seed)
     check_whole("max_passes", max_passes, 1)
     check_real("floor", floor, 0.0)
     if stop_density is not None:
@@ -172,6 +179,8 @@ def elastic_net_path(
             point.train_accuracy = share
     if val is not None:
         held_out = Rows(val[0], device=device)
+        if held_out.n_features != rows.n_features:
+            raise UserError(f"validation features: {held_out.n_features} columns, but {rows.n_features} to fit")
         check_finite(held_out, "validation features")
         held_labels = as_labels(val[1], held_out.n_rows, num_classes, "validation labels").to(held_out.device)
         validation = StreamedOracle(held_out, statistics, held_labels, num_classes, columns=columns)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
-from handful.inputs import as_labels
+from handful.inputs import as_float, as_labels, check_real, check_whole
 from handful.networks.heads import SparseHead
-from handful.sparse.checks import check_alpha, check_labels, check_path_options, check_whole
+from handful.sparse.checks import check_alpha, check_labels, check_path_options, check_seed
 from handful.sparse.cut import CUTS, densest_within, kept, refit
 from handful.sparse.features import select_features
 from handful.sparse.fit_path import elastic_net_path
@@ -112,12 +112,17 @@ def fit_sparse_layer(
     """
     check_alpha(alpha)
     check_path_options(n_lambdas, epsilon, tolerance)
+    seed = check_seed(seed)
+    val_fraction = check_real("val_fraction", val_fraction, 0.0, 1.0, open_above=True)
     _check(features_per_class, n_features, cut, choose, search, val is not None or val_fraction > 0)
     rows = Rows(features, device=device)
     labels, num_classes = check_labels(labels, rows.n_rows, num_classes, group)
     labels = labels.to(rows.device)
     if val is not None:
-        val = (val[0], as_labels(val[1], len(val[0]), num_classes, "validation labels"))
+        if not isinstance(val, tuple | list) or len(val) != 2:
+            raise UserError("val: expected a pair (features, labels)")
+        held_features = as_float(val[0], (None, rows.n_features), "validation features")
+        val = (held_features, as_labels(val[1], len(held_features), num_classes, "validation labels"))
     statistics = column_statistics(rows, group=group)
     index = held = None
     if val is None and val_fraction > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Rows:
     ) -> None:
         self._parts = _parts(features)
         first = self._parts[0]
-        self.device = torch.device(device) if device is not None else _device(first)
+        self.device = _device(first) if device is None else _available(device)
         self.n_features = int(first.shape[1])
         self.n_rows = sum(int(part.shape[0]) for part in self._parts)
         doubles = all(str(part.dtype).endswith("float64") for part in self._parts)
@@ -63,6 +63,10 @@ class Rows:
                 yield start + low, self._load(part[low : low + rows])
             start += part.shape[0]
 
+    def longest_chunk(self, rows: int) -> int:
+        """Rows of the longest of `chunks(rows)`: parts may differ in length."""
+        return max(min(rows, int(part.shape[0])) for part in self._parts)
+
     def columns(self, index: Tensor) -> Tensor:
         """The raw columns `index` (S,) of all rows: (N, S)."""
         out = torch.empty(self.n_rows, index.numel(), dtype=self.dtype, device=self.device)
@@ -78,7 +82,12 @@ class Rows:
 
 
 def _parts(features: Features) -> list[Part]:
-    given = [features] if isinstance(features, Tensor | np.ndarray) else list(features)
+    if isinstance(features, Tensor | np.ndarray | str | Path):
+        given: list[Any] = [features]
+    elif isinstance(features, Sequence):
+        given = list(features)
+    else:
+        raise UserError(f"features: expected a matrix, or .npy files, not {type(features).__name__}")
     parts = [_open(part) for part in given]
     parts = [part for part in parts if not (part.ndim == 2 and part.shape[0] == 0)] or parts[:1]
     if not parts:
@@ -91,15 +100,26 @@ def _parts(features: Features) -> list[Part]:
     return parts
 
 
-def _open(part: Tensor | np.ndarray | str | Path) -> Part:
+def _open(part: Any) -> Part:
     if isinstance(part, Tensor):
+        if part.layout != torch.strided:
+            raise UserError(f"features: expected a dense matrix, got {part.layout}; take features.to_dense()")
         return part.detach()
     if isinstance(part, np.ndarray):
         return part
+    if not isinstance(part, str | Path):
+        raise UserError(f"features: expected matrices or .npy files, not {type(part).__name__}; take numpy.asarray")
     try:
         return np.load(part, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UserError(f"features: cannot read {part} as a .npy matrix ({error})") from error
+
+
+def _available(device: torch.device | str) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UserError(f"device: {device} is not there ({str(error).splitlines()[0]})") from error
 
 
 def _device(part: Part) -> torch.device:

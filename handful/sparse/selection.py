@@ -117,9 +117,7 @@ def select_greedy(
         norms[closed] = -1.0
         feature = int(norms.argmax())
         if norms[feature] < 0:
-            raise UserError(
-                f"n_features: {n_features} wanted, but only {len(chosen)} distinct features have variance"
-            )
+            raise UserError(f"n_features: {n_features} wanted, but only {len(chosen)} distinct features have variance")
         column = design_matrix(rows, statistics, torch.tensor([feature]))[:, :1]
         closed[feature] = True
         if chosen and _repeats(column, design[:, :-1], twin, group):
@@ -184,11 +182,11 @@ class _Gradients:
         centred = torch.empty(0, dtype=self.rows.dtype, device=self.rows.device)
         with full_precision():
             # long chunks: the C × F sum of each is added up in float64
-            for start, chunk in self.rows.chunks(max(512, self.rows.chunk_rows)):
+            wanted = max(512, self.rows.chunk_rows)
+            for start, chunk in self.rows.chunks(wanted):
                 if kernel is None:
-                    kernel = Kernel(
-                        self.num_classes, design.shape[1], design.dtype, design.device, len(chunk), len(chunk)
-                    )
+                    longest = self.rows.longest_chunk(wanted)
+                    kernel = Kernel(self.num_classes, design.shape[1], design.dtype, design.device, longest, longest)
                     kernel.begin(weight, curvature=False)
                 stop = start + len(chunk)
                 residuals = kernel.residuals(design[start:stop], self.labels[start:stop])

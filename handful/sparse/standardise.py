@@ -10,6 +10,7 @@ from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
 from handful.networks.heads import MIN_STD
+from handful.sparse.checks import check_finite
 from handful.sparse.ranks import total
 from handful.sparse.rows import Features, Rows
 
@@ -68,6 +69,10 @@ def column_statistics(
         squares += deviation.square_().sum(0, dtype=torch.float64)
     variance = total(squares, group) / count - (mean - centre.double()).square()
     std = variance.clamp(min=0).sqrt()
+    if not bool(torch.isfinite(std).all()):
+        check_finite(rows)
+        column = int((~torch.isfinite(std)).nonzero()[0])
+        raise UserError(f"features: the values of feature {column} are too large to be squared in {rows.dtype}")
     dead = (std < torch.maximum(torch.full_like(std, MIN_STD), 1e-6 * mean.abs())).nonzero()[:, 0]
     return ColumnStatistics(mean, std, dead, int(count))
 
