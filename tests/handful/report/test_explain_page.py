@@ -102,3 +102,13 @@ def test_pictures_stand_over_their_own_captions(page):
 def test_the_predicted_class_is_not_told_twice(record):
     record["explained"] = record["predicted"] | {"bias": 0.0}
     assert "Explained here" not in explain_page("Why", [], [record], [Pictures(colour(0))])
+
+
+def test_no_text_becomes_markup_or_keeps_control_characters(record):
+    hostile = "<i>\u202e\x1b[1m\n{{ 7*7 }}"
+    record["methods"]["cam"]["title"] = record["name"] = record["predicted"]["class"] = hostile
+    shown = Pictures(colour(0), {}, {}, {"cam": colour(50)})
+    page = explain_page(hostile, [hostile], [record] * 4, [shown] * 4, {hostile: "index-2.html"})
+    assert page.count("&lt;i&gt;\\u202e\\x1b[1m\\n{{ 7*7 }}") >= 12
+    assert not set(page) & set("\u202e\x1b")
+    assert "<i>" not in page
