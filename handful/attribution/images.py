@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from handful.errors import UserError
+from handful.inputs import as_maps
 
 #: What may stand for images or maps.
 Values = Tensor | numpy.ndarray | Sequence[Tensor | numpy.ndarray]
@@ -68,31 +69,21 @@ def as_images(images: object, dtype: torch.dtype, device: torch.device) -> Tenso
     return found.detach().clone().to(device=device, dtype=dtype)
 
 
-def as_maps(maps: object, images: Tensor) -> Tensor:
-    """Maps `(N, H, W)` of images `(N, C, H, W)`, floating point, on the images' device.
+def maps_of(images: Tensor, maps: object) -> Tensor:
+    """Maps `(N, H, W)` of images `(N, C, H, W)`, floating point, detached, on the images' device.
 
     Args:
-        maps: a tensor or array `(N, H, W)` or `(N, 1, H, W)`, or a sequence of `(H, W)`.
         images: the images they belong to.
+        maps: what `handful.inputs.as_maps` takes.
 
     Raises:
         UserError: another shape, or values that are not finite.
     """
-    found = as_tensor(maps, "maps").detach()
-    if found.ndim == 4 and found.shape[1] == 1:
-        found = found[:, 0]
+    found = as_maps(maps).detach()
     expected = (len(images), *images.shape[2:])
     if found.shape != expected:
         raise UserError(f"maps must be (N, H, W) of the images, {expected}, not {tuple(found.shape)}")
-    if found.is_complex():
-        raise UserError("maps must be real numbers, not complex ones")
-    found = found.clone().to(images.device)
-    if found.is_floating_point():
-        finite = found.isfinite().flatten(1).all(dim=1)
-        if not bool(finite.all()):
-            raise UserError(f"map {int((~finite).nonzero()[0])} of {len(found)} holds NaN or infinite values")
-        return found
-    return found.double()
+    return found.clone().to(images.device)
 
 
 def _name(value: object) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from handful.attribution.images import as_tensor
 from handful.errors import UserError
+from handful.inputs import as_labels
 
 #: What `target` may be; see `Targets`.
 Target = str | int | Sequence[int] | Tensor | Callable[[Tensor], Tensor]
@@ -54,7 +55,7 @@ class Targets:
             if given.ndim == 0:
                 self.index = given.expand(n_images, 1).clone()
             else:
-                self.index = _one_row_per_image(given, n_images, "targets")
+                self.index = _one_row_per_image(given, n_images)
                 self.single = given.ndim == 1
                 self.count = self.index.shape[1]
         if self.index is None:
@@ -64,10 +65,7 @@ class Targets:
         if target == "label":
             if labels is None:
                 raise UserError('target "label" needs the images\' labels, and none were given')
-            given = class_numbers(labels, "labels")
-            self.index = _one_row_per_image(given, n_images, "labels")
-            if self.index.shape[1] != 1:
-                raise UserError(f"labels must be class numbers of shape (N,), not {tuple(given.shape)}")
+            self.index = as_labels(labels, n_images).cpu()[:, None].clone()
         elif target == "pred":
             self._top = 1
         elif match := re.fullmatch(r"top([1-9]\d*)", target):
@@ -163,9 +161,8 @@ def check_range(classes: Tensor, n_classes: int, what: str) -> None:
         )
 
 
-def _one_row_per_image(given: Tensor, n_images: int, what: str) -> Tensor:
-    """Given classes as `(N, T)`."""
-    if given.ndim == 0 or len(given) != n_images or given.numel() == 0:
-        count = 1 if given.ndim == 0 else len(given)
-        raise UserError(f"{count} {what} for {n_images} images: give one (or one row) an image")
+def _one_row_per_image(given: Tensor, n_images: int) -> Tensor:
+    """Given classes `(N,)` or `(N, T)` as `(N, T)`."""
+    if len(given) != n_images or given.numel() == 0:
+        raise UserError(f"{len(given)} targets for {n_images} images: give one (or one row) per image")
     return given.reshape(n_images, -1)

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from handful.attribution.images import as_images, as_maps
+from handful.attribution.images import as_images, maps_of
 from handful.attribution.outputs import run_model, warn_of_probabilities
 from handful.attribution.state import model_device, model_dtype, run_in_chunks, undisturbed, unwrap
 from handful.attribution.targets import Target, Targets
@@ -59,7 +59,7 @@ def perturbation_curve(
     model = unwrap(model)
     with undisturbed(model), torch.no_grad():
         images = as_images(images, model_dtype(model), model_device(model))
-        maps = as_maps(maps, images)
+        maps = maps_of(images, maps)
         if not 1 <= steps <= maps[0].numel():
             raise UserError(f"steps must lie in 1 … {maps[0].numel()}, the pixels of an image; got {steps}")
         chosen = _classes(model, images, "pred" if classes is None else classes, chunk)

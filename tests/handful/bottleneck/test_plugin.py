@@ -13,6 +13,11 @@ from tests.handful.bottleneck import planted
 from tests.handful.bottleneck.conftest import build, train
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 def seen(features: torch.Tensor) -> RunningStatistics:
     statistics = RunningStatistics((features.shape[1],))
     statistics.update(features)

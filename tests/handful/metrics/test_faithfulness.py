@@ -77,7 +77,7 @@ def test_bad_requests():
     model, x = relu_classifier(), images(2)
     with pytest.raises(UserError, match="mode"):
         perturbation_curve(model, x, x[:, 0], mode="ablation")
-    with pytest.raises(UserError, match="maps must be"):
+    with pytest.raises(UserError, match="maps: expected"):
         perturbation_curve(model, x, x)
     with pytest.raises(UserError, match="steps"):
         perturbation_curve(model, x, x[:, 0], steps=145)
