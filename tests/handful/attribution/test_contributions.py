@@ -118,5 +118,5 @@ def test_a_feature_that_both_weigh_the_same_cannot_bring_a_tie():
 def test_what_has_no_contributions_says_so():
     with pytest.raises(UserError, match="one linear layer"):
         contributions(nn.Sequential(nn.Flatten(), nn.Linear(432, 2)), images())
-    with pytest.raises(UserError, match="one class an image"):
+    with pytest.raises(UserError, match="one class per image"):
         contributions(relu_classifier(), images(), "top2")
