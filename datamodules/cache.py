@@ -42,6 +42,13 @@ class Cache:
         entry = self.folder / key
         return entry if entry.is_dir() else None
 
+    def free_bytes(self) -> int:
+        """Return the free bytes of the disk that the folder lies on, or would lie on."""
+        place = self.folder
+        while not place.is_dir() and place != place.parent:
+            place = place.parent
+        return shutil.disk_usage(place).free
+
     def entry(self, key: str, make: Callable[[Path], None]) -> Path:
         """Return the finished folder of that key, made first where there is none.
 

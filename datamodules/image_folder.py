@@ -22,8 +22,8 @@ from handful.errors import UserError
 from handful.images import MAX_PIXELS, read_image
 from handful.images.clutter import LeftOut, printable
 
-# With cache "auto", decoded images up to so many bytes are kept.
-_CACHE_LIMIT = 2**30
+# With cache "auto", decoded images up to so many bytes are kept, where they leave three quarters of the free disk.
+_CACHE_LIMIT = 2**33
 # Part of every cache key: raised when what is checked, kept or decoded changes, so that older entries are not used.
 _VERSION = 4
 # Part of what runs know their images by; raised only when the same files stand for other images.
@@ -55,7 +55,7 @@ class ImageFolder(HandfulDataModule):
         unreadable: what to do with images that cannot be read: "refuse", or "skip" them.
         white: value of white in images of 32-bit whole numbers or floating point, whose type does not say it.
         max_megapixels: larger images are refused, in millions of pixels.
-        cache: keep decoded images: true, false or "auto" (up to 1 GiB).
+        cache: keep decoded images: true, false or "auto" (up to 8 GiB, and a quarter of the free disk).
         image_size: side of the images in pixels.
         batch_size: see `HandfulDataModule`, as all below.
         eval_batch_size: see there.
@@ -225,7 +225,16 @@ class ImageFolder(HandfulDataModule):
     def _keeps_decoded(self) -> bool:
         # photographs are seldom narrower than 3:4
         bytes_needed = self.listing.count * 3 * self.image_size**2 * 4 // 3
-        return bytes_needed <= _CACHE_LIMIT if self.keep == "auto" else self.keep
+        if self.keep != "auto":
+            return self.keep
+        # what is kept already stays in use, however full the disk is by now
+        return bytes_needed <= _CACHE_LIMIT and (
+            self.cache.find(self._packed_key) is not None or 4 * bytes_needed <= self.cache.free_bytes()
+        )
+
+    @property
+    def _packed_key(self) -> str:
+        return f"images-{self._checked_key}-{self.image_size}"
 
     @cached_property
     def _checked_key(self) -> str:
@@ -245,7 +254,7 @@ class ImageFolder(HandfulDataModule):
             self._judge(reading)  # before it is kept
             reading.save(draft)
 
-        entry = self.cache.entry(f"images-{self._checked_key}-{self.image_size}", make)
+        entry = self.cache.entry(self._packed_key, make)
         return {split: unpack(entry, split) for split in self.listing.files}, Reading.load(entry)
 
     def _files(self) -> tuple[dict[str, Images], Reading]:
