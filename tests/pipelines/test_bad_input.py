@@ -57,7 +57,7 @@ def command(tmp_path):
         (["--trainer.precision", "17"], r"trainer.precision: .*17"),
         (["--wandb.mode", "onlin"], r"wandb"),
         (["--network.dropout", "1.5"], r"network.dropout: a probability"),
-        (["--network.options", "{widht: 4}"], r"network.options: cifar_resnet20 takes width and"),
+        (["--network.options", "{widht: 4}"], r"network.options: cifar_resnet20 takes width, in_chans only"),
         (["--network.backbone", "resnet18.typo"], r"network: resnet18.typo cannot be built"),
         (["--phases.dense.module.optimizer.lr", "-1"], r"phases.dense: the optimizer or its schedule cannot be built"),
         (["--phases.dense.data", "{batch_sise: 4}"], r"batch_sise"),
