@@ -18,6 +18,11 @@ class KeepCheckpoints(pl.Callback):
     def __init__(self, epochs: Sequence[int] = (0, -1)) -> None:
         self.epochs = list(epochs)
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether other checkpoints are kept of a longer training."""
+        return any(epoch < 0 for epoch in self.epochs)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save; all ranks take part, as strategies require."""
         last = trainer.max_epochs or 0

@@ -1,11 +1,10 @@
 """What every phase's module shares: hand-over by files, and the steps of a classifier."""
 
 import inspect
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
 
+from handful.atomic import write_json
 from handful.errors import UserError
 from handful.images import Inputs
 from handful.losses import feature_diversity_loss
@@ -40,6 +40,10 @@ class PhaseModule(pl.LightningModule):
 
     Sub-classes are built from plain values (and optimizer factories), so that a checkpoint alone rebuilds them.
     """
+
+    #: What depends on the number of epochs besides their number, for a sentence; empty where nothing does, so that a
+    #: finished training can be continued for more epochs.
+    depends_on_length: ClassVar[str] = ""
 
     def check(self, classifier: Classifier) -> None:
         """Refuse a configuration that cannot work, before the first phase starts.
@@ -80,8 +84,7 @@ class PhaseModule(pl.LightningModule):
     def report(self, stages: Mapping[str, Mapping[str, Any]]) -> None:
         """Write rows for `results.json`: stage name → plain numbers. Any rank may call; rank zero writes."""
         if self.trainer.is_global_zero:
-            path = Path(self.trainer.default_root_dir) / "stages.json"
-            path.write_text(json.dumps(stages, indent=2))
+            write_json(Path(self.trainer.default_root_dir) / "stages.json", stages)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the class by name, so that `lightning_modules.load_module` finds it."""

@@ -1,7 +1,6 @@
 """Reading and writing checkpoints that hold tensors and plain values only."""
 
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from lightning import __version__ as lightning_version
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from handful.atomic import atomic
 from handful.errors import UserError
 from handful.images import Inputs
 from handful.networks.description import KEY as DESCRIPTION
@@ -93,24 +93,13 @@ def save_module(module: PhaseModule, path: Path) -> None:
 def write_tensors(content: Any, path: Path) -> None:
     """`torch.save` such that the file is whole or the one before it, also where the disk is full.
 
-    The temporary file lies beside the target, so that putting it in place is one step of the file system.
-
     Raises:
         OSError: the file cannot be written; names it.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    temporary = path.with_name(path.name + ".writing")
-    try:
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic(path) as file:
+        file.write(buffer.getbuffer())
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -1,6 +1,5 @@
 """The phases of "Decomposing the Deep": find every class's filters, cut the last layer down to them, retrain."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from handful.atomic import write_json
 from handful.errors import UserError
 from handful.filters import (
     AccuracyGrid,
@@ -32,7 +32,7 @@ from handful.report.class_filters import accuracy_grid_figure, draw_class_filter
 from handful.report.csv_file import write_csv
 from handful.report.figures import save_figure
 from lightning_modules.base import ClassifierModule, PhaseModule
-from lightning_modules.checkpoints import load_module
+from lightning_modules.checkpoints import load_module, write_tensors
 from lightning_modules.schedules import Interval
 
 #: The stages of these pipelines and the phases that hold them, for `Evaluate`.
@@ -150,9 +150,9 @@ class FindFilters(PhaseModule):
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             names = list(datamodule.class_names)
-            torch.save({"filters": filters, "statistics": statistics.state()}, folder / "filters.pt")
+            write_tensors({"filters": filters, "statistics": statistics.state()}, folder / "filters.pt")
             self._write_json(folder, filters, statistics, weight, names)
-            (folder / "essentiality.json").write_text(json.dumps(essentiality, indent=2))
+            write_json(folder / "essentiality.json", essentiality)
             if grid is not None and self._grid is not None:
                 write_grid(folder, self._grid.k1s, self._grid.k2s, grid, essentiality["clean"])
             if strongest is not None:
@@ -191,7 +191,7 @@ class FindFilters(PhaseModule):
             for c, name in enumerate(names)
         }
         head = {"k1": self.k1, "k2": self.k2, "rule": self.rule, "union": union_size(filters)}
-        (folder / "filters.json").write_text(json.dumps({**head, "classes": classes}, indent=2))
+        write_json(folder / "filters.json", {**head, "classes": classes})
 
     def _draw(
         self,

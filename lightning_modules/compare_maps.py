@@ -1,6 +1,5 @@
 """How learning moves the information: plug-ins of several networks, side by side."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from handful.atomic import atomic
+from handful.atomic import atomic, write_json
 from handful.attribution import attribute
 from handful.errors import UserError
 from handful.report.attempts import attempt
@@ -75,7 +74,7 @@ class CompareMaps(PhaseModule):
         self.report(rows)
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
-            (folder / "comparison.json").write_text(json.dumps(rows, indent=2))
+            write_json(folder / "comparison.json", rows)
             colours = denormalise(images, datamodule.mean, datamodule.std)
 
             def draw() -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -84,6 +84,7 @@ class InfoMaxPlugin(PhaseModule):
     """
 
     model: InformedClassifier | NoiseBottleneck
+    depends_on_length: ClassVar[str] = "lets the pressure grow over a share of all epochs"
 
     def __init__(
         self,

@@ -1,6 +1,5 @@
 """The sparse stage: features of the training images → selection → regularisation path → sparse layer."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from handful.atomic import write_json
 from handful.errors import UserError
 from handful.networks import Classifier
 from handful.report.csv_file import write_csv
@@ -204,7 +204,7 @@ def _in_order(
 
 def _write_records(folder: Path, record: SparseRecord, dead: list[int]) -> None:
     """`selection.json`, `path.csv` and `layer.json`: what was solved, in plain values."""
-    (folder / "selection.json").write_text(json.dumps(record.selection | {"zero_variance": dead}, indent=2))
-    (folder / "layer.json").write_text(json.dumps(record.layer, indent=2))
+    write_json(folder / "selection.json", record.selection | {"zero_variance": dead})
+    write_json(folder / "layer.json", record.layer)
     columns = list(record.path[0])
     write_csv(folder / "path.csv", columns, [[row.get(column) for column in columns] for row in record.path])

@@ -138,7 +138,8 @@ def _expand_run_dir(arguments: list[str]) -> list[str]:
     phases, without = taken(rest, "phase")
     meant: list[str] = []
     if runs:
-        folder = Path(runs[-1]) / Run(runs[-1]).phase_of(phases[-1] if phases else None)
+        run = Run(runs[-1])
+        folder = run.folder / run.phase_of(phases[-1] if phases else None)
         rest = ["--config", str(folder / "config.yaml"), *without]
         meant = ["--ckpt_path", str(folder / "best.ckpt"), "--trainer.default_root_dir", str(folder)]
         meant += ["--trainer.logger", "false"]

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import secrets
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -19,6 +18,7 @@ from handful.report.attempts import attempt
 from handful.report.csv_file import csv_text
 from pipelines.phases import WandbConfig
 from pipelines.ranks import global_rank
+from pipelines.run_folder import wandb_id
 
 #: What the Trainer calls of a logger while a phase runs.
 _CALLED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
@@ -119,22 +119,13 @@ def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Log
         rank_zero_info(f"W&B: offline; `wandb sync --append {folder / 'wandb'}/offline-run-*` uploads the run")
     for attempted, otherwise in ((mode, "offline instead"), ("offline", "this phase is not logged to W&B")):
         try:
-            logger = _logger(config, run, phase, folder, _identity(folder), attempted)
+            logger = _logger(config, run, phase, folder, wandb_id(folder), attempted)
         except Exception as error:  # no network, a key that is refused, no leave to write: never worth a run
             rank_zero_warn(f"W&B: {type(error).__name__}: {error}; {otherwise}")
         else:
             guard([logger])
             return logger
     return None
-
-
-def _identity(folder: Path) -> str:
-    """The id of the phase's W&B run, kept in its folder."""
-    file = folder / "wandb_id"
-    if not file.is_file():
-        with atomic(file) as stream:
-            stream.write(secrets.token_hex(4).encode())
-    return file.read_text()
 
 
 def _logger(config: WandbConfig, run: str, phase: str, folder: Path, identity: str, mode: str) -> WandbLogger:

@@ -1,6 +1,5 @@
 """`python train.py report`: a finished run on one self-contained page."""
 
-import csv
 import json
 import math
 import warnings
@@ -14,6 +13,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from datamodules.base import HandfulDataModule
+from handful.atomic import write_text
 from handful.bottleneck.informed import InformedClassifier
 from handful.errors import UserError
 from handful.explain.deciding import DecidingFeatures
@@ -23,7 +23,7 @@ from handful.images import Inputs
 from handful.networks import Classifier
 from handful.report.curves import Series, epochs_figure, path_figure, weights_figure
 from handful.report.run_page import ClassRow, FeatureCard, run_page
-from pipelines.files import write_atomically
+from pipelines.run_folder import read_metrics, read_table
 from pipelines.runs import Run
 from pipelines.tables import stage_cells
 
@@ -51,6 +51,7 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
     if images < 1:
         raise UserError(f"--images must be at least 1, not {images}")
     run = Run(run_dir)
+    run.verify()
     phase = run.phase_of()
     model = getattr(run.load(), "model", None)
     cards: list[FeatureCard] = []
@@ -84,7 +85,7 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
         figures,
         _called(phase, model),
     )
-    write_atomically(folder / "index.html", page)
+    write_text(folder / "index.html", page)
     return folder / "index.html"
 
 
@@ -106,9 +107,9 @@ def _curves(run: Run) -> dict[str, Series]:
     """Measures by epoch of the phases that trained."""
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = defaultdict(dict)
     for phase in run.phases:
-        rows = _csv(run.folder / phase / "metrics.csv")
+        rows = read_metrics(run.folder / phase / "metrics.csv", f"give --start_at {phase} to write it again")
         for title, column in PANELS.items():
-            points = [(float(row["epoch"]), float(row[column])) for row in rows if row.get(column) and row.get("epoch")]
+            points = [(row["epoch"], row[column]) for row in rows if column in row and "epoch" in row]
             if len(points) > 1:
                 panels[title][phase] = ([x for x, _ in points], [y for _, y in points])
     return dict(panels)
@@ -199,7 +200,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _csv(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_table(path, f"give --start_at {path.parent.name} to write it again")

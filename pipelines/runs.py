@@ -1,12 +1,12 @@
 """A finished run, read back from its folder."""
 
-import json
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
@@ -15,23 +15,23 @@ from handful.networks import input_statistics
 from lightning_modules import PhaseModule, load_module
 from lightning_modules.evaluate import SLDD_STAGES
 from pipelines.build import build_datamodule
-from pipelines.files import digest, made_from
+from pipelines.find_run import find_run
+from pipelines.run_folder import SHORT, PhaseFolder, digest, made_from, read_results
 
 
 class Run:
     """The folder of a run: its configuration, its modules, its data.
 
     Args:
-        folder: as given to `--run_dir`.
+        folder: of the run, or of one of its phases, which is then the one that is meant; or a folder that holds one
+            run and no other.
 
     Raises:
-        UserError: the folder is not that of a run.
+        UserError: there is no run, or there are several.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        if not (self.folder / "config.yaml").is_file():
-            raise UserError(f"{self.folder}: not the folder of a run; it has no config.yaml")
+        self.folder, self._given_phase = find_run(folder)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -52,26 +52,20 @@ class Run:
         names = list(self.config["phases"])
         found = []
         for place, name in enumerate(names):
-            record = self.folder / name / "done.json"
-            if record.is_file():
-                expected = made_from(self.folder, names[:place])
-                # a phase that stands on one that was made anew since is not of this run any more
-                if json.loads(record.read_text()).get("made_from", expected) == expected:
-                    found.append(name)
+            record = PhaseFolder(self.folder / name).done()
+            # a phase that stands on one that ran again since is not of this run any more
+            if record is not None and record["made_from"] == made_from(self.folder, names[:place]):
+                found.append(name)
         return found
 
     def made_of(self, phase: str) -> str:
-        """What a finished phase's weights are known by; it changes when the phase is made anew."""
-        return digest(self.folder / phase / "done.json")
+        """The version of a finished phase, by the digest of its record."""
+        return digest(self.folder / phase / "done.json")[:SHORT]
 
     @property
     def results(self) -> dict[str, Any]:
         """The content of `results.json`; empty while the run is not finished."""
-        path = self.folder / "results.json"
-        try:
-            return json.loads(path.read_text()) if path.is_file() else {}
-        except ValueError as error:
-            raise UserError(f"{path}: not a JSON file ({error})") from error
+        return read_results(self.folder)
 
     def phase_of(self, stage: str | None = None) -> str:
         """The phase that holds a stage's classifier: a phase's name is taken as it is.
@@ -81,14 +75,32 @@ class Run:
         Raises:
             UserError: no finished phase holds that stage.
         """
-        holding = [name for name in self.phases if (self.folder / name / "best.ckpt").is_file()]
+        holding = [name for name in self.phases if PhaseFolder(self.folder / name).holds_checkpoint]
         if not holding:
             raise UserError(f"{self.folder}: no phase of this run is finished yet")
+        stage = stage or self._given_phase
         phase = holding[-1] if stage is None else self._stages().get(stage, stage)
         if phase not in holding:
             near = did_you_mean(str(stage), [*holding, *self._stages()])
             raise UserError(f"{self.folder}: no finished stage {stage!r}; there are {', '.join(holding)}{near}")
+        self._verify(phase)
         return phase
+
+    def _verify(self, phase: str) -> None:
+        """Refuse a phase with damaged files; say what is missing of the others, which are not read."""
+        PhaseFolder(self.folder / phase).verify()
+        for other in self.phases:
+            for sentence in PhaseFolder(self.folder / other).missing():
+                rank_zero_warn(sentence)
+
+    def verify(self) -> None:
+        """Refuse damaged files of any finished phase.
+
+        Raises:
+            UserError: names the first.
+        """
+        for phase in self.phases:
+            PhaseFolder(self.folder / phase).verify()
 
     def load(self, stage: str | None = None) -> PhaseModule:
         """The module of a stage or phase, in evaluation mode on the CPU."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from handful.atomic import write_text
 from handful.errors import UserError
 from handful.explain.gather import gather_features
 from handful.explain.trade_off import accuracy, accuracy_grid, default_sizes, trade_off, trade_off_figure
@@ -15,7 +16,6 @@ from handful.report.figures import save_figure
 from lightning_modules.base import ClassifierModule
 from lightning_modules.sparsify import Sparsify
 from pipelines.build import build_module
-from pipelines.files import write_atomically
 from pipelines.output_folder import output_folder
 from pipelines.runs import Run
 from pipelines.tables import format_table
@@ -107,7 +107,7 @@ def _numbers(name: str, given: Sequence[int] | str, largest: int) -> list[int]:
 
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
-    write_atomically(folder / "tradeoff.json", json.dumps(record, indent=2))
+    write_text(folder / "tradeoff.json", json.dumps(record, indent=2))
     columns = [name for name in record["sizes"][0] if name != "features"]
     write_csv(folder / "tradeoff.csv", columns, [[size[name] for name in columns] for size in record["sizes"]])
     dense = record["dense"]

@@ -19,6 +19,16 @@ DATA = {
 NETWORK = {"backbone": "cifar_resnet20"}
 
 
+def forget_digests(run: Path) -> None:
+    """Let a run look like one of an older version, whose records hold no digests."""
+    names = list(yaml.safe_load((run / "config.yaml").read_text())["phases"])
+    for place, name in enumerate(names):
+        file = run / name / "done.json"
+        record = json.loads(file.read_text())
+        record = {k: v for k, v in record.items() if k not in ("files", "checksum")}
+        file.write_text(json.dumps(record | {"made_from": made_from(run, names[:place])}))
+
+
 def write_run(folder: Path) -> Path:
     """A dense phase and a sparse one with five features, of random weights."""
     torch.manual_seed(0)

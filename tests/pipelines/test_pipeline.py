@@ -194,6 +194,7 @@ def test_a_run_made_anew_forgets_the_results_before(copy):
 
 def test_what_stands_on_something_made_anew_is_of_the_run_no_more(copy):
     record = json.loads((copy / "dense/done.json").read_text())
+    del record["checksum"]
     (copy / "dense/done.json").write_text(json.dumps(record | {"finished": 0}))
     assert Run(copy).phases == ["dense"]
 

@@ -15,6 +15,7 @@ from pipelines import report as module
 from pipelines.cli import main
 from pipelines.report import report
 from pipelines.runs import Run
+from tests.helpers.finished_run import forget_digests
 from tests.helpers.pipeline import tiny_config, write_config
 
 
@@ -150,6 +151,7 @@ def test_bad_input_is_one_sentence(tmp_path, run):
 
 def test_a_torn_record_of_the_sparse_layer_is_one_sentence(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
+    forget_digests(tmp_path / "run")
     record = tmp_path / "run" / "sparsify" / "layer.json"
     record.write_text(record.read_text()[:40])
     for content in (record.read_text(), "[]", "3", '{"density_before_cut": "x"}', '{"features_per_class": [1]}'):
@@ -160,6 +162,7 @@ def test_a_torn_record_of_the_sparse_layer_is_one_sentence(run, tmp_path):
 
 def test_a_path_that_is_no_table_of_numbers_is_one_sentence(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
+    forget_digests(tmp_path / "run")
     table = tmp_path / "run" / "sparsify" / "path.csv"
     head, first, *rest = table.read_text().splitlines()
     for damaged in ([head, first.replace(first.split(",")[0], "x"), *rest], [head.replace("density", "d"), first]):

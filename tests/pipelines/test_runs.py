@@ -1,11 +1,14 @@
 """Reading a run back: which phase holds a stage, and what is refused."""
 
 import json
+import shutil
 
 import pytest
 import yaml
 
 from handful.errors import UserError
+from pipelines.find_run import check_run_dir
+from pipelines.run_folder import made_from
 from pipelines.runs import Run
 
 
@@ -15,7 +18,9 @@ def run(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"phases": phases}, sort_keys=False))
     for name in ("dense", "sparsify"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "done.json").write_text("{}")
+        record = {"config": {}, "made_from": {}, "seconds": 1, "peak_memory_mib": 1}
+        record["made_from"] = made_from(tmp_path, ["dense"] if name == "sparsify" else [])
+        (tmp_path / name / "done.json").write_text(json.dumps(record))
         (tmp_path / name / "best.ckpt").write_bytes(b"")
     return Run(tmp_path)
 
@@ -30,8 +35,25 @@ def test_stages_are_found_in_their_phases(run):
 def test_what_is_not_finished_is_refused(run):
     with pytest.raises(UserError, match="no finished stage 'finetuned'; there are dense, sparsify"):
         run.phase_of("finetuned")
+    (run.folder / "other").mkdir()
     with pytest.raises(UserError, match="not the folder of a run"):
-        Run(run.folder / "dense")
+        Run(run.folder / "other")
+
+
+def test_the_run_that_a_folder_means(run, tmp_path):
+    inner = tmp_path / "runs" / "birds"
+    shutil.copytree(run.folder, inner, ignore=shutil.ignore_patterns("runs"))
+    assert Run(inner.parent).folder == inner
+    assert (Run(inner / "dense").folder, Run(inner / "dense").phase_of()) == (inner, "dense")
+    shutil.copytree(inner, inner.with_name("fish"))
+    with pytest.raises(UserError, match=r"runs: holds 2 runs; give one of them: .*birds, .*fish"):
+        Run(inner.parent)
+    with pytest.raises(UserError, match="runs: holds runs and is none itself"):
+        check_run_dir(inner.parent)
+    with pytest.raises(UserError, match=r"dense: the folder of a phase; give its run, --run_dir .*birds"):
+        check_run_dir(inner / "dense")
+    check_run_dir(inner)
+    check_run_dir(tmp_path / "new")
 
 
 def test_stages_of_the_config_go_first(run):
@@ -44,5 +66,6 @@ def test_stages_of_the_config_go_first(run):
 
 def test_results(run):
     assert run.results == {}
-    (run.folder / "results.json").write_text(json.dumps({"stages": {}}))
-    assert run.results == {"stages": {}}
+    results = {"stages": {}, "seconds": {}, "peak_memory_mib": {}, "versions": {}, "data": {}}
+    (run.folder / "results.json").write_text(json.dumps(results))
+    assert run.results == results

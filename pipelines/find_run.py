@@ -1,0 +1,71 @@
+"""The run that a folder means: itself, the only one inside it, or the one that it is a phase of."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.utilities import rank_zero_info
+
+from handful.errors import UserError
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    """The configuration of a run; None where the folder holds none."""
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # what it is, `Run` says when it is the one meant
+        return None
+    return config if isinstance(config, dict) and isinstance(config.get("phases"), dict) else None
+
+
+def run_of_phase(folder: Path) -> Path | None:
+    """The run that a phase's folder belongs to."""
+    parent = folder.resolve().parent
+    config = _config(parent)
+    return parent if config is not None and folder.resolve().name in config["phases"] else None
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The runs one level below a folder that is none itself."""
+    if not folder.is_dir() or (folder / "config.yaml").exists():
+        return []
+    return sorted(inner for inner in folder.iterdir() if _config(inner) is not None)
+
+
+def find_run(folder: str | Path) -> tuple[Path, str | None]:
+    """The folder of the run that is meant, and the phase where a phase's folder is given.
+
+    Raises:
+        UserError: there is no run, or there are several.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise UserError(f"{folder}: there is no such folder")
+    run = run_of_phase(folder)
+    if run is not None:
+        return run, folder.resolve().name
+    if (folder / "config.yaml").is_file():
+        return folder, None
+    inside = runs_in(folder)
+    if len(inside) == 1:
+        rank_zero_info(f"{folder}: the run {inside[0]} is meant")
+        return inside[0], None
+    if inside:
+        names = ", ".join(str(path) for path in inside[:6])
+        raise UserError(f"{folder}: holds {len(inside)} runs; give one of them: {names}")
+    raise UserError(f"{folder}: not the folder of a run; it has no config.yaml")
+
+
+def check_run_dir(folder: Path) -> None:
+    """Refuse a folder for a new run that would mix it with another one.
+
+    Raises:
+        UserError: it is a phase's folder, or holds runs itself.
+    """
+    run = run_of_phase(folder)
+    if run is not None:
+        raise UserError(f"{folder}: the folder of a phase; give its run, --run_dir {run}")
+    inside = runs_in(folder)
+    if inside:
+        names = ", ".join(str(path) for path in inside[:6])
+        raise UserError(f"{folder}: holds runs and is none itself; give one of them ({names}) or a new name")

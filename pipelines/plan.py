@@ -1,0 +1,168 @@
+"""Which phases of a run are finished, which are resumed or continued, and which run from their beginning."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+
+from handful.errors import UserError
+from pipelines.build import build_callbacks, class_of, plain
+from pipelines.phases import Phase, Pipeline
+from pipelines.run_folder import SHORT, PhaseFolder, digest, made_from
+
+#: Where a phase's record keeps digests of the files of weights that it started from.
+WEIGHTS = "content of the weights"
+
+#: Trainer arguments that change neither weights nor numbers.
+_HARDWARE = ("devices", "num_nodes", "accelerator", "strategy", "log_every_n_steps", "profiler", "barebones")
+
+
+class Step(Enum):
+    """What happens to a phase."""
+
+    SKIP = "finished before"
+    RUN = "from the beginning"
+    RESUME = "from the last epoch of a process that was stopped"
+    CONTINUE = "for more epochs than it was finished with"
+
+
+class Plan:
+    """What to do with every phase, judged by the records in the run's folder.
+
+    Args:
+        pipeline: the run that is asked for.
+        folder: of the run.
+        redo: phases to run from the beginning, whatever is finished.
+        contents: gives a digest of the images that a phase sees.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, folder: Path, redo: set[str], contents: Callable[[Phase], str]
+    ) -> None:
+        self.pipeline, self.folder, self.redo = pipeline, folder, redo
+        self._contents = contents
+
+    def steps(self) -> dict[str, Step]:
+        """The step of every phase; one that stands on a phase that runs again runs again.
+
+        Raises:
+            UserError: a finished or begun phase has another configuration than the one asked for, its record is
+                damaged, or a file of a finished phase is.
+        """
+        steps: dict[str, Step] = {}
+        for name, phase in self.pipeline.phases.items():
+            current = all(step is Step.SKIP for step in steps.values()) and name not in self.redo
+            steps[name] = self._step(name, phase) if current else Step.RUN
+        return steps
+
+    def _step(self, name: str, phase: Phase) -> Step:
+        """The step of a phase whose earlier phases are all finished."""
+        folder = PhaseFolder(self.folder / name)
+        done, begun = folder.done(), folder.started()
+        record = done or begun
+        if record is None or record["made_from"] != self.made_from(name):
+            return Step.RUN  # what stands on other versions may have another configuration
+        longer = self._compare(folder, phase, record["config"], "finished" if done else "begun")
+        if done:
+            folder.verify()
+            return Step.CONTINUE if longer else Step.SKIP
+        return Step.RESUME if folder.last.is_file() else Step.RUN
+
+    def made_from(self, name: str) -> dict[str, str]:
+        """The versions of the earlier phases that a phase stands on."""
+        names = list(self.pipeline.phases)
+        return made_from(self.folder, names[: names.index(name)])
+
+    def _compare(self, folder: PhaseFolder, phase: Phase, found: Mapping[str, Any], how: str) -> bool:
+        """Whether the phase is only asked for more epochs than were recorded."""
+        asked = self.fingerprint(phase)
+        differing = []
+        for key, value in asked.items():
+            if key not in found or (key == WEIGHTS and not (value and found[key])):
+                continue  # an older record, or a file that is gone and not needed again
+            if _given(value) != _given(found.get(key)):
+                differing.append(key)
+        if not differing:
+            return False
+        obstacle = ""
+        if differing == ["max_epochs"] and _is_longer(found["max_epochs"], phase.max_epochs):
+            obstacle = next(_obstacles(phase, folder), "")
+            if not obstacle:
+                return True
+            obstacle = f", and cannot be continued: {obstacle}"
+        key = differing[0]
+        raise UserError(
+            f"{folder.path}: {how} with another {key} ({_brief(found.get(key))}, now {_brief(asked[key])}){obstacle}; "
+            f"give --start_at {folder.name} to redo from there, or another --run_dir"
+        )
+
+    @cached_property
+    def _weights(self) -> list[str]:
+        """Digests of the files of weights to start from."""
+        files = [self.pipeline.init_from, self.pipeline.network.pretrained]
+        return [digest(Path(file))[:SHORT] for file in files if isinstance(file, str) and Path(file).is_file()]
+
+    def fingerprint(self, phase: Phase) -> dict[str, Any]:
+        """What must be equal for a finished phase to count as the one asked for, in plain values."""
+        pipeline = self.pipeline
+        trainer = {
+            key: value
+            for key, value in {**pipeline.trainer, **phase.trainer}.items()
+            if key not in _HARDWARE and not key.startswith("enable_")
+        }
+        # the place of the images may change, the images may not
+        data = _flat(pipeline.data | {"phase": phase.data})
+        record = {
+            "seed": pipeline.seed,
+            "network": pipeline.network.plain(),
+            "module": phase.module,
+            "max_epochs": phase.max_epochs,
+            "init_from": pipeline.init_from,
+            "trainer": trainer,
+            "callbacks": phase.callbacks,
+            "monitor": phase.monitor,
+            "data": {k: v for k, v in data.items() if not k.endswith(("num_workers", "cache_dir", "root"))},
+            "content of the images": self._contents(phase),
+            WEIGHTS: self._weights,
+        }
+        return dict(json.loads(json.dumps(plain(record))))
+
+
+def _is_longer(found: Any, asked: int) -> bool:
+    return isinstance(found, int) and 1 <= found < asked
+
+
+def _obstacles(phase: Phase, folder: PhaseFolder) -> Iterator[str]:
+    """Why more epochs would not give what an uninterrupted training of that length gives."""
+    from lightning_modules import PhaseModule
+
+    module = class_of(PhaseModule, phase.module, "module")
+    if module.depends_on_length:
+        yield f"{module.__name__} {module.depends_on_length}"
+    for callback in build_callbacks(phase.callbacks):
+        if getattr(callback, "depends_on_length", isinstance(callback, StochasticWeightAveraging)):
+            yield f"what {type(callback).__name__} does depends on the number of epochs"
+    if not folder.last.is_file():
+        yield f"{folder.last} is not there"
+
+
+def _given(value: Any) -> Any:
+    """Without what is None: an argument that is not given, or that the version before did not have."""
+    if isinstance(value, dict):
+        return {key: _given(item) for key, item in value.items() if item is not None}
+    return [_given(item) for item in value] if isinstance(value, list) else value
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
+    return {prefix[:-1]: value}
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"

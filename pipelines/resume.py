@@ -1,0 +1,57 @@
+"""What Lightning's checkpoints leave out: whether training had ended, and a plateau's pending step."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+
+#: The entry of a checkpoint.
+KEY = "handful_resume"
+
+
+class ExactResume(pl.Callback):
+    """Let a resumed training end where the uninterrupted one ends, with the same learning rates.
+
+    Two things happen around the moment at which `last.ckpt` is written, and Lightning stores neither of them:
+
+    * `trainer.should_stop`, which EarlyStopping, a limit of time or any callback has set. A process that was killed
+      after its training had stopped early would otherwise train on.
+    * the step of a `ReduceLROnPlateau`, which Lightning takes only after the checkpoint of its epoch is written. It is
+      taken when training is resumed, with the value that the uninterrupted training used.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[float | None] = []
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note both."""
+        checkpoint[KEY] = {"should_stop": bool(trainer.should_stop), "plateau": self._waiting(trainer)}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take both back; the training loop ends at once where it had ended."""
+        noted = checkpoint.get(KEY, {})
+        if trainer.state.fn == "fit":
+            trainer.should_stop = trainer.should_stop or bool(noted.get("should_stop", False))
+            self._pending = list(noted.get("plateau", []))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the pending steps, on every rank."""
+        for config, value in zip(trainer.lr_scheduler_configs, self._pending, strict=False):
+            if value is not None:
+                pl_module.lr_scheduler_step(config.scheduler, value)
+        self._pending = []
+
+    @staticmethod
+    def _waiting(trainer: pl.Trainer) -> list[float | None]:
+        """By schedule: the value that it is about to be given, None where it is not waiting for one."""
+        dues = [
+            config.reduce_on_plateau
+            and config.interval == "epoch"
+            and (trainer.current_epoch + 1) % config.frequency == 0
+            for config in trainer.lr_scheduler_configs
+        ]
+        values = [trainer.callback_metrics.get(str(config.monitor)) for config in trainer.lr_scheduler_configs]
+        return [float(value) if due and value is not None else None for value, due in zip(values, dues, strict=True)]

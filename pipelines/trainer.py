@@ -1,0 +1,186 @@
+"""The Trainer of a phase: fresh, with callbacks and loggers of its own."""
+
+import inspect
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.strategies import DDPStrategy
+
+from callbacks.epoch_seed import EpochSeed
+from handful.errors import UserError
+from lightning_modules.checkpoints import AtomicCheckpointIO
+from pipelines.build import build_callbacks
+from pipelines.loggers import csv_logger, wandb_logger
+from pipelines.phases import Phase, Pipeline
+from pipelines.progress import with_progress_bar
+from pipelines.resume import ExactResume
+from pipelines.run_folder import PhaseFolder
+from pipelines.sync_batchnorm import synchronised
+
+#: Rank zero may solve for long while the others wait; Lightning's own limit is half an hour.
+PATIENCE = timedelta(days=2)
+
+
+def build_trainer(
+    pipeline: Pipeline,
+    phase: Phase,
+    folder: PhaseFolder,
+    seed: int,
+    resume: Path | None,
+    validates: bool,
+    parameters: dict[str, Any],
+) -> pl.Trainer:
+    """The Trainer of a phase.
+
+    Args:
+        pipeline: the run.
+        phase: the phase.
+        folder: of the phase.
+        seed: of the phase.
+        resume: the checkpoint that it resumes from.
+        validates: whether there are validation images.
+        parameters: shown by the dashboard.
+    """
+    arguments = {**pipeline.trainer, **phase.trainer}
+    if arguments.get("strategy", "auto") in ("auto", "ddp") and _several_processes(arguments):
+        arguments["strategy"] = DDPStrategy(timeout=PATIENCE)
+    step = None if resume is None else _step_of(resume)
+    loggers: list[Any] = [csv_logger(folder.path, step)]
+    shows = arguments.get("enable_progress_bar", True)
+    dashboard = wandb_logger(pipeline.wandb, pipeline.name, folder.name, folder.path)
+    if dashboard is not None:
+        dashboard.log_hyperparams(parameters)
+        loggers.append(dashboard)
+    arguments = synchronised({**arguments, "plugins": [AtomicCheckpointIO()]})
+    return pl.Trainer(
+        **{
+            "max_epochs": phase.max_epochs,
+            "num_sanity_val_steps": 0,
+            "enable_model_summary": False,
+            "log_every_n_steps": 10,
+            "use_distributed_sampler": False,
+            **arguments,
+        },
+        default_root_dir=folder.path,
+        logger=loggers,
+        callbacks=[
+            EpochSeed(seed),
+            ExactResume(),
+            *_checkpoints(folder.path, phase, validates),
+            *with_progress_bar(_observers_first(build_callbacks(phase.callbacks)), shows),
+        ],
+    )
+
+
+def try_trainer(key: str, pipeline: Pipeline, phase: Phase) -> int:
+    """Build a phase's Trainer without loggers and checkpoints, for its complaints.
+
+    Returns:
+        The number of processes it would run on.
+
+    Raises:
+        UserError: it refuses its arguments.
+    """
+    arguments = {**pipeline.trainer, **phase.trainer}
+    try:
+        trainer = pl.Trainer(**arguments, logger=False, enable_checkpointing=False, max_epochs=phase.max_epochs)
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{key}: the Trainer refuses its arguments: {' '.join(str(error).split())}") from error
+    return trainer.num_devices * trainer.num_nodes
+
+
+def check_trainer(key: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse what a Trainer would not take, and strategies that lose what a phase hands over."""
+    ours = {"self", "callbacks", "logger", "default_root_dir", "max_epochs", "plugins", "fast_dev_run"}
+    known = set(inspect.signature(pl.Trainer.__init__).parameters) - ours
+    for name in arguments:
+        if name not in known:
+            raise UserError(f"{key}.{name}: not an argument of the Trainer that a pipeline can set")
+        if key != "trainer" and name in ("devices", "num_nodes", "accelerator", "strategy"):
+            raise UserError(f"{key}.{name}: all phases run on the same processes; set trainer.{name}")
+    precision = str(arguments.get("precision", "32-true"))
+    precision = {"64": "64-true", "32": "32-true"}.get(precision, precision)
+    if precision.endswith("-true") and precision != "32-true":
+        raise UserError(
+            f"{key}.precision: {precision} keeps the weights themselves in it, which the sparse layer and the reported "
+            f"numbers need in float32; take {precision.replace('true', 'mixed')}"
+            if precision != "64-true"
+            else f"{key}.precision: the networks compute in float32; take 32-true"
+        )
+    strategy = str(arguments.get("strategy", "auto"))
+    if "fork" in strategy or "spawn" in strategy or "notebook" in strategy:
+        raise UserError(f"{key}.strategy: {strategy} loses what a phase hands over; use ddp")
+
+
+def _several_processes(arguments: Mapping[str, Any]) -> bool:
+    """Whether the Trainer would start more than one process."""
+    devices = arguments.get("devices", "auto")
+    if int(arguments.get("num_nodes", 1)) > 1 or isinstance(devices, list):
+        return int(arguments.get("num_nodes", 1)) > 1 or len(devices) > 1
+    if str(devices) in ("auto", "-1"):
+        return arguments.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.device_count() > 1
+    return str(devices).count(",") > 0 or int(devices) > 1
+
+
+class PhaseCheckpoint(ModelCheckpoint):
+    """Lightning's, for a folder that may have been moved between two attempts: the best epoch so far stays known."""
+
+    @property
+    def state_key(self) -> str:
+        """As Lightning's own, under which older runs stored it."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state back, its files where they lie now."""
+        super().load_state_dict(moved(state_dict, str(state_dict.get("dirpath")), str(self.dirpath)))
+
+
+def moved(value: Any, old: str, new: str) -> Any:
+    """Plain values in which every path in the folder `old` lies in `new`."""
+    if isinstance(value, dict):
+        return {moved(key, old, new): moved(item, old, new) for key, item in value.items()}
+    if isinstance(value, str) and (value == old or value.startswith(old + os.sep)):
+        return new + value[len(old) :]
+    return value
+
+
+def _checkpoints(folder: Path, phase: Phase, validates: bool) -> list[pl.Callback]:
+    """`last.ckpt` after every epoch, and `best.ckpt` by the validation measure where there is one."""
+    last = PhaseCheckpoint(
+        dirpath=folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    best = PhaseCheckpoint(
+        dirpath=folder,
+        filename="best",
+        save_top_k=1,
+        monitor=phase.monitor,
+        mode="min" if phase.monitor.endswith("loss") else "max",
+        enable_version_counter=False,
+    )
+    return [best, last] if validates else [last]
+
+
+def _observers_first(callbacks: list[pl.Callback]) -> list[pl.Callback]:
+    """Averages of weights last: at the end of validation they take back the weights that the others look at."""
+    return sorted(callbacks, key=lambda callback: isinstance(callback, WeightAveraging))
+
+
+def _step_of(checkpoint: Path) -> int:
+    """The step at which a run was stopped.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    except Exception as error:  # torch raises many kinds for a file it does not like
+        raise UserError(
+            f"{checkpoint}: cannot be read ({type(error).__name__}); remove it to run the phase from its beginning"
+        ) from error

@@ -1,0 +1,136 @@
+"""A training that was killed ends as the uninterrupted one, however it ends, and wherever it is killed."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+
+import pipelines.runner  # noqa: F401  imported before processes are forked
+from tests.helpers import forked
+from tests.helpers.pipeline import tiny_config, write_config
+
+
+def stop_at(epoch, batch):
+    return {"class_path": "tests.helpers.interrupt.StopAt", "init_args": {"epoch": epoch, "batch": batch}}
+
+
+PLATEAU = {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau", "init_args": {
+    "patience": 0, "factor": 0.1, "threshold": 100}}  # fmt: skip
+STOPS = {
+    "early stopping": {"callbacks": [{"class_path": "EarlyStopping", "init_args": {
+        "monitor": "val/loss", "patience": 1, "min_delta": 100}}], "max_epochs": 6},
+    "a callback in the middle of an epoch": {"callbacks": [stop_at(1, 1)], "max_epochs": 6},
+    "not before min_epochs": {"callbacks": [stop_at(0, 0)], "max_epochs": 6, "trainer": {"min_epochs": 3}},
+    "max_steps": {"trainer": {"max_steps": 6}, "max_epochs": 6},
+    "max_epochs": {"max_epochs": 2},
+    "max_time": {"trainer": {"max_time": {"milliseconds": 1}}, "max_epochs": 6},
+    "plateau": {"max_epochs": 3, "module": {"class_path": "Dense", "init_args": {
+        "optimizer": {"class_path": "SGD", "init_args": {"lr": 0.05}}, "lr_scheduler": PLATEAU}}},
+}  # fmt: skip
+
+
+def small(folder, dense):
+    """A run of the dense phase alone, with one change."""
+    phase = tiny_config()["phases"]["dense"]
+    callbacks = [c for c in phase["callbacks"] if "Kill" in c["class_path"]] + dense.get("callbacks", [])
+    return write_config(folder, phases={"dense": {**phase, **dense, "callbacks": callbacks}})
+
+
+def command(config, run):
+    return ["pipeline", "--config", config, "--run_dir", run]
+
+
+def state(run):
+    """Everything that must be equal: weights, the optimizer's state, epochs and steps, by file."""
+    files = {}
+    for path in sorted(run.rglob("*.ckpt")):
+        content = torch.load(path, weights_only=True)
+        kept = ("state_dict", "optimizer_states", "epoch", "global_step")
+        files[str(path.relative_to(run))] = {k: content[k] for k in kept if k in content}
+    return files
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("how", STOPS)
+def test_a_training_that_had_ended_does_not_train_on(how, tmp_path):
+    """Killed before `done.json`: nothing is trained, whatever has ended the training."""
+    config, run = small(tmp_path, STOPS[how]), tmp_path / "run"
+    assert forked.run(command(config, run), run).status == 0
+    expected, rows = state(run), (run / "dense/metrics.csv").read_text()
+    (run / "dense/done.json").unlink()
+    again = forked.run(command(config, run), run)
+    assert again.status == 0, again.text
+    assert same(state(run), expected)
+    assert (run / "dense/metrics.csv").read_text() == rows
+    assert (run / "dense/done.json").is_file()
+
+
+@pytest.mark.parametrize("how", ["early stopping", "not before min_epochs", "plateau"])
+def test_killed_in_the_second_epoch(how, tmp_path, monkeypatch):
+    config = small(tmp_path, STOPS[how])
+    for name, kill in (("whole", ""), ("run", "Dense/1/1")):
+        monkeypatch.setenv("HANDFUL_KILL", kill)
+        assert forked.run(command(config, tmp_path / name), tmp_path / name).status == (-9 if kill else 0)
+    monkeypatch.setenv("HANDFUL_KILL", "")
+    assert forked.run(command(config, tmp_path / "run"), tmp_path / "run").status == 0
+    assert same(state(tmp_path / "run"), state(tmp_path / "whole"))
+
+
+def test_a_folder_moved_between_two_attempts(tmp_path, monkeypatch):
+    """`best.ckpt` stays the best epoch's, though the folder has another name."""
+    config = small(tmp_path, {"max_epochs": 3, "monitor": "val/loss"})
+    assert forked.run(command(config, tmp_path / "whole"), tmp_path / "whole").status == 0
+    monkeypatch.setenv("HANDFUL_KILL", "Dense/2/0")
+    assert forked.run(command(config, tmp_path / "before"), tmp_path / "before").status == -9
+    monkeypatch.setenv("HANDFUL_KILL", "")
+    shutil.move(tmp_path / "before", tmp_path / "after")
+    assert forked.run(command(config, tmp_path / "after"), tmp_path / "after").status == 0
+    assert same(state(tmp_path / "after"), state(tmp_path / "whole"))
+    best = json.dumps(_scores(tmp_path / "after"))
+    assert best == json.dumps(_scores(tmp_path / "whole"))
+
+
+def _scores(run):
+    callbacks = torch.load(run / "dense/last.ckpt", weights_only=True)["callbacks"]
+    return [float(v["best_model_score"]) for k, v in callbacks.items() if "'monitor': 'val/loss'" in k]
+
+
+def test_more_epochs_continue_a_finished_training(tmp_path):
+    """Two epochs and then four are the four of one training; what stands on them runs again."""
+    phases = tiny_config()["phases"]
+    phases = {name: phases[name] for name in ("dense", "evaluate")}
+    config = write_config(tmp_path, phases=phases)
+    longer = ["--phases.dense.max_epochs", "4"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert forked.run([*command(config, whole), *longer], whole).status == 0
+    assert forked.run(command(config, run), run).status == 0
+    continued = forked.run([*command(config, run), *longer], run)
+    assert continued.status == 0, continued.text
+    assert same(state(run), state(whole))
+    assert json.loads((run / "results.json").read_text())["stages"] == (
+        json.loads((whole / "results.json").read_text())["stages"]
+    )
+    assert (run / "dense/metrics.csv").read_text() == (whole / "dense/metrics.csv").read_text()
+    shorter = forked.run(command(config, run), run)
+    assert shorter.status == 2
+    assert re.search(r"dense: finished with another max_epochs \(4, now 3\); give --start_at dense", shorter.text)
+
+
+def test_more_epochs_are_refused_where_the_training_depends_on_their_number(tmp_path):
+    keep = {"callbacks": [{"class_path": "KeepCheckpoints"}], "max_epochs": 1}
+    config, run = small(tmp_path, keep), tmp_path / "run"
+    assert forked.run(command(config, run), run).status == 0
+    refused = forked.run([*command(config, run), "--phases.dense.max_epochs", "2"], run)
+    assert refused.status == 2
+    assert "cannot be continued: what KeepCheckpoints does depends on the number of epochs" in refused.text
