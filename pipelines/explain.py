@@ -61,7 +61,7 @@ def explain(
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     explainer = Explainer(model, run.inputs(), methods, target, features, seed)
     pictures = Pictures(Path(images).expanduser(), explainer.inputs)
-    folder = output_folder(out, Path(run_dir) / "explain")
+    folder = output_folder(out, run.folder / "explain")
     title = f"Why {run.config.get('name', 'the model')} decides"
     files = ExplanationFiles(folder, title, _facts(run, phase, model), {"run": run_dir, "phase": phase})
     true: list[str | None] = []

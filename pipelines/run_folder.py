@@ -266,7 +266,9 @@ def read_results(run: Path) -> dict[str, Any]:
     remedy = "remove it; the pipeline's command writes it again from the phases"
     if not path.exists():
         return {}
-    return _checked(path, read_json(path, remedy), _RESULTS, remedy)
+    record = read_json(path, remedy)
+    there = {name: fits for name, fits in _RESULTS.items() if not isinstance(record, dict) or name in record}
+    return _checked(path, record, there, remedy)
 
 
 def read_table(path: Path, remedy: str) -> list[dict[str, str]]:

@@ -1,6 +1,5 @@
 """A small run of two phases, as the runner leaves it, without training."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 import yaml
 
 from lightning_modules import Dense, Finetune, save_module
+from pipelines.run_folder import PhaseFolder, made_from
 
 DATA = {
     "class_path": "ToyBirds",
@@ -36,13 +36,10 @@ def write_run(folder: Path) -> Path:
     weight = torch.tensor([[0.5, 0, 1, 0, 0], [0, 0.7, 0, 0.4, 0], [0.3, 0, 0, 0, 1]])
     picked = torch.tensor([3, 10, 20, 40, 63])
     phases["finetune"].model.head.fill(picked, torch.rand(5), torch.rand(5) + 0.5, weight, torch.rand(3))
-    made_from = {}
     for name, module in phases.items():
         (folder / name).mkdir()
         save_module(module, folder / name / "best.ckpt")
-        record = json.dumps({"config": {}, "made_from": made_from, "seconds": 1.0, "peak_memory_mib": 1.0})
-        (folder / name / "done.json").write_text(record)
-        made_from = made_from | {name: hashlib.sha256(record.encode()).hexdigest()[:16]}
+        PhaseFolder(folder / name).finish({}, made_from(folder, ["dense"] if name == "finetune" else []), 1.0, 1.0)
     config = {
         "name": "tiny", "data": DATA, "network": NETWORK,
         "phases": {"dense": {"module": {"class_path": "Dense"}}, "finetune": {"module": {"class_path": "Finetune"}}},

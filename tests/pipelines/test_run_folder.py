@@ -99,7 +99,7 @@ def test_records_that_hold_something_else(content, tmp_path):
     folder.path.mkdir()
     for file, read in ((folder.done_file, folder.done), (folder.started_file, folder.started),
                        (tmp_path / "results.json", lambda: read_results(tmp_path))):  # fmt: skip
-        file.write_bytes(OTHER[content])
+        file.write_bytes(RESULTS.get(content, OTHER[content]) if file.name == "results.json" else OTHER[content])
         with pytest.raises(UserError, match=rf"{file.name}: .*; remove it"):
             read()
     folder.stages_file.write_bytes(OTHER[content])
@@ -115,6 +115,7 @@ def test_a_changed_digit_in_a_record_is_noticed(copy):
     assert "dense/done.json: damaged or changed since it was written; remove it" in forked.run(command, run).text
 
 
+RESULTS = {"no keys": b"0", "types": b'{"stages": {"dense": [1]}}'}
 METRICS = [b"a,b\n1,2\n", b"step,x\n1,zebra\n", b"step\n1,2\n", b"step\n\xff\n", b'step\n"1\n']
 
 
