@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-import pipelines.runner  # noqa: F401  imported before processes are forked
+import pipelines.cli  # noqa: F401  imported before processes are forked
 from tests.helpers import forked
 from tests.helpers.pipeline import tiny_config, write_config
 

@@ -11,7 +11,7 @@ import time
 import pytest
 from PIL import Image
 
-import pipelines.runner  # noqa: F401  imported before processes are forked
+import pipelines.cli  # noqa: F401  imported before processes are forked
 from handful.errors import UserError
 from pipelines.run_folder import PhaseFolder, lock, read_metrics, read_results, sweep, wandb_id
 from tests.helpers import forked

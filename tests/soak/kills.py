@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import yaml
 
-import pipelines.runner  # noqa: F401  imported before processes are forked
+import pipelines.cli  # noqa: F401  imported before processes are forked
 from tests.helpers import forked
 from tests.helpers.pipeline import tiny_config
 
@@ -37,7 +37,8 @@ def _batches(phase: dict[str, Any]) -> dict[str, Any]:
 
 def configs() -> dict[str, dict[str, Any]]:
     """The three pipelines, each of a few seconds."""
-    early = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss", "patience": 1, "min_delta": 100}}
+    options = {"monitor": "val/loss", "patience": 1, "min_delta": 100}
+    early = {"class_path": "EarlyStopping", "init_args": options}
     sldd = tiny_config()
     sldd["phases"]["finetune"]["callbacks"].append(early)
     sldd["phases"]["finetune"]["max_epochs"] = 6
