@@ -44,7 +44,8 @@ def configs() -> dict[str, dict[str, Any]]:
     sldd["phases"]["finetune"]["max_epochs"] = 6
     dense = _batches({"module": {"class_path": "Dense"}, "max_epochs": 2})
     filters = {"class_path": "FindFilters", "init_args": {
-        "k1": 3, "k2": 2, "grid_k1": [1, 3], "grid_k2": [1, 2], "images_per_filter": 2, "drawn_classes": 2}}  # fmt: skip
+        "k1": 3, "k2": 2, "grid_k1": [1, 3], "grid_k2": [1, 2], "images_per_filter": 2,
+        "drawn_classes": 2}}  # fmt: skip
     plugin = {"class_path": "InfoMaxPlugin", "init_args": {
         "image_size": 24, "units": 8, "hidden": 8, "places": 8, "bank_size": 64, "samples": 2}}  # fmt: skip
     stages = {"dense": "dense", "decomposed": "decompose", "retrained": "retrain"}
