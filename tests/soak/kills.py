@@ -190,7 +190,7 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=150, help="how many in all")
     parser.add_argument("--seed", type=int, default=0, help="other points")
     given = parser.parse_args()
-    os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1", "HANDFUL_TRUST": "tests"}
     torch.set_num_threads(1)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
