@@ -63,7 +63,7 @@ class AttributionContext:
         if chunk is not None and chunk < 1:
             raise UserError(f"chunk must be at least 1, not {chunk}")
         if image_ids is not None and len(image_ids) != len(images):
-            raise UserError(f"{len(image_ids)} image_ids for {len(images)} images: give one an image")
+            raise UserError(f"{len(image_ids)} image_ids for {len(images)} images: give one per image")
         self.model = model
         self.images = images
         self.targets = targets
@@ -167,7 +167,7 @@ class AttributionContext:
     # Baselines and random numbers
 
     def baseline(self, default: str) -> Tensor:
-        """The baseline `(1 or N, C, H, W)`: the one asked for, else `default`; its name goes on the record."""
+        """The baseline `(1 or N, C, H, W)`: the one asked for, else `default`; its name is noted."""
         self._unread.discard("baseline")
         asked = default if self._baseline is None else self._baseline
         values, self.notes["baseline"] = make_baseline(self.images, asked, self.normalisation)

@@ -98,7 +98,7 @@ class Targets:
             if not isinstance(scores, Tensor) or scores.shape not in ((len(logits),), (len(logits), 1)):
                 made = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
                 raise UserError(
-                    f"the target function must give one score a row: it made {made} of logits {tuple(logits.shape)}"
+                    f"the target function must give one score per row: it made {made} of logits {tuple(logits.shape)}"
                 )
             return scores.reshape(-1, 1)
         classes = self.of(rows, logits.device)

@@ -16,18 +16,17 @@ from handful.networks.classifier import Classifier
 
 
 def class_weights(model: nn.Module, what: str = "this method") -> tuple[Classifier, Tensor, Tensor]:
-    """The model, its weights `(C, F)` and bias `(C,)` over the pooled feature maps.
+    """Return the model, its weights `(C, F)` and bias `(C,)` over the pooled feature maps.
 
     Raises:
         UserError: the model does not pool its feature maps into one linear layer.
     """
-    head = getattr(model, "head", None)
-    if not isinstance(model, Classifier) or not hasattr(head, "class_weights"):
+    if not isinstance(model, Classifier):
         raise UserError(
             f"{what} needs a model that pools its feature maps into one linear layer, and "
             f"{type(model).__name__} is not known to"
         )
-    weights, bias = head.class_weights()  # type: ignore[union-attr]
+    weights, bias = model.head.class_weights()
     return model, weights, bias
 
 
@@ -38,7 +37,7 @@ def log_odds_weights(weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 @register("cam", title="CAM", signed=True)
 def cam(context: AttributionContext) -> Tensor:
-    """Σ_k W_ck A_k (Zhou et al. 2016, arXiv 1512.04150, equation 2), `(N, T, h, w)`; one forward pass an image.
+    """Σ_k W_ck A_k (Zhou et al. 2016, arXiv 1512.04150, equation 2), `(N, T, h, w)`; one forward pass per image.
 
     The spatial mean of the map plus the class's bias is the logit; the difference is the completeness error.
     """

@@ -1,4 +1,4 @@
-"""Gradient and input × gradient: one forward and one backward pass an image."""
+"""Gradient and input × gradient: one forward and one backward pass per image."""
 
 from torch import Tensor
 

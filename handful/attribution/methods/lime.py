@@ -29,7 +29,7 @@ def lime(
 
     Args:
         context: the images and targets.
-        samples: forward passes an image; more than there are superpixels.
+        samples: forward passes per image; more than there are superpixels.
         segments: `"slic"`, `"grid"`, or labels `(N, H, W)` or `(H, W)`, int64 from 0.
         n_segments: superpixels to aim at.
         ridge: penalty on the squared coefficients, not on the intercept.

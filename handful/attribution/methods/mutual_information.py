@@ -100,7 +100,7 @@ def iba(
         context: the images and targets.
         beta: weight of the mean capacity of an element.
         steps: steps of Adam, with learning rate 1.
-        copies: noised copies an image and step.
+        copies: noised copies per image and step.
         smoothing: blur of the noise logits, in cells.
     """
     plugin = _plugin(context, "iba")

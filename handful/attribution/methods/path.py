@@ -15,7 +15,7 @@ def smoothgrad(context: AttributionContext, samples: int = 50, level: float = 0.
 
     Args:
         context: the images and targets.
-        samples: n, noisy copies an image.
+        samples: n, noisy copies per image.
         level: σ of the noise as a share of each image's own range, max − min.
     """
     if samples < 1 or level < 0:
@@ -50,7 +50,7 @@ def integrated_gradients(context: AttributionContext, steps: int = 32, rule: str
 
     Args:
         context: the images and targets; the baseline is the mean colour unless asked otherwise.
-        steps: n, gradients an image.
+        steps: n, gradients per image.
         rule: `"gausslegendre"` or `"midpoint"`.
     """
     alphas, weights = quadrature(steps, rule)

@@ -237,7 +237,7 @@ def test_targets():
         attribute(model, x, "best", method="gradient")
     with pytest.raises(UserError, match="whole numbers"):
         attribute(model, x, torch.tensor([0.5, 1, 1]), method="gradient")
-    with pytest.raises(UserError, match="one score a row"):
+    with pytest.raises(UserError, match="one score per row"):
         attribute(model, x, lambda logits: logits.sum(), method="gradient")
 
 
