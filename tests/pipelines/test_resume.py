@@ -25,7 +25,7 @@ STOPS = {
     "not before min_epochs": {"callbacks": [stop_at(0, 0)], "max_epochs": 6, "trainer": {"min_epochs": 3}},
     "max_steps": {"trainer": {"max_steps": 6}, "max_epochs": 6},
     "max_epochs": {"max_epochs": 2},
-    "max_time": {"trainer": {"max_time": {"milliseconds": 1}}, "max_epochs": 6},
+    "max_time": {"trainer": {"max_time": "00:00:00:01"}, "max_epochs": 1000},
     "plateau": {"max_epochs": 3, "module": {"class_path": "Dense", "init_args": {
         "optimizer": {"class_path": "SGD", "init_args": {"lr": 0.05}}, "lr_scheduler": PLATEAU}}},
 }  # fmt: skip

@@ -82,7 +82,7 @@ class Pipeline:
 
     def command(self, run: Path) -> list[str]:
         """The command of a run in a folder."""
-        return ["pipeline", "--config", str(self.folder / f"{self.name}.yaml"), "--run_dir", str(run)]
+        return ["pipeline", "--trust", "tests", "--config", str(self.folder / f"{self.name}.yaml"), "--run_dir", str(run)]
 
     def prepare(self, config: dict[str, Any]) -> None:
         """Run it uninterrupted."""
@@ -190,7 +190,7 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=150, help="how many in all")
     parser.add_argument("--seed", type=int, default=0, help="other points")
     given = parser.parse_args()
-    os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1", "HANDFUL_TRUST": "tests"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
     torch.set_num_threads(1)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
