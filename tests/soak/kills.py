@@ -82,7 +82,8 @@ class Pipeline:
 
     def command(self, run: Path) -> list[str]:
         """The command of a run in a folder."""
-        return ["pipeline", "--trust", "tests", "--config", str(self.folder / f"{self.name}.yaml"), "--run_dir", str(run)]
+        config = self.folder / f"{self.name}.yaml"
+        return ["pipeline", "--trust", "tests", "--config", str(config), "--run_dir", str(run)]
 
     def prepare(self, config: dict[str, Any]) -> None:
         """Run it uninterrupted."""
