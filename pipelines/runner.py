@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -220,6 +221,11 @@ class Runner:
         except UserError as error:
             raise UserError(f"phase {name}: {error}") from error
         except RuntimeError as error:
+            if trainer.world_size > 1 and re.search(r"Connection (reset|closed) by peer|Broken pipe", str(error)):
+                raise UserError(
+                    f"phase {name}: another process of this run has ended (killed, or out of memory); give the same "
+                    "command again to resume"
+                ) from error
             if not str(error).startswith("Early stopping conditioned on metric"):
                 raise
             raise UserError(f"phase {name}: {' '.join(str(error).split())}") from error
