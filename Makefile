@@ -9,8 +9,9 @@ SEED   ?= 0
 quickstart: $(VENV)/runtime
 	$(BIN)/python train.py pipeline --config configs/quickstart.yaml
 
+# a test process for each core, at most four: a process holds a gigabyte
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

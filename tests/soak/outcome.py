@@ -93,7 +93,7 @@ def run_command(command: Command, world: World, folder: Path) -> Outcome:
     outcome = Outcome("done")
     start, clock = _reset_peak(), time.process_time()
     with (
-        _own_place(world, folder),
+        own_place(world, folder),
         _streams(folder / "streams"),
         _limited(),
         contextlib.redirect_stdout(out),
@@ -171,7 +171,7 @@ def _brief_trace(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _own_place(world: World, folder: Path) -> Iterator[None]:
+def own_place(world: World, folder: Path) -> Iterator[None]:
     """Working folder, home, folder for temporary files and state of the process as a fresh process has them."""
     environment, cwd, filters = dict(os.environ), Path.cwd(), warnings.filters[:]
     rank = getattr(rank_zero_only, "rank", 0)
@@ -182,6 +182,8 @@ def _own_place(world: World, folder: Path) -> Iterator[None]:
         "MPLCONFIGDIR": str(world.cache), "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
     tempfile.tempdir = None
+    for name in ("cwd", "home", "tmp"):
+        (folder / name).mkdir(exist_ok=True)
     os.chdir(folder / "cwd")
     try:
         yield
