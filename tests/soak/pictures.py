@@ -82,16 +82,14 @@ def _noted(rng: random.Random) -> bytes:
     return buffer.getvalue()
 
 
-def png_header(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
-    """A PNG that says it is that large, and holds a few bytes."""
+def png_header(width: int, height: int, depth: int = 8, colour: int = 2, rows: bytes = bytes(1000)) -> bytes:
+    """A PNG that says it is that large, whatever its rows hold."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 _OTHERS = (
