@@ -34,7 +34,7 @@ ROOM = 3 * 2**30
 PEAK = 2**30
 
 #: A longer sentence is no sentence.
-LONGEST = 1500
+LONGEST = 4000
 
 _LAUNCHER = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
