@@ -100,7 +100,7 @@ class HandfulCLI(LightningCLI):
     def _take_weights(self) -> None:
         assert isinstance(self.model, PhaseModule)
         path = self.config[self.subcommand].ckpt_path
-        if path and Path(path).suffix == ".ckpt":
+        if path and not (self.subcommand == "fit" and path in ("last", "hpc")):  # Lightning's words for what it finds
             check_weights(path, self.model)
         elif not path:
             self.model.hand_over({})

@@ -136,8 +136,6 @@ def content(run: Path) -> dict[str, Any]:
     return found
 
 
-
-
 def difference(expected: Any, found: Any, where: str = "") -> str:
     """The first place where two runs differ; empty where they are equal."""
     if isinstance(expected, dict) and isinstance(found, dict):
