@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from handful.errors import UserError, did_you_mean
-from handful.text import safe_text
+from handful.text import safe_text, shorten
 from pipelines.ranks import global_rank
 from pipelines.trusted import check_classes, refusal, similar_class
 
@@ -19,6 +19,9 @@ _CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR,
     errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
 }  # fmt: skip
+
+#: A word as long as this, in characters, is a pasted file, not a name: its middle is left out of a sentence.
+_LONG_WORD = 500
 
 #: Exit status of a command that was given bad input.
 BAD_INPUT = 2
@@ -144,5 +147,6 @@ def user_error_in(error: BaseException) -> UserError | None:
 def _end(sentence: str) -> NoReturn:
     # the others say which they are: mostly they only repeat what process 0 says
     process = f" (process {global_rank()})" if global_rank() else ""
-    print(safe_text(f"handful{process}: {sentence}"), file=sys.stderr, flush=True)
+    words = re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: shorten(word.group(), _LONG_WORD), sentence)
+    print(safe_text(f"handful{process}: {words}"), file=sys.stderr, flush=True)
     raise SystemExit(BAD_INPUT)

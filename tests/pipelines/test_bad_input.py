@@ -157,6 +157,12 @@ def test_missing_config(capsys, tmp_path):
     assert "no file" in complaint(capsys, "pipeline", "--config", tmp_path / "none.yaml")
 
 
+def test_what_was_pasted_into_a_command_is_shortened(capsys):
+    told = complaint(capsys, "x" * 20_000)
+    assert len(told) < 1000
+    assert "there are pipeline" in told
+
+
 def test_unknown_command(capsys):
     assert "no command 'trane'" in complaint(capsys, "trane")
 

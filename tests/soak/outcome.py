@@ -135,7 +135,8 @@ def run_command(command: Command, world: World, folder: Path) -> Outcome:
 
 
 def _judge_sentence(outcome: Outcome, text: str) -> None:
-    told = [line for line in text.split("\n") if line.startswith("handful: ")]
+    lines = text.split("\n")
+    told = [line for line in lines if line.startswith("handful: ") and not line.startswith("handful: warning: ")]
     outcome.sentence = told[-1] if told else ""
     if len(told) != 1:
         outcome.faults.append(f"{len(told)} sentences: {text[-300:]!r}")

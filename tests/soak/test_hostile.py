@@ -24,6 +24,8 @@ from tests.soak.canary import Touch
 from tests.soak.outcome import Command, run_command
 from tests.soak.pictures import png_header
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # damaged input is warned of, as it should be
+
 #: So much memory may be used.
 LIMIT = 2**30
 
