@@ -14,6 +14,9 @@ from pipelines.messages import OneSentenceParser, user_error_in
 from pipelines.phases import Spec
 from pipelines.trusted import permitted, refusal, similar_class
 
+#: A `ValueError` of these is a mistake of ours.
+OWN_PACKAGES = ("callbacks", "datamodules", "handful", "lightning_modules", "pipelines")
+
 
 def _instantiate(base: type, spec: Spec, key: str, extra: dict[str, Any] | None = None) -> Any:
     """Build `spec`, a sub-class of `base`; `extra` arguments go before those of the spec."""
@@ -29,10 +32,32 @@ def _instantiate(base: type, spec: Spec, key: str, extra: dict[str, Any] | None 
         return parser.instantiate(parser.parse_object({key: spec}))[key]
     except ValueError as error:
         told = user_error_in(error)
-        if told is None or told is error:
+        cause = _innermost(error)
+        if told is None and _raised_by_us(cause):
+            raise
+        if told is None:  # a class of Lightning or of the user's own
+            why = " ".join(str(cause).split())
+            raise UserError(f"{key}: {spec.get('class_path')} refuses its arguments: {why}") from error
+        if told is error:
             raise
         sentence = str(told)
         raise UserError(sentence if sentence.startswith(key) else f"{key}: {sentence}") from error
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What an error was raised from, at last."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return error
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether an error comes from our own code: then it is a mistake of ours, not of the config."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in OWN_PACKAGES and module != __name__
 
 
 def build_module(spec: Spec, phase: str, shared: dict[str, Any]) -> PhaseModule:

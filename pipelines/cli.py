@@ -9,6 +9,7 @@ from typing import Any
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -70,7 +71,12 @@ class HandfulCLI(LightningCLI):
         """The Trainer, with batch norms synchronised in our way where it is asked to."""
         arguments: dict[str, Any] = {**self._get(self.config_init, "trainer", default={}), **kwargs}
         arguments = on_this_machine(arguments)
-        trainer = super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
+        try:
+            trainer = super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
+        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"trainer: the Trainer refuses its arguments: {' '.join(str(error).split())}") from error
         guard(trainer.loggers)
         return trainer
 

@@ -52,12 +52,14 @@ class NetworkConfig:
         """Take a config as it is, or build one from a mapping.
 
         Raises:
-            UserError: the mapping has a key that is none of ours.
+            UserError: no mapping, or it has a key that is none of ours.
         """
         if isinstance(value, NetworkConfig):
             value = value.plain()
+        if not isinstance(value, Mapping):
+            raise UserError(f"network: a mapping of {', '.join(f.name for f in fields(cls))}, not {value!r:.60}")
         known = {f.name for f in fields(cls)}
-        unknown = sorted(set(value) - known)
+        unknown = sorted(map(str, set(value) - known))
         if unknown:
             raise UserError(f"network: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
         config = cls(**value)

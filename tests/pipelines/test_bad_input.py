@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+import yaml
 
 from handful.networks import build_classifier
 from lightning_modules.checkpoints import write_tensors
@@ -155,6 +156,23 @@ def test_a_place_that_cannot_be_written(dense_run, capsys):
 
 def test_missing_config(capsys, tmp_path):
     assert "no file" in complaint(capsys, "pipeline", "--config", tmp_path / "none.yaml")
+
+
+def test_arguments_that_a_class_of_lightning_refuses(command, capsys):
+    average = "[{class_path: EMAWeightAveraging, init_args: {decay: 1e300}}]"
+    told = complaint(capsys, *command, "--phases.dense.callbacks", average)
+    assert "EMAWeightAveraging refuses its arguments: Invalid decay value 1e+300" in told
+
+
+@pytest.mark.parametrize("option", ["strategy=nowhere", "precision=17", "devices=two", "accelerator=abacus"])
+def test_trainer_arguments_of_a_single_command(dense_run, capsys, option):
+    assert "handful: " in complaint(capsys, "test", "--run_dir", dense_run, f"--trainer.{option}")
+
+
+@pytest.mark.parametrize("network", ["[{backbone: x}]", "7", "[a, b]"])
+def test_a_network_that_is_no_mapping(tmp_path, capsys, network):
+    config = write_config(tmp_path, network=yaml.safe_load(network))
+    assert "network" in complaint(capsys, "pipeline", "--config", config, "--run_dir", tmp_path / "run")
 
 
 def test_what_was_pasted_into_a_command_is_shortened(capsys):
