@@ -10,7 +10,8 @@ from jsonargparse import ArgumentParser, Namespace
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
 from lightning_modules import PhaseModule
-from pipelines.messages import OneSentenceParser, user_error_in
+from pipelines.errors import user_error_in
+from pipelines.option_parser import OneSentenceParser
 from pipelines.phases import Spec
 from pipelines.trusted import permitted, refusal, similar_class
 

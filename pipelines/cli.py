@@ -1,227 +1,51 @@
-"""The command line: `python train.py pipeline|fit|validate|test|predict|…`."""
+"""The command line: `python train.py COMMAND`."""
 
+import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from jsonargparse import DefaultHelpFormatter
 
 import handful
-from callbacks.predictions import WritePredictions
-from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
 from handful.text import safe_text
-from lightning_modules import PhaseModule
-from lightning_modules.base import ClassifierModule
-from lightning_modules.checkpoints import check_weights
-from pipelines.configs import configs_first, taken
-from pipelines.loggers import guard
-from pipelines.messages import OneSentenceParser, run_command
-from pipelines.parse import parse_pipeline
-from pipelines.ranks import global_rank
-from pipelines.runs import Run
-from pipelines.sync_batchnorm import synchronised
-from pipelines.trainer_arguments import on_this_machine
-from pipelines.trusted import trusting
+from pipelines.configs import taken
+from pipelines.errors import run_command
+from pipelines.option_parser import OneSentenceParser
 
-USAGE = """usage: python train.py COMMAND [--help] [options]
-
-  pipeline   run all phases of a config, each resumable: the same command again goes on where it stopped
-  explain    why a run's model decides as it does, for your own pictures: a page and its numbers
-  report     a finished run on one page: stages and cost, the features that decide, every class, curves
-  tradeoff   what fewer features, and fewer of them a class, cost in accuracy: a table and a figure
-  fit | validate | test | predict
-             one phase at a time (LightningCLI); test --run_dir RUN [--phase PHASE] tests a finished run,
-             predict --run_dir RUN writes predictions.csv into the phase's folder;
-             predict --run_dir RUN --images FOLDER does so for pictures of your own
-
-  python train.py pipeline --config configs/quickstart.yaml
-  python train.py pipeline --config configs/quickstart.yaml --print_config
-  python train.py explain  --run_dir runs/quickstart --images photos/
-  python train.py tradeoff --run_dir runs/quickstart --n_features 4,6,10,20 --features_per_class 1,3,5
-"""
-
-
-class HandfulCLI(LightningCLI):
-    """LightningCLI for one phase at a time, over Handful's modules and data modules.
-
-    Differs in four things: the number of classes comes from the data; weights to start from are the module's own
-    affair (`init_from`) and are read before `fit`; `--ckpt_path` never replaces what the config says;
-    synchronised batch norms keep the activations inside them.
-    """
-
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser whose complaints are one sentence."""
-        parser: LightningArgumentParser = _LightningParser(**kwargs)
-        parser.add_argument("-c", "--config", action="config", help="config file in YAML")
-        return parser
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The module learns the number of classes from the data."""
-        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The Trainer, with batch norms synchronised in our way where it is asked to."""
-        arguments: dict[str, Any] = {**self._get(self.config_init, "trainer", default={}), **kwargs}
-        arguments = on_this_machine(arguments)
-        try:
-            trainer = super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
-        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"trainer: the Trainer refuses its arguments: {' '.join(str(error).split())}") from error
-        guard(trainer.loggers)
-        return trainer
-
-    def _parse_ckpt_path(self) -> None:
-        """Leave the config as it is: LightningCLI would put the checkpoint's class and arguments in its place."""
-
-    def before_fit(self) -> None:
-        """Start from `init_from` where it is given, unless a checkpoint is resumed."""
-        self._take_weights()
-
-    def before_validate(self) -> None:
-        """Refuse to measure random weights."""
-        self._take_weights()
-
-    def before_test(self) -> None:
-        """Refuse to measure random weights."""
-        self._take_weights()
-
-    def before_predict(self) -> None:
-        """Refuse to predict with random weights; keep what is predicted."""
-        if not isinstance(self.model, ClassifierModule):
-            raise UserError(f"predict: a {type(self.model).__name__} predicts no classes; give --phase of a classifier")
-        self._take_weights()
-        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
-        callbacks.append(WritePredictions())
-
-    def _take_weights(self) -> None:
-        assert isinstance(self.model, PhaseModule)
-        path = self.config[self.subcommand].ckpt_path
-        if path and not (self.subcommand == "fit" and path in ("last", "hpc")):  # Lightning's words for what it finds
-            check_weights(path, self.model)
-        elif not path:
-            self.model.hand_over({})
-            if self.subcommand != "fit" and self.model.starts_fresh:
-                raise UserError(
-                    f"{self.subcommand}: no weights but random ones; give --run_dir RUN, --ckpt_path FILE or "
-                    "--model.init_from FILE"
-                )
-
-
-class _LightningParser(OneSentenceParser, LightningArgumentParser):
-    """LightningCLI's parser, brief."""
-
-
-def _lightning(arguments: list[str]) -> None:
-    HandfulCLI(
-        LightningModule,
-        HandfulDataModule,
-        trainer_class=Trainer,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False},
-        # only training has a configuration of its own to keep; a finished run's stays as it is
-        save_config_callback=SaveConfigCallback if arguments[0] == "fit" else None,
-        save_config_kwargs={"overwrite": True},
-        args=_expand_run_dir(arguments),
-    )
-
-
-def _expand_run_dir(arguments: list[str]) -> list[str]:
-    """`--run_dir RUN [--phase PHASE]` of `validate`, `test` and `predict` as the config and checkpoint it means."""
-    runs, rest = taken(arguments[1:], "run_dir")
-    phases, without = taken(rest, "phase")
-    meant: list[str] = []
-    if runs:
-        run = Run(runs[-1])
-        folder = run.folder / run.phase_of(phases[-1] if phases else None)
-        rest = ["--config", str(folder / "config.yaml"), *without]
-        meant = ["--ckpt_path", str(folder / "best.ckpt"), "--trainer.default_root_dir", str(folder)]
-        meant += ["--trainer.logger", "false"]
-    arranged, _ = configs_first(rest)
-    texts = [argument for argument in arranged if argument.startswith("--config=")]
-    return [arguments[0], *texts, *meant, *arranged[len(texts) :]]
-
-
-def _pipeline(arguments: list[str]) -> None:
-    from pipelines.runner import Runner
-
-    pipeline, start_at = parse_pipeline(arguments)
-    pipeline.trainer = on_this_machine(pipeline.trainer)
-    runner = Runner(pipeline, start_at)
-    runner.run()
-    if global_rank() == 0:
-        _write_report(runner.folder)
-
-
-def _write_report(folder: Path) -> None:
-    """The report of a run that has just ended; a picture that fails costs the report, never the run."""
-    from pipelines.report import report
-
-    try:
-        print(f"  report: {report(str(folder))}", flush=True)
-    except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        warnings.warn(f"the report could not be written ({type(error).__name__}: {first})", stacklevel=2)
-
-
-def _explain(arguments: list[str]) -> None:
-    from pipelines.explain import explain
-
-    page = _call(explain, "explain", arguments)
-    print(f"written to {page}", flush=True)
-
-
-def _predict_pictures(arguments: list[str]) -> None:
-    from pipelines.predict import predict
-
-    print(f"written to {_call(predict, 'predict', arguments)}", flush=True)
-
-
-def _tradeoff(arguments: list[str]) -> None:
-    from pipelines.tradeoff import tradeoff
-
-    figure = _call(tradeoff, "tradeoff", arguments)
-    print(f"\n  written to {figure.parent}", flush=True)
-
-
-def _report(arguments: list[str]) -> None:
-    from pipelines.report import report
-
-    page = _call(report, "report", arguments)
-    print(f"written to {page}", flush=True)
-
-
-def _call(function: Callable[..., Any], name: str, arguments: list[str]) -> Any:
-    """Call a function with options that are its arguments, their help its docstring's."""
-    parser = OneSentenceParser(prog=f"train.py {name}", description=(function.__doc__ or "").partition("\n")[0])
-    parser.add_argument("--config", action="config", help="options from a file")
-    parser.add_function_arguments(function)
-    values = vars(parser.parse_args(configs_first(arguments)[0]))
-    values.pop("config")
-    return function(**values)
-
-
-#: Commands of our own; everything else is LightningCLI's.
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "pipeline": _pipeline,
-    "explain": _explain,
-    "report": _report,
-    "tradeoff": _tradeoff,
+#: Our own commands and LightningCLI's, and what they do.
+COMMANDS = {
+    "pipeline": "run all phases of a config, each resumable: the same command again resumes where it stopped",
+    "explain": "why a run's model decides as it does, for your own pictures: a page and its numbers",
+    "report": "a finished run on one page: stages and cost, the features that decide, every class, curves",
+    "tradeoff": "what fewer features, and fewer of them per class, cost in accuracy: a table and a figure",
+    "fit": "train one module (LightningCLI)",
+    "validate": "validate a module, or a finished run: --run_dir RUN [--phase PHASE]",
+    "test": "test a module, or a finished run: --run_dir RUN [--phase PHASE]",
+    "predict": "predictions.csv for a run's test images, or with --images FOLDER for pictures of your own",
 }
 
 _LIGHTNING = ("fit", "validate", "test", "predict")
+
+_EXAMPLES = """examples:
+  python train.py pipeline --config configs/quickstart.yaml
+  python train.py pipeline --config configs/quickstart.yaml --print_config
+  python train.py explain  --run_dir runs/quickstart --images photos/
+  python train.py predict  --run_dir runs/quickstart --images photos/
+  python train.py tradeoff --run_dir runs/quickstart --n_features 4,6,10,20 --features_per_class 1,3,5
+
+A config names classes of torch, Lightning and Handful only; --trust PACKAGE permits a package of your own.
+"""
+
+
+class _HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Help with the examples as they stand."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -231,32 +55,53 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: command and options; those of the process where None.
 
     Raises:
-        SystemExit: with status 2 on bad input.
+        SystemExit: with status 2 on bad input, with 0 after `--help`, `--version` and `--print_config`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     _quieten()
-    if not given or given[0] in ("-h", "--help"):
-        print(USAGE)
-        return
-    if given[0] == "--version":
-        print(f"handful {handful.__version__}")
-        return
-    run_command(lambda: _command(given))
+    run_command(lambda: _run(given or ["--help"]))
 
 
-def _command(arguments: list[str]) -> None:
-    name = arguments[0]
-    if name not in (*COMMANDS, *_LIGHTNING):
-        known = (*COMMANDS, *_LIGHTNING)
-        raise UserError(f"there is no command {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
-    trusted, rest = taken(arguments[1:], "trust")
+def _run(given: list[str]) -> None:
+    name, rest = given[0], given[1:]
+    if not name.startswith("-") and name not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        raise UserError(f"there is no command {name!r}{did_you_mean(name, COMMANDS)}; there are {known}")
+    if name not in COMMANDS:
+        _parser().parse_args(given)
+        return
+    trusted, rest = taken(rest, "trust")
+    from pipelines.trusted import trusting
+
     with trusting([package for text in trusted for package in text.split(",") if package]):
-        if name in COMMANDS:
-            COMMANDS[name](rest)
-        elif name == "predict" and any(argument.partition("=")[0] == "--images" for argument in rest):
-            _predict_pictures(rest)
-        else:
-            _lightning([name, *rest])
+        if name in _LIGHTNING and not (name == "predict" and _has(rest, "--images")):
+            importlib.import_module("pipelines.commands.lightning").run([name, *rest])
+            return
+        command = importlib.import_module(f"pipelines.commands.{name}")
+        own, arranged = command.prepare(rest)
+        command.run(_parser(name, own).parse_args([name, *arranged])[name])
+
+
+def _parser(chosen: str = "", own: OneSentenceParser | None = None) -> OneSentenceParser:
+    """The parser of the command line, with the parser of the command that was chosen.
+
+    The others are there by name only: theirs would import everything. LightningCLI has a parser of its own.
+    """
+    parser = OneSentenceParser(
+        prog="train.py",
+        description="Image classifiers that decide with a handful of features, and show why.",
+        epilog=_EXAMPLES,
+        formatter_class=_HelpFormatter,
+        version=handful.__version__,
+    )
+    subcommands = parser.add_subcommands(dest="command", required=True, metavar="COMMAND")
+    for name, does in COMMANDS.items():
+        subcommands.add_subcommand(name, own if own is not None and name == chosen else OneSentenceParser(), help=does)
+    return parser
+
+
+def _has(arguments: list[str], option: str) -> bool:
+    return any(argument.partition("=")[0] == option for argument in arguments)
 
 
 def _quieten() -> None:

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback
 
-import callbacks  # noqa: F401  registers the callbacks by class name
+import pipelines.trusted  # noqa: F401  permits the classes that a config may name
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
 from handful.networks import NetworkConfig
 from lightning_modules import PhaseModule
 from pipelines.build import plain
 from pipelines.configs import check_name, configs_first, read_config
-from pipelines.messages import OneSentenceParser
+from pipelines.option_parser import OneSentenceParser
 from pipelines.phases import Phase, Pipeline, WandbConfig
 from pipelines.trainer_arguments import check_values
 
@@ -37,11 +38,29 @@ def parse_pipeline(arguments: Sequence[str]) -> tuple[Pipeline, str | None]:
         UserError: a wrong key or value, in one sentence.
         SystemExit: with status 0 after `--help` or `--print_config`.
     """
+    parser, arranged = prepare_pipeline(arguments)
+    return pipeline_of(parser.parse_args(arranged))
+
+
+def prepare_pipeline(arguments: Sequence[str]) -> tuple[OneSentenceParser, list[str]]:
+    """The parser for a pipeline's configs and options, and these as it takes them.
+
+    Raises:
+        UserError: a config file cannot be read.
+    """
     arranged, files = configs_first(arguments)
-    if not files:
+    if not files and not {"-h", "--help"} & set(arguments):
         arranged, files = configs_first(["--config", str(QUICKSTART), *arguments])
-    parser = pipeline_parser(_phase_names(files))
-    values = plain(parser.parse_args(arranged))
+    return pipeline_parser(_phase_names(files) if files else ()), arranged
+
+
+def pipeline_of(parsed: Namespace) -> tuple[Pipeline, str | None]:
+    """The pipeline of parsed values, and the phase to redo from (`--start_at`) or None.
+
+    Raises:
+        UserError: a value that cannot be.
+    """
+    values = plain(parsed)
     check_name(values["name"], "name")
     check_values("trainer", values["trainer"] or {})
     for name, phase in values["phases"].items():

@@ -10,7 +10,7 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.utilities import rank_zero_warn
 
 from handful.errors import UserError, did_you_mean
-from pipelines.messages import OneSentenceParser
+from pipelines.option_parser import OneSentenceParser
 
 #: What a Trainer raises on an argument that it does not take.
 REFUSALS = (MisconfigurationException, TypeError, ValueError, ArithmeticError, RuntimeError, LookupError, ImportError)

@@ -15,7 +15,7 @@ from handful.networks import build_classifier
 from lightning_modules.checkpoints import write_tensors
 from pipelines.build import build_datamodule
 from pipelines.cli import main
-from pipelines.messages import condense
+from pipelines.option_parser import condense
 from tests.helpers.finished_run import forget_digests
 from tests.helpers.pipeline import ROOT, tiny_config, write_config
 

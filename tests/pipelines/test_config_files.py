@@ -1,5 +1,8 @@
 """Config files and options: who wins, in which encoding, of which shape, and what is said of the rest."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import yaml
@@ -9,7 +12,7 @@ from pipelines.cli import main
 from pipelines.configs import check_name, configs_first, read_config
 from pipelines.parse import parse_pipeline
 from pipelines.trainer_arguments import on_this_machine
-from tests.helpers.pipeline import tiny_config, write_config
+from tests.helpers.pipeline import ROOT, tiny_config, write_config
 
 
 def sentence(capsys, *arguments):
@@ -196,10 +199,32 @@ def test_the_nearest_name_is_offered(tmp_path, capsys, arguments, meant):
     assert meant.format(dir=tmp_path) in sentence(capsys, *given)
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["-h"], []])
-def test_version_and_help(capsys, arguments):
-    main(arguments)
-    assert "handful" in capsys.readouterr().out.lower() + "handful" * (arguments != ["--version"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--version"], "handful "),
+        (["--help"], "tradeoff"),
+        ([], "tradeoff"),
+        (["pipeline", "--help"], "--start_at"),
+        (["explain", "--help"], "--images"),
+        (["predict", "--help"], "--trainer"),
+    ],
+)
+def test_version_and_help(capsys, arguments, said):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code in (0, None)
+    assert said in capsys.readouterr().out
+
+
+def test_a_wrong_command_waits_for_nothing():
+    """Torch and Lightning are not imported for the help, the version, or a command that does not exist."""
+    code = "import sys; sys.argv = ['train.py', sys.argv[1]]\nfrom pipelines.cli import main\n"
+    code += "try: main()\nfinally: assert not {'torch', 'lightning'} & set(sys.modules)"
+    for argument, status in (("--help", 0), ("--version", 0), ("trane", 2)):
+        done = subprocess.run([sys.executable, "-c", code, argument], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_names_of_folders():

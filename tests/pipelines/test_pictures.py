@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from pipelines.messages import run_command
 
 import pipelines.explain_files
 from datamodules.base import HandfulDataModule
@@ -21,7 +22,6 @@ from lightning_modules import load_module, save_module
 from pipelines.array_files import GrowingArrays
 from pipelines.cli import main
 from pipelines.explain import explain
-from pipelines.messages import run_command
 from pipelines.predict import predict
 from pipelines.runs import Run
 from tests.helpers.finished_run import forget_digests, write_run

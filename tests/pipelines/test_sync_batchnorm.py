@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from handful.networks import build_classifier
-from pipelines.cli import HandfulCLI, main
+from pipelines.cli import main
+from pipelines.commands.lightning import HandfulCLI
 from pipelines.sync_batchnorm import SyncBatchNorms, synchronised
 
 

@@ -1,34 +1,18 @@
-"""Bad input in one sentence: what is wrong, and where."""
+"""A parser whose complaints are one sentence with the nearest valid name."""
 
-import errno
 import re
-import sys
-from collections.abc import Callable
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from handful.errors import UserError, did_you_mean
-from handful.text import safe_text, shorten
-from pipelines.ranks import global_rank
-from pipelines.trusted import check_classes, refusal, similar_class
+from pipelines.errors import brief
 
-# No room, a file too large, no leave to write, a file where a folder should be, a folder that cannot be made.
-_CANNOT_WRITE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR,
-    errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
-}  # fmt: skip
+# Nothing may be imported because a config names it, but for what `pipelines.trusted` permits.
+set_parsing_settings(import_path_denylist=["*"], instantiate_subclass_spec_in_any=False)
 
-#: A word as long as this, in characters, is a pasted file, not a name: its middle is left out of a sentence.
-_LONG_WORD = 500
-
-#: Exit status of a command that was given bad input.
-BAD_INPUT = 2
-
-#: A value is quoted up to this length.
-_SHOWN = 80
-
+#: What is expected, in words.
+_KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "dict": "a mapping"}
 
 _OURS = re.compile("is none of the classes of|there is no class|there is no such option|did you mean")
 
@@ -45,11 +29,15 @@ class OneSentenceParser(ArgumentParser):
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
         """Build what the configuration names, after a look at every class it names."""
+        from pipelines.trusted import check_classes
+
         check_classes(namespace)
         return super().instantiate(namespace, *args, **kwargs)
 
     def instantiate_classes(self, cfg: Namespace, *args: Any, **kwargs: Any) -> Namespace:
         """The same, by the name that LightningCLI calls it."""
+        from pipelines.trusted import check_classes
+
         check_classes(cfg)
         return super().instantiate_classes(cfg, *args, **kwargs)
 
@@ -64,7 +52,7 @@ class OneSentenceParser(ArgumentParser):
         if extra:
             name = extra.group(1).partition("=")[0]
             if not name.startswith("-"):
-                return f"{_brief(name)}: an argument that belongs to no option"
+                return f"{brief(name)}: an argument that belongs to no option"
             strings = [string for action in self._actions for string in action.option_strings]
             strings += ["--trust", "--run_dir", "--phase"]
             return f"{name}: there is no such option{did_you_mean(name, strings)}"
@@ -83,12 +71,14 @@ def condense(message: str) -> str:
     if ours:
         text = re.sub(r'^(Parser key "[^"]+":\s*)+', "", ours[0])
         return text if text.startswith((where, "--")) else where + text
+    if denied or unknown:
+        from pipelines.trusted import refusal, similar_class
     if denied:
         return refusal(denied.group(1), key)
     if unknown:
         name = unknown.group(1).strip()
         close = similar_class(name)
-        return f"{where}there is no class {_brief(name)!r}" + (f"; did you mean {close}?" if close else "")
+        return f"{where}there is no class {brief(name)!r}" + (f"; did you mean {close}?" if close else "")
     reasons = [
         line.strip(" -")
         for line in message.splitlines()
@@ -98,55 +88,13 @@ def condense(message: str) -> str:
     ]
     telling = [r for r in reasons if re.search(r"not accepted|[Nn]o such|not found|required", r)] or reasons
     text = "; ".join(map(_brief_value, dict.fromkeys(telling))) or " ".join(message.split())
-    return text if key and key in text else where + text
+    for kind, words in _KINDS.items():
+        text = text.replace(f"<class '{kind}'>", words)
+    named = key and re.search(rf"(?<![\w.]){re.escape(key)}(?!\w)", text)
+    return text if named else where + text
 
 
 def _brief_value(reason: str) -> str:
     """A reason with its value cut to what a line holds."""
     start, mark, value = reason.rpartition("alue: ")
-    return f"{start}{mark}{_brief(value)}" if mark else reason
-
-
-def _brief(value: str) -> str:
-    return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
-
-
-def run_command(command: Callable[[], None]) -> None:
-    """Run a command; bad input and a full disk end in one sentence on standard error and exit status 2."""
-    try:
-        command()
-    except ValueError as error:
-        told = user_error_in(error)
-        if told is None:
-            raise
-        _end(_without_traceback(str(told)))
-    except MisconfigurationException as error:
-        _end(" ".join(str(error).split()))
-    except OSError as error:
-        if error.errno not in _CANNOT_WRITE:
-            raise
-        where = error.filename if isinstance(error.filename, str) else "a file"
-        _end(f"{_brief(where)}: {error.strerror}; results written before stay as they are")
-
-
-def _without_traceback(text: str) -> str:
-    """The sentence alone of an error that torch brought from a loader process together with its traceback."""
-    if not re.match(r"Caught \w+ in DataLoader worker process", text):
-        return text
-    return text.rpartition(f"{UserError.__name__}: ")[2].strip()
-
-
-def user_error_in(error: BaseException) -> UserError | None:
-    """The sentence that an error carries: itself, or what it was raised from (jsonargparse wraps constructors')."""
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, UserError):
-        seen = seen.__cause__ or seen.__context__
-    return seen
-
-
-def _end(sentence: str) -> NoReturn:
-    # the others say which they are: mostly they only repeat what process 0 says
-    process = f" (process {global_rank()})" if global_rank() else ""
-    words = re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: shorten(word.group(), _LONG_WORD), sentence)
-    print(safe_text(f"handful{process}: {words}"), file=sys.stderr, flush=True)
-    raise SystemExit(BAD_INPUT)
+    return f"{start}{mark}{brief(value)}" if mark else reason

@@ -1,0 +1,126 @@
+"""`python train.py fit|validate|test|predict`: one phase at a time, by LightningCLI."""
+
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from callbacks.predictions import WritePredictions
+from datamodules.base import HandfulDataModule
+from handful.errors import UserError
+from lightning_modules import PhaseModule
+from lightning_modules.base import ClassifierModule
+from lightning_modules.checkpoints import check_weights
+from pipelines.configs import configs_first, taken
+from pipelines.loggers import guard
+from pipelines.option_parser import OneSentenceParser
+from pipelines.runs import Run
+from pipelines.sync_batchnorm import synchronised
+from pipelines.trainer_arguments import on_this_machine
+
+
+class HandfulCLI(LightningCLI):
+    """LightningCLI for one phase at a time, over Handful's modules and data modules.
+
+    Differs in four things: the number of classes comes from the data; weights to start from are the module's own
+    affair (`init_from`) and are read before `fit`; `--ckpt_path` never replaces what the config says;
+    synchronised batch norms keep the activations inside them.
+    """
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose complaints are one sentence."""
+        parser: LightningArgumentParser = _LightningParser(**kwargs)
+        parser.add_argument("-c", "--config", action="config", help="config file in YAML")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The module learns the number of classes from the data."""
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer, with batch norms synchronised in our way where it is asked to."""
+        arguments: dict[str, Any] = {**self._get(self.config_init, "trainer", default={}), **kwargs}
+        arguments = on_this_machine(arguments)
+        try:
+            trainer = super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
+        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"trainer: the Trainer refuses its arguments: {' '.join(str(error).split())}") from error
+        guard(trainer.loggers)
+        return trainer
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config as it is: LightningCLI would put the checkpoint's class and arguments in its place."""
+
+    def before_fit(self) -> None:
+        """Start from `init_from` where it is given, unless a checkpoint is resumed."""
+        self._take_weights()
+
+    def before_validate(self) -> None:
+        """Refuse to measure random weights."""
+        self._take_weights()
+
+    def before_test(self) -> None:
+        """Refuse to measure random weights."""
+        self._take_weights()
+
+    def before_predict(self) -> None:
+        """Refuse to predict with random weights; keep what is predicted."""
+        if not isinstance(self.model, ClassifierModule):
+            raise UserError(f"predict: a {type(self.model).__name__} predicts no classes; give --phase of a classifier")
+        self._take_weights()
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.append(WritePredictions())
+
+    def _take_weights(self) -> None:
+        assert isinstance(self.model, PhaseModule)
+        path = self.config[self.subcommand].ckpt_path
+        if path and not (self.subcommand == "fit" and path in ("last", "hpc")):  # Lightning's words for what it finds
+            check_weights(path, self.model)
+        elif not path:
+            self.model.hand_over({})
+            if self.subcommand != "fit" and self.model.starts_fresh:
+                raise UserError(
+                    f"{self.subcommand}: no weights but random ones; give --run_dir RUN, --ckpt_path FILE or "
+                    "--model.init_from FILE"
+                )
+
+
+class _LightningParser(OneSentenceParser, LightningArgumentParser):
+    """LightningCLI's parser, brief."""
+
+
+def run(arguments: list[str]) -> None:
+    """Run `fit`, `validate`, `test` or `predict` with its options."""
+    HandfulCLI(
+        LightningModule,
+        HandfulDataModule,
+        trainer_class=Trainer,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False},
+        # only training has a configuration of its own to keep; a finished run's stays as it is
+        save_config_callback=SaveConfigCallback if arguments[0] == "fit" else None,
+        save_config_kwargs={"overwrite": True},
+        args=_expand_run_dir(arguments),
+    )
+
+
+def _expand_run_dir(arguments: list[str]) -> list[str]:
+    """`--run_dir RUN [--phase PHASE]` of `validate`, `test` and `predict` as the config and checkpoint it means."""
+    runs, rest = taken(arguments[1:], "run_dir")
+    phases, without = taken(rest, "phase")
+    meant: list[str] = []
+    if runs:
+        run = Run(runs[-1])
+        folder = run.folder / run.phase_of(phases[-1] if phases else None)
+        rest = ["--config", str(folder / "config.yaml"), *without]
+        meant = ["--ckpt_path", str(folder / "best.ckpt"), "--trainer.default_root_dir", str(folder)]
+        meant += ["--trainer.logger", "false"]
+    arranged, _ = configs_first(rest)
+    texts = [argument for argument in arranged if argument.startswith("--config=")]
+    return [arguments[0], *texts, *meant, *arranged[len(texts) :]]

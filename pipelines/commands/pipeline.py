@@ -1,0 +1,37 @@
+"""`python train.py pipeline`: all phases of a config, each resumable, and the report at the end."""
+
+import warnings
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from pipelines.option_parser import OneSentenceParser
+from pipelines.parse import pipeline_of, prepare_pipeline
+from pipelines.ranks import global_rank
+from pipelines.report import report
+from pipelines.runner import Runner
+from pipelines.trainer_arguments import on_this_machine
+
+
+def prepare(arguments: list[str]) -> tuple[OneSentenceParser, list[str]]:
+    """The parser, with the phases of the configs, and the arguments as it takes them."""
+    return prepare_pipeline(arguments)
+
+
+def run(values: Namespace) -> None:
+    """Run the pipeline, then write its report."""
+    pipeline, start_at = pipeline_of(values)
+    pipeline.trainer = on_this_machine(pipeline.trainer)
+    runner = Runner(pipeline, start_at)
+    runner.run()
+    if global_rank() == 0:
+        _write_report(runner.folder)
+
+
+def _write_report(folder: Path) -> None:
+    """The report of a run that has just ended; a picture that fails costs the report, never the run."""
+    try:
+        print(f"  report: {report(str(folder))}", flush=True)
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        warnings.warn(f"the report could not be written ({type(error).__name__}: {first})", stacklevel=2)

@@ -1,0 +1,18 @@
+"""`python train.py predict --images`: predictions for pictures of one's own."""
+
+from jsonargparse import Namespace
+
+from pipelines.commands.function import called, function_parser
+from pipelines.configs import configs_first
+from pipelines.option_parser import OneSentenceParser
+from pipelines.predict import predict
+
+
+def prepare(arguments: list[str]) -> tuple[OneSentenceParser, list[str]]:
+    """The parser, and the arguments as it takes them."""
+    return function_parser(predict), configs_first(arguments)[0]
+
+
+def run(values: Namespace) -> None:
+    """Run the command and say where its page or table is."""
+    print(f"written to {called(predict, values)}", flush=True)
