@@ -92,8 +92,8 @@ def _parser(chosen: str = "", own: OneSentenceParser | None = None) -> OneSenten
         description="Image classifiers that decide with a handful of features, and show why.",
         epilog=_EXAMPLES,
         formatter_class=_HelpFormatter,
-        version=handful.__version__,
     )
+    parser.add_argument("--version", action="version", version=f"handful {handful.__version__}", help="the version")
     subcommands = parser.add_subcommands(dest="command", required=True, metavar="COMMAND")
     for name, does in COMMANDS.items():
         subcommands.add_subcommand(name, own if own is not None and name == chosen else OneSentenceParser(), help=does)

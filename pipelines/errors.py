@@ -57,7 +57,8 @@ def _translated(command: Callable[[], None]) -> None:
     try:
         command()
     except Exception as error:
-        # imported here, so that a command that ends before it needs Lightning does not wait for it
+        if "lightning" not in sys.modules:  # a command that ends before it needs Lightning does not wait for it
+            raise
         from lightning.fabric.utilities.exceptions import MisconfigurationException
 
         if isinstance(error, MisconfigurationException):

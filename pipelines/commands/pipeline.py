@@ -5,10 +5,10 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+import pipelines.report
 from pipelines.option_parser import OneSentenceParser
 from pipelines.parse import pipeline_of, prepare_pipeline
 from pipelines.ranks import global_rank
-from pipelines.report import report
 from pipelines.runner import Runner
 from pipelines.trainer_arguments import on_this_machine
 
@@ -31,7 +31,7 @@ def run(values: Namespace) -> None:
 def _write_report(folder: Path) -> None:
     """The report of a run that has just ended; a picture that fails costs the report, never the run."""
     try:
-        print(f"  report: {report(str(folder))}", flush=True)
+        print(f"  report: {pipelines.report.report(str(folder))}", flush=True)
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         warnings.warn(f"the report could not be written ({type(error).__name__}: {first})", stacklevel=2)

@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from pipelines.messages import run_command
 
 import pipelines.explain_files
 from datamodules.base import HandfulDataModule
@@ -21,6 +20,7 @@ from handful.report.prediction_table import prediction_columns, prediction_rows,
 from lightning_modules import load_module, save_module
 from pipelines.array_files import GrowingArrays
 from pipelines.cli import main
+from pipelines.errors import run_command
 from pipelines.explain import explain
 from pipelines.predict import predict
 from pipelines.runs import Run
