@@ -89,7 +89,7 @@ def condense(message: str) -> str:
     telling = [r for r in reasons if re.search(r"not accepted|[Nn]o such|not found|required", r)] or reasons
     text = "; ".join(map(_brief_value, dict.fromkeys(telling))) or " ".join(message.split())
     for kind, words in _KINDS.items():
-        text = text.replace(f"<class '{kind}'>", words)
+        text = re.sub(rf"(\ba )?<class '{kind}'>", words, text)
     named = key and re.search(rf"(?<![\w.]){re.escape(key)}(?!\w)", text)
     return text if named else where + text
 

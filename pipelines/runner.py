@@ -22,7 +22,7 @@ from lightning.pytorch.utilities import rank_zero_info
 import handful
 from datamodules.base import HandfulDataModule
 from handful.atomic import copy_file, write_json, write_text
-from handful.errors import UserError
+from handful.errors import UserError, did_you_mean
 from handful.networks import build_classifier, input_statistics
 from lightning_modules import PhaseModule, load_module, save_module
 from pipelines.build import build_callbacks, build_datamodule, build_module, class_of, plain
@@ -80,11 +80,17 @@ class Runner:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """The run's folder, for this run alone and without what a killed one left there."""
+        """The run's folder, for this run alone and without what a killed one left there; gone where it stays empty."""
+        made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        with lock(self.folder):
-            sweep(self.folder, list(self.pipeline.phases))
-            yield
+        try:
+            with lock(self.folder):
+                sweep(self.folder, list(self.pipeline.phases))
+                yield
+        finally:
+            for folder in made:  # the innermost first; one that holds anything stays
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
     def _run(self, datamodule: HandfulDataModule, shared: dict[str, Any]) -> dict[str, Any]:
         steps = self.plan.steps()
@@ -134,7 +140,7 @@ class Runner:
                 raise UserError(f"{key}: {error}") from error
             for needed in module.needs():
                 if needed not in before:
-                    there = ", ".join(before) or "none"
+                    there = (", ".join(before) or "none") + did_you_mean(needed, before)
                     raise UserError(f"{key}: needs a phase {needed!r} before it; there are {there}")
             if phase.max_epochs == 0 and module.starts_fresh:
                 raise UserError(

@@ -170,6 +170,19 @@ def test_values_that_cannot_be(tmp_path, capsys, extra, said, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
+def test_a_run_that_is_refused_late_leaves_no_folder(tmp_path, capsys):
+    """Weights are read when the first phase begins; of the run's folder and those above it nothing stays."""
+    given = ["pipeline", "--config", write_config(tmp_path), "--run_dir", tmp_path / "runs/new/run"]
+    assert "nowhere.pth: there is no such file" in sentence(capsys, *given, "--init_from", "nowhere.pth")
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_what_is_expected_is_said_in_words(tmp_path, capsys):
+    given = ["pipeline", "--config", write_config(tmp_path)]
+    assert "seed: Expected a whole number. Got value: 1.5" in sentence(capsys, *given, "--seed", "1.5")
+    assert "trainer: Expected a mapping. Got value: [1]" in sentence(capsys, *given, "--trainer", "[1]")
+
+
 MEANT = [
     (["pipelin"], "did you mean 'pipeline'?"),
     (["pipeline", "--config", "{dir}/tini.yaml"], "did you mean {dir}/tiny.yaml?"),
@@ -184,6 +197,7 @@ MEANT = [
     (["pipeline", "--config", "{config}", "--network.backbon", "x"], "did you mean '--network.backbone'?"),
     (["pipeline", "--config", "{config}", "--start_at", "finetun"], "did you mean 'finetune'?"),
     (["pipeline", "--config", "{config}", "--trainer.acelerator", "cpu"], "did you mean 'accelerator'?"),
+    (["pipeline", "--config", "{config}", "--phases.finetune.module.source", "sparsif"], "did you mean 'sparsify'?"),
     (["fit", "--trainer.max_epoch", "1"], "did you mean '--trainer.max_epochs'?"),
     (["fit", "--model", "Dens"], "did you mean Dense?"),
     (["test", "--run_dirr", "x"], "--run_dir"),
