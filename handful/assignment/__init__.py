@@ -1,0 +1,36 @@
+"""Which few features, and exactly k of them for every class: the QPM problem and its solver.
+
+Source: QPM (ICLR 2025). The authors solve its quadratic program with a commercial solver in hours; here the set of
+features is searched directly, in seconds, and a bound states how far from the optimum it can be.
+"""
+
+from handful.assignment.constants import (
+    ClassSums,
+    class_correlation,
+    feature_similarity,
+    qpm_problem,
+    similarity_penalty,
+)
+from handful.assignment.linear_program import UpperBound, solve_exactly, upper_bound
+from handful.assignment.locality import LocalitySums
+from handful.assignment.problem import Assignment, AssignmentProblem
+from handful.assignment.search import Search
+from handful.assignment.solve import solve
+from handful.assignment.threshold import clique_threshold
+
+__all__ = [
+    "Assignment",
+    "AssignmentProblem",
+    "ClassSums",
+    "LocalitySums",
+    "Search",
+    "UpperBound",
+    "class_correlation",
+    "clique_threshold",
+    "feature_similarity",
+    "qpm_problem",
+    "similarity_penalty",
+    "solve",
+    "solve_exactly",
+    "upper_bound",
+]

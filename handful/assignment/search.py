@@ -1,0 +1,132 @@
+"""Local search for the set of features: greedy start, best swaps with tabu memory, restarts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from handful.assignment.problem import AssignmentProblem
+from handful.assignment.swaps import SwapTable, greedy
+
+#: A change below this share of the objective's size is no improvement.
+_TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Search:
+    """How long the local search looks; bounded by steps, not by seconds, so that it is determinate.
+
+    Attributes:
+        patience: steps without a new best value after which a descent ends.
+        restarts: descents after the first; each exchanges a share of the best set and starts from there.
+        exchange: that share, in (0, 1].
+        elite: share of the restarts that start from the best set of an earlier descent instead of the best of all.
+        seed: of the exchanged features and of how long a feature stays forbidden.
+    """
+
+    patience: int = 100
+    restarts: int = 8
+    exchange: float = 0.2
+    elite: float = 0.5
+    seed: int = 0
+
+
+#: Some five seconds for the choice of 50 of 2,048 features.
+DEFAULT_SEARCH = Search()
+
+
+def local_search(
+    problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Tensor | None = None
+) -> list[Tensor]:
+    """The best sets `(n,)` found, best first and each ascending, with equal classes and unused features allowed.
+
+    Args:
+        problem: the instance; the search runs on its device.
+        search: its length and seed.
+        start: (n,) the first set; the greedy one where None.
+    """
+    generator = torch.Generator().manual_seed(search.seed)
+    first = greedy(problem) if start is None else start.to(problem.gain.device)
+    pool = _Pool()
+    pool.add(problem.set_value(first), first)
+    if problem.n_features == problem.n_candidates:
+        return pool.sets
+    peaks = [_descend(problem, first, pool, search.patience, generator)]
+    for _ in range(search.restarts):
+        if torch.rand((), generator=generator) < search.elite:
+            base = peaks[int(torch.randint(len(peaks), (), generator=generator))]
+        else:
+            base = pool.best
+        begin = _exchanged(problem, base, search.exchange, generator)
+        peaks.append(_descend(problem, begin, pool, search.patience, generator))
+    return pool.sets
+
+
+class _Pool:
+    """The best sets met, each once."""
+
+    def __init__(self, size: int = 32) -> None:
+        self.size = size
+        self._values: dict[tuple[int, ...], float] = {}
+        self._device = torch.device("cpu")
+
+    def add(self, value: float, selection: Tensor) -> None:
+        self._device = selection.device
+        self._values[tuple(selection.sort().values.tolist())] = value
+        if len(self._values) > self.size:
+            del self._values[min(self._values, key=lambda key: self._values[key])]
+
+    @property
+    def best(self) -> Tensor:
+        return self.sets[0]
+
+    @property
+    def sets(self) -> list[Tensor]:
+        ranked = sorted(self._values, key=lambda key: (-self._values[key], key))
+        return [torch.tensor(key, device=self._device) for key in ranked]
+
+
+def _exchanged(problem: AssignmentProblem, best: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """The best set with a share of its features replaced at random."""
+    outside = torch.ones(problem.n_candidates, dtype=torch.bool, device=best.device)
+    outside[best] = False
+    pool = outside.nonzero()[:, 0]
+    count = min(max(1, round(share * len(best))), len(pool))
+    start = best.clone()
+    leaving = torch.randperm(len(best), generator=generator)[:count].to(best.device)
+    start[leaving] = pool[torch.randperm(len(pool), generator=generator)[:count].to(best.device)]
+    return start
+
+
+def _descend(
+    problem: AssignmentProblem, start: Tensor, pool: _Pool, patience: int, generator: torch.Generator
+) -> Tensor:
+    """Best swaps; one that undoes a recent swap is allowed only where it gives a new best value. Returns the best set.
+
+    Swaps are compared in float32, values are computed in float64.
+    """
+    state = SwapTable(problem, start, torch.float32)
+    best_value = value = problem.set_value(state.selection)
+    best = state.selection.clone()
+    stale = step = 0
+    may_enter = torch.zeros(problem.n_candidates, dtype=torch.int64, device=problem.gain.device)
+    may_leave = torch.zeros_like(may_enter)
+    while stale < patience:
+        change = state.changes()
+        tabu = (may_leave[state.selection] > step)[:, None] | (may_enter > step)
+        change.masked_fill_(tabu & (change <= best_value - value), -torch.inf)
+        position, feature = divmod(int(change.argmax()), problem.n_candidates)
+        if float(change[position, feature]) == -torch.inf:
+            break
+        old = state.swap(position, feature)
+        step += 1
+        tenure = torch.randint(5, 12, (2,), generator=generator).tolist()
+        may_enter[old], may_leave[feature] = step + tenure[0], step + tenure[1]
+        value = problem.set_value(state.selection)
+        stale += 1
+        if value > best_value + _TOLERANCE * abs(best_value):
+            best_value, best, stale = value, state.selection.clone(), 0
+        pool.add(value, state.selection)
+    return best

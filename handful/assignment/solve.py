@@ -1,0 +1,91 @@
+"""Solve an assignment problem: search for the set, complete it, improve the complete solution."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from handful.assignment.completion import Completion, complete
+from handful.assignment.linear_program import solve_exactly
+from handful.assignment.problem import Assignment, AssignmentProblem
+from handful.assignment.search import DEFAULT_SEARCH, Search, local_search
+from handful.assignment.swaps import SwapTable
+from handful.errors import UserError
+
+#: Classes times candidates up to which an instance is solved to its optimum, in about a second.
+SMALL = 400
+
+#: Exchanges that are completed per step of the last improvement.
+_LOOKS = 64
+
+
+def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Tensor | None = None) -> Assignment:
+    """A good solution within seconds; determinate for a seed.
+
+    The local search relaxes "no two classes alike, every feature used"; a set's value there is an upper bound for that
+    set. So only sets whose bound exceeds the best complete solution are completed. Small instances are solved to the
+    optimum (`solve_exactly`).
+
+    Args:
+        problem: the instance; the search runs on its device.
+        search: length and seed of the local search.
+        start: (n,) a first set; a greedy one where None.
+
+    Raises:
+        UserError: no set that was found keeps all classes apart.
+
+    Example:
+        >>> import torch
+        >>> gain = torch.tensor([[3.0, 2.0, 0.0, 1.0], [0.0, 2.0, 3.0, 1.0]])
+        >>> problem = AssignmentProblem(gain, torch.zeros(4, 4), torch.zeros(4), n_features=3, features_per_class=2)
+        >>> solution = solve(problem)
+        >>> solution.selection.tolist(), solution.value
+        ([0, 1, 2], 10.0)
+    """
+    if problem.n_candidates * problem.n_classes <= SMALL:
+        return solve_exactly(problem)
+    selection, found = _best_completion(problem, local_search(problem, search, start))
+    while True:
+        better = _better_neighbour(problem, selection, found)
+        if better is None:
+            return Assignment(selection, found.assignment, found.value)
+        selection, found = better
+
+
+def _best_completion(problem: AssignmentProblem, sets: list[Tensor]) -> tuple[Tensor, Completion]:
+    """The best complete solution over sets by falling bound."""
+    best: tuple[Tensor, Completion] | None = None
+    failure: UserError | None = None
+    for selection in sets:
+        if best is not None and problem.set_value(selection) <= best[1].value:
+            break
+        try:
+            found = complete(problem, selection)
+        except UserError as error:
+            failure = error
+            continue
+        if best is None or found.value > best[1].value:
+            best = selection, found
+    if best is None:
+        raise failure or UserError("no set of features was found")
+    return best
+
+
+def _better_neighbour(
+    problem: AssignmentProblem, selection: Tensor, found: Completion
+) -> tuple[Tensor, Completion] | None:
+    """The first exchange, by falling bound, whose completion is better; None where there is none."""
+    if found.lost <= 0 or problem.n_features == problem.n_candidates:
+        return None
+    state = SwapTable(problem, selection)
+    bound = state.changes() + problem.set_value(selection)
+    least = found.value + 1e-9 * max(1.0, abs(found.value))
+    count = min(_LOOKS, int((bound > least).sum()))
+    for flat in bound.flatten().topk(count).indices.tolist():
+        position, feature = divmod(flat, problem.n_candidates)
+        other = state.selection.clone()
+        other[position] = feature
+        other = other.sort().values
+        completion = complete(problem, other)
+        if completion.value > least:
+            return other, completion
+    return None

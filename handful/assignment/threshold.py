@@ -1,0 +1,69 @@
+"""The smallest similarity threshold below which enough mutually dissimilar features exist."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from handful.errors import UserError
+
+
+def clique_threshold(similarity: Tensor, size: int, *, steps: int = 100, tries: int = 40) -> float:
+    """The smallest quantile t of the similarities for which `size` features with pairwise similarity below t are found.
+
+    Greedy cliques of the graph "similarity < t", grown from the features with most neighbours. The grid is the
+    published one: `steps` equal quantile steps from the density (size − 2)/(size − 1), above which such a clique always
+    exists (Turán), down to the share of zeros.
+
+    Args:
+        similarity: (F, F) symmetric, non-negative, zero diagonal.
+        size: n.
+        steps: of the grid.
+        tries: features that a clique is grown from, per threshold.
+
+    Raises:
+        UserError: fewer than `size` features, or no threshold of the grid leaves such a set.
+    """
+    count = len(similarity)
+    if size > count:
+        raise UserError(f"n_features: {size}, but there are only {count} features to choose from")
+    if size < 2:
+        return 0.0
+    values = similarity.flatten().sort().values
+    first = min(int(len(values) * (size - 2) / (size - 1)), len(values) - 1)
+    zeros = int((values == 0).sum())
+    grid = sorted({float(values[first - int(step * (first - zeros) / steps)]) for step in range(steps)})
+    low, high = 0, len(grid) - 1  # a clique at one threshold is one at every larger one
+    found: float | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        if has_clique(similarity < grid[middle], size, tries):
+            found, high = grid[middle], middle - 1
+        else:
+            low = middle + 1
+    if found is None:
+        raise UserError(
+            f"no {size} features of {count} are mutually dissimilar; choose fewer features, or give a threshold"
+        )
+    return found
+
+
+def has_clique(adjacent: Tensor, size: int, tries: int = 40) -> bool:
+    """Whether a clique of that size is found greedily in the graph `(F, F)` of Booleans; loops are ignored."""
+    graph = adjacent.float().fill_diagonal_(0)
+    order = graph.sum(dim=1).argsort(descending=True, stable=True)
+    return any(_clique_size(graph, int(start), size) >= size for start in order[:tries])
+
+
+def _clique_size(graph: Tensor, start: int, enough: int) -> int:
+    """Grow a clique: always the candidate with most neighbours among the candidates, ties to the lower index."""
+    candidates = graph[start] > 0
+    degree = graph[candidates].sum(dim=0)
+    size = 1
+    while size < enough and bool(candidates.any()):
+        chosen = int(torch.where(candidates, degree, -1.0).argmax())
+        size += 1
+        leaving = candidates & ~(graph[chosen] > 0)
+        degree -= graph[leaving].sum(dim=0)
+        candidates &= ~leaving
+    return size

@@ -1,0 +1,42 @@
+"""The threshold search at planted cliques."""
+
+import pytest
+import torch
+
+from handful.assignment.threshold import clique_threshold, has_clique
+from handful.errors import UserError
+
+
+def planted(size=8, count=40, inside=0.1):
+    """Similarities in which exactly the first `size` features are mutually dissimilar."""
+    generator = torch.Generator().manual_seed(0)
+    similarity = 0.5 + 0.5 * torch.rand(count, count, generator=generator, dtype=torch.float64)
+    similarity[:size, :size] = inside * torch.rand(size, size, generator=generator, dtype=torch.float64)
+    similarity = similarity.triu(1)
+    return similarity + similarity.T
+
+
+def test_the_threshold_lies_just_above_the_planted_set():
+    similarity = planted()
+    found = clique_threshold(similarity, 8)
+    assert float(similarity[:8, :8].max()) < found
+    below = similarity[similarity < found]
+    # one step of the grid is a hundredth of the entries
+    assert (below > float(similarity[:8, :8].max())).sum() <= 2 * similarity.numel() / 100
+
+
+def test_a_clique_is_found_or_not():
+    similarity = planted()
+    assert has_clique(similarity < 0.2, 8)
+    assert not has_clique(similarity < 0.2, 9)
+
+
+def test_more_features_than_there_are_is_refused():
+    with pytest.raises(UserError, match="only 40 features"):
+        clique_threshold(planted(), 41)
+
+
+def test_identical_features_are_refused_in_words():
+    alike = torch.ones(6, 6).fill_diagonal_(0)
+    with pytest.raises(UserError, match="mutually dissimilar"):
+        clique_threshold(alike, 4)
