@@ -55,10 +55,15 @@ class PhaseModule(pl.LightningModule):
             UserError: in one sentence, what does not fit.
         """
 
-    def needs(self) -> list[str]:
-        """Names of the earlier phases that this one takes something from."""
-        source = getattr(self, "source", None)
-        return [source] if isinstance(source, str) else []
+    #: What a phase of this class leaves for later ones: "a network", "a classifier", "filters", …
+    leaves: ClassVar[frozenset[str]] = frozenset()
+
+    def needs(self) -> list[tuple[str, str]]:
+        """The earlier phases that this one takes something from, each with what it must leave (`leaves`).
+
+        Checked before the first phase starts.
+        """
+        return []
 
     @property
     def starts_fresh(self) -> bool:
@@ -132,6 +137,7 @@ class ClassifierModule(PhaseModule):
         class_weights: of the training loss: "balanced" (all classes count the same), one number per class, or none.
     """
 
+    leaves = frozenset({"a network", "a classifier"})
     model: Classifier
     #: The stage that is being tested, where several are.
     stage = ""

@@ -68,6 +68,8 @@ class FindFilters(PhaseModule):
     Source: arXiv 2112.07719.
     """
 
+    leaves = frozenset({"filters"})
+
     def __init__(
         self,
         k1: int | float = 5,
@@ -99,6 +101,10 @@ class FindFilters(PhaseModule):
         check_k1(self.k1, classifier.num_features)
         if not 1 <= self.k2 <= classifier.num_features:
             raise UserError(f"k2 must lie in 1…{classifier.num_features}, the backbone's features; got {self.k2}")
+
+    def needs(self) -> list[tuple[str, str]]:
+        """The phase whose classifier is looked at."""
+        return [(self.source, "a classifier")]
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Take the classifier of the `source` phase."""
@@ -246,6 +252,8 @@ class Decompose(ClassifierModule):
     Source: arXiv 2112.07719, the decomposed final layer.
     """
 
+    leaves = frozenset({"a network", "a classifier", "a decomposed classifier"})
+
     def __init__(
         self,
         network: dict[str, Any] | NetworkConfig,
@@ -275,6 +283,10 @@ class Decompose(ClassifierModule):
         backbone: Any = build_backbone(self.network)
         self.model = Classifier(backbone, DecomposedHead(backbone.num_features, self.num_classes, filters_per_class))
         self.save_hyperparameters({"filters_per_class": filters_per_class}, logger=False)
+
+    def needs(self) -> list[tuple[str, str]]:
+        """The phases of the classifier and of its filters."""
+        return [(self.source, "a classifier"), (self.filters, "filters")]
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Take the classifier and the filters."""
@@ -348,6 +360,10 @@ class Retrain(Decompose):
         """Make the classifier for k2 filters a class, frozen but for its last layer where that is asked for."""
         super().build(filters_per_class)
         self.model.backbone.requires_grad_(self.trained == "network")
+
+    def needs(self) -> list[tuple[str, str]]:
+        """The phase of the decomposed classifier."""
+        return [(self.source, "a decomposed classifier")]
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Take the decomposed classifier of the `source` phase."""

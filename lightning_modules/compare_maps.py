@@ -44,6 +44,10 @@ class CompareMaps(PhaseModule):
         )
         self.paths: dict[str, Path] = {}
 
+    def needs(self) -> list[tuple[str, str]]:
+        """The phases of the plug-ins."""
+        return [(phase, "a plug-in") for phase in self.hparams["plugins"].values()]
+
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Find the plug-ins."""
         plugins = self.hparams["plugins"]

@@ -33,9 +33,9 @@ class Evaluate(PhaseModule):
         self.checkpoint = checkpoint
         self.paths: dict[str, Path] = {}
 
-    def needs(self) -> list[str]:
+    def needs(self) -> list[tuple[str, str]]:
         """The phases of the stages that were asked for."""
-        return list(self.stages.values()) if self.given else []
+        return [(phase, "a classifier") for phase in self.stages.values()] if self.given else []
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Find the checkpoints of the stages."""

@@ -38,6 +38,8 @@ class Finetune(ClassifierModule):
     Source: "Take 5" (arXiv 2303.13166), step 3: W and b frozen, the backbone trained.
     """
 
+    leaves = frozenset({"a network", "a classifier", "a sparse classifier"})
+
     def __init__(
         self,
         network: dict[str, Any] | NetworkConfig,
@@ -97,6 +99,6 @@ class Finetune(ClassifierModule):
             first = str(error).splitlines()[1:2] or [str(error)]
             raise UserError(f"{path}: of another {self.network.backbone} than here ({first[0].strip()})") from error
 
-    def needs(self) -> list[str]:
+    def needs(self) -> list[tuple[str, str]]:
         """The phase of the sparse stage, unless `init_from` stands in."""
-        return [] if self.init_from is not None else [self.source]
+        return [] if self.init_from is not None else [(self.source, "a sparse classifier")]

@@ -83,6 +83,8 @@ class InfoMaxPlugin(PhaseModule):
         lr_scheduler_interval: `epoch` or `step`; None follows the schedule.
     """
 
+    leaves = frozenset({"a plug-in"})
+
     model: InformedClassifier | NoiseBottleneck
     depends_on_length: ClassVar[str] = "lets the pressure grow over a share of all epochs"
 
@@ -146,6 +148,10 @@ class InfoMaxPlugin(PhaseModule):
         for layer in layers:
             if layer not in names:
                 raise UserError(f"no layer '{layer}' in the network; its stages are {', '.join(stages(classifier))}")
+
+    def needs(self) -> list[tuple[str, str]]:
+        """The phase whose network is looked into."""
+        return [(self.hparams["source"], "a network")]
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Take the network of the `source` phase."""

@@ -120,6 +120,8 @@ class Prototypical(PhaseModule):
     Source: Snell et al. 2017 (arXiv 1703.05175), with squared Euclidean distances.
     """
 
+    leaves = frozenset({"a network"})
+
     def __init__(
         self,
         network: dict[str, Any] | NetworkConfig,

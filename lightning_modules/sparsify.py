@@ -44,6 +44,8 @@ class Sparsify(PhaseModule):
     Source: "Take 5" (arXiv 2303.13166), step 2.
     """
 
+    leaves = frozenset({"a network", "a classifier", "a sparse classifier"})
+
     def __init__(
         self,
         n_features: int = 50,
@@ -80,9 +82,9 @@ class Sparsify(PhaseModule):
         if self.hparams["n_lambdas"] < 2:
             raise UserError(f"n_lambdas: at least 2 points make a path, not {self.hparams['n_lambdas']}")
 
-    def needs(self) -> list[str]:
+    def needs(self) -> list[tuple[str, str]]:
         """The phase of the dense stage."""
-        return [self.source]
+        return [(self.source, "a classifier")]
 
     def hand_over(self, earlier: Mapping[str, Path]) -> None:
         """Take the dense classifier of the `source` phase."""

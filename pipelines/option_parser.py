@@ -1,6 +1,7 @@
 """A parser whose complaints are one sentence with the nearest valid name."""
 
 import re
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
@@ -52,11 +53,20 @@ class OneSentenceParser(ArgumentParser):
         if extra:
             name = extra.group(1).partition("=")[0]
             if not name.startswith("-"):
-                return f"{brief(name)}: an argument that belongs to no option"
+                return f"{brief(name)}: an argument that belongs to no option{_meant(name)}"
             strings = [string for action in self._actions for string in action.option_strings]
             strings += ["--trust", "--run_dir", "--phase"]
             return f"{name}: there is no such option{did_you_mean(name, strings)}"
         return message
+
+
+def _meant(argument: str) -> str:
+    """The option whose value a lone argument probably is."""
+    if argument.endswith((".yaml", ".yml")):
+        return f"; a config is given by --config {brief(argument)}"
+    if (Path(argument) / "config.yaml").is_file():
+        return f"; a run is given by --run_dir {brief(argument)}"
+    return ""
 
 
 def condense(message: str) -> str:

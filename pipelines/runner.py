@@ -130,7 +130,7 @@ class Runner:
     def _check(self, shared: dict[str, Any]) -> None:
         """Build everything once, so that a mistake in the last phase ends the run before the first."""
         classifier = build_classifier(shared["network"], shared["num_classes"])
-        before: list[str] = []
+        before: dict[str, frozenset[str]] = {}
         for index, (name, phase) in enumerate(self.pipeline.phases.items()):
             key = f"phases.{name}"
             module = build_module(phase.module, name, self._arguments(index, shared))
@@ -138,10 +138,12 @@ class Runner:
                 module.check(classifier)
             except UserError as error:
                 raise UserError(f"{key}: {error}") from error
-            for needed in module.needs():
-                if needed not in before:
-                    there = (", ".join(before) or "none") + did_you_mean(needed, before)
-                    raise UserError(f"{key}: needs a phase {needed!r} before it; there are {there}")
+            for needed, kind in module.needs():
+                suitable = [other for other, leaves in before.items() if kind in leaves]
+                if needed not in suitable:
+                    found = f"{needed!r} leaves none" if needed in before else f"no {needed!r} is before it"
+                    known = (", ".join(suitable) or "none") + did_you_mean(needed, suitable)
+                    raise UserError(f"{key}: needs an earlier phase that leaves {kind}; {found}; there are {known}")
             if phase.max_epochs == 0 and module.starts_fresh:
                 raise UserError(
                     f"{key}.max_epochs is 0, but there are no weights to take; give epochs, --init_from or "
@@ -153,7 +155,7 @@ class Runner:
                 self._data(phase.data)
             build_callbacks(phase.callbacks)
             self._processes = try_trainer(key, self.pipeline, phase)
-            before.append(name)
+            before[name] = module.leaves
 
     def _check_share(self, datamodule: HandfulDataModule) -> None:
         """Refuse more processes than images: one without any would leave the others waiting."""

@@ -9,6 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.utilities import rank_zero_warn
 
+from handful.cores import usable_cores
 from handful.errors import UserError, did_you_mean
 from pipelines.option_parser import OneSentenceParser
 
@@ -36,7 +37,9 @@ def check_values(key: str, arguments: Mapping[str, Any]) -> None:
         arguments = {k: v for k, v in arguments.items() if k not in ("accelerator", "devices", "precision", "strategy")}
     with_hardware = {name: arguments[name] for name in ("accelerator", "devices") if name in arguments}
     for name, value in arguments.items():
-        if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(x, dict | list) for x in value)):
+        if name == "max_time" and isinstance(value, Mapping):  # days, hours, minutes, seconds
+            pass
+        elif isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(x, dict | list) for x in value)):
             raise UserError(f"{key}.{name}: a number or a name is needed, not a mapping")
         if name in _POSITIVE and isinstance(value, int) and value < 1:
             raise UserError(f"{key}.{name}: at least 1, not {value}")
@@ -64,15 +67,26 @@ def on_this_machine(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments for the accelerators that there are: on the CPU, in one process, where a GPU is asked for in vain.
 
     Raises:
-        UserError: several machines are asked for, and this one has none of the accelerator.
+        UserError: several machines are asked for, and this one has none of the accelerator; or far more processes
+            than cores.
     """
     wanted = arguments.get("accelerator")
     if not _is_missing(wanted):
+        _check_share_of_cores(arguments)
         return dict(arguments)
     if arguments.get("num_nodes", 1) not in (1, "1"):
         raise UserError(f"trainer.accelerator: there is no {wanted} on this machine, one of {arguments['num_nodes']}")
     rank_zero_warn(f"trainer.accelerator: there is no {wanted} on this machine; running on the CPU, in one process")
     return {**arguments, "accelerator": "cpu", "devices": 1}
+
+
+def _check_share_of_cores(arguments: Mapping[str, Any]) -> None:
+    """Refuse far more processes on the CPU than cores: each holds a network and loads images of its own."""
+    devices, cores = arguments.get("devices", "auto"), usable_cores()
+    on_cpu = arguments.get("accelerator", "auto") == "cpu" or not _available("gpu")
+    most = max(16, 4 * cores)
+    if on_cpu and str(devices).isdecimal() and int(devices) > most:
+        raise UserError(f"trainer.devices: {devices} processes on {cores} cores; take at most {most}")
 
 
 def _is_missing(accelerator: object) -> bool:
