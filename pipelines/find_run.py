@@ -1,5 +1,6 @@
 """The run that a folder means: itself, the only one inside it, or the one that it is a phase of."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 from handful.errors import UserError
+from pipelines.run_folder import replaced_folder
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
@@ -16,6 +18,18 @@ def _config(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, yaml.YAMLError, RecursionError):  # what it is, `Run` says when it is the one meant
         return None
     return config if isinstance(config, dict) and isinstance(config.get("phases"), dict) else None
+
+
+#: Files by which a phase's folder is known, also where its records were removed to run it again.
+_OF_A_PHASE = ("started.json", "done.json", "config.yaml", "last.ckpt", "best.ckpt")
+
+
+def _is_phase(folder: Path) -> bool:
+    return replaced_folder(folder).exists() or any((folder / name).exists() for name in _OF_A_PHASE)
+
+
+def _holds_something(path: Path) -> bool:
+    return next(path.iterdir(), None) is not None if path.is_dir() else path.exists()
 
 
 def run_of_phase(folder: Path) -> Path | None:
@@ -56,12 +70,25 @@ def find_run(folder: str | Path) -> tuple[Path, str | None]:
     raise UserError(f"{folder}: not the folder of a run; it has no config.yaml")
 
 
-def check_run_dir(folder: Path) -> None:
-    """Refuse a folder for a new run that would mix it with another one.
+def check_run_dir(folder: Path, phases: Sequence[str] = ()) -> None:
+    """Refuse a folder for a run that would mix it with another one, or replace files that are none of a run.
+
+    Args:
+        folder: of the run; need not exist.
+        phases: their names.
 
     Raises:
-        UserError: it is a phase's folder, or holds runs itself.
+        UserError: it is a phase's folder, holds runs itself, or holds something else under a name that the run needs.
     """
+    own = [folder / name for name in phases if _is_phase(folder / name)]
+    foreign = [folder / name for name in phases if folder / name not in own and _holds_something(folder / name)]
+    if not own and _config(folder) is None:
+        foreign += [folder / name for name in ("config.yaml", "results.json") if (folder / name).exists()]
+    if foreign:
+        raise UserError(
+            f"{foreign[0]}: is there already and was not written by a run, which would replace it; give another "
+            "--run_dir"
+        )
     run = run_of_phase(folder)
     if run is not None:
         raise UserError(f"{folder}: the folder of a phase; give its run, --run_dir {run}")

@@ -63,7 +63,7 @@ class Runner:
         self._processes = 1
         self._known_contents: dict[str, str] = {}
         self.plan = Plan(pipeline, self.folder, self.redo, self._contents)
-        check_run_dir(self.folder)
+        check_run_dir(self.folder, names)
         check_trainer("trainer", pipeline.trainer)
         for name, phase in pipeline.phases.items():
             check_trainer(f"phases.{name}.trainer", phase.trainer)

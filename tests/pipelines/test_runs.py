@@ -56,6 +56,22 @@ def test_the_run_that_a_folder_means(run, tmp_path):
     check_run_dir(tmp_path / "new")
 
 
+@pytest.mark.parametrize("name", ["dense/robin.jpg", "config.yaml", "results.json", "sparsify"])
+def test_files_that_are_none_of_a_run_are_never_replaced(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("one's own")
+    with pytest.raises(UserError, match="is there already and was not written by a run"):
+        check_run_dir(tmp_path, ["dense", "sparsify"])
+    check_run_dir(tmp_path / "new", ["dense", "sparsify"])
+
+
+def test_a_phase_whose_records_were_removed_is_still_one(run):
+    (run.folder / "dense" / "done.json").unlink()
+    check_run_dir(run.folder, ["dense", "sparsify", "finetune"])
+    (run.folder / "dense" / "best.ckpt").unlink()
+    check_run_dir(run.folder, ["dense", "sparsify", "finetune"])
+
+
 def test_stages_of_the_config_go_first(run):
     stages = {"cut": "sparsify"}
     evaluate = {"module": {"class_path": "Evaluate", "init_args": {"stages": stages}}}
