@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
+from handful.atomic import DRAFT
 from handful.errors import UserError
 from pipelines.run_folder import replaced_folder
 
@@ -29,7 +30,8 @@ def _is_phase(folder: Path) -> bool:
 
 
 def _holds_something(path: Path) -> bool:
-    return next(path.iterdir(), None) is not None if path.is_dir() else path.exists()
+    """Whether there is more than the draft of a record, which a killed run may have left."""
+    return any(not file.name.endswith(DRAFT) for file in path.iterdir()) if path.is_dir() else path.exists()
 
 
 def run_of_phase(folder: Path) -> Path | None:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import yaml
 
+from handful.atomic import DRAFT
 from handful.errors import UserError
 from pipelines.find_run import check_run_dir
 from pipelines.run_folder import made_from
@@ -63,6 +64,12 @@ def test_files_that_are_none_of_a_run_are_never_replaced(tmp_path, name):
     with pytest.raises(UserError, match="is there already and was not written by a run"):
         check_run_dir(tmp_path, ["dense", "sparsify"])
     check_run_dir(tmp_path / "new", ["dense", "sparsify"])
+
+
+def test_a_draft_that_a_killed_run_left_is_no_file_of_ones_own(tmp_path):
+    (tmp_path / "dense").mkdir()
+    (tmp_path / "dense" / f"started.json{DRAFT}").write_text("{")
+    check_run_dir(tmp_path, ["dense"])
 
 
 def test_a_phase_whose_records_were_removed_is_still_one(run):
