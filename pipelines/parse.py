@@ -16,10 +16,8 @@ from pipelines.build import plain
 from pipelines.configs import check_name, configs_first, read_config
 from pipelines.option_parser import OneSentenceParser
 from pipelines.phases import Phase, Pipeline, WandbConfig
+from pipelines.run_folder import OF_COMMANDS
 from pipelines.trainer_arguments import check_values
-
-#: Folders of a run that are no phases.
-RESERVED = ("explain", "report", "tradeoff")
 
 #: What runs where no config is given.
 QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
@@ -125,7 +123,7 @@ def _phase_names(files: Sequence[Path]) -> list[str]:
             raise UserError(f"{file}: phases is a mapping, name → phase")
         for name, phase in phases.items():
             check_name(name, f"{file}: phases")
-            if "." in name or name in RESERVED:
+            if "." in name or name in OF_COMMANDS:
                 raise UserError(f"{file}: phases: a phase cannot be called {name!r}")
             if not isinstance(phase, dict):
                 raise UserError(f"{file}: phases.{name} is a mapping, not {phase!r:.60}")

@@ -26,6 +26,9 @@ HANDED_OVER = {".ckpt", ".pt", ".json", ".csv", ".yaml", ".npz"}
 #: Records about the phase itself, and files that commands add to a finished phase.
 _NOT_HANDED_OVER = {"done.json", "started.json", "predictions.csv"}
 
+#: Folders of a run that commands write, and that are no phases.
+OF_COMMANDS = ("explain", "report", "tradeoff")
+
 #: Hexadecimal digits that name a version of a phase in the records of later ones.
 SHORT = 16
 
@@ -372,13 +375,13 @@ def sweep(run: Path, phases: Sequence[str]) -> None:
     Only for the holder of the run's lock.
     """
     sweep_drafts(run)
-    for name in phases:
+    for name in (*phases, *OF_COMMANDS):
         folder, replaced = run / name, replaced_folder(run / name)
         if folder.is_dir():
             for draft in folder.rglob(f"*{DRAFT}"):
                 if "wandb" not in draft.relative_to(folder).parts and draft.is_file():
                     draft.unlink(missing_ok=True)
-        if replaced.is_dir() and (folder / "done.json").is_file():
+        if name in phases and replaced.is_dir() and (folder / "done.json").is_file():
             shutil.rmtree(replaced, ignore_errors=True)
 
 

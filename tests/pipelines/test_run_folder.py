@@ -158,7 +158,7 @@ def test_a_lock_is_released_and_leaves_nothing(tmp_path):
 
 def test_drafts_and_old_versions_are_swept(copy):
     command, run = copy
-    for draft in ("results.json.7.tmp", "dense/best.ckpt.7.tmp", "dense/class_filters/x.csv.7.tmp"):
+    for draft in ("results.json.7.tmp", "dense/best.ckpt.7.tmp", "dense/class_filters/x.csv.7.tmp", "report/index.html.7.tmp"):
         (run / draft).parent.mkdir(exist_ok=True)
         (run / draft).write_bytes(b"half")
     shutil.copytree(run / "dense", run / "dense.replaced")
