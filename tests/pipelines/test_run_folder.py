@@ -158,7 +158,8 @@ def test_a_lock_is_released_and_leaves_nothing(tmp_path):
 
 def test_drafts_and_old_versions_are_swept(copy):
     command, run = copy
-    for draft in ("results.json.7.tmp", "dense/best.ckpt.7.tmp", "dense/class_filters/x.csv.7.tmp", "report/index.html.7.tmp"):
+    inside = ("best.ckpt", "class_filters/x.csv")
+    for draft in ("results.json.7.tmp", "report/index.html.7.tmp", *(f"dense/{name}.7.tmp" for name in inside)):
         (run / draft).parent.mkdir(exist_ok=True)
         (run / draft).write_bytes(b"half")
     shutil.copytree(run / "dense", run / "dense.replaced")
