@@ -111,7 +111,7 @@ def toy(options: Sequence[str], seeds: Sequence[int] = (0, 1, 2)) -> None:
     lines = [
         f"`python -m benchmarks.plugin toy {' '.join(options)}`".replace(" `", "`"),
         "",
-        f"Five classes told apart by the {part} alone ({100 * area:.1f} % of the pixels); {len(ids)} test images, "
+        f"Five classes that differ in the {part} alone ({100 * area:.1f} % of the pixels); {len(ids)} test images, "
         f"seeds {', '.join(map(str, seeds))}: mean (lowest to highest).",
         "",
         "| map | peak on the part, % | at most 2 px from it, % | energy on the part | area above half maximum |",

@@ -55,7 +55,7 @@ class Table:
     def __init__(self, data: dict[str, Tensor], n_features: int, features_per_class: int) -> None:
         self.data, self.wanted = data, (n_features, features_per_class)
         self.lines = [
-            "| selection | solver | point | cut | test accuracy | features used | weights a class (min–max) | CPU s |",
+            "| selection | solver | point | cut | test accuracy | features used | weights per class (min–max) | CPU s |",
             "|---|---|---|---|---|---|---|---|",
         ]
 
@@ -67,13 +67,14 @@ class Table:
         with torch.no_grad():
             right = head(self.data["test_x"]).argmax(1).eq(self.data["test_y"])
         accuracy = 100 * right.double().mean().item()
-        told = record.layer
-        counts = told["counts_per_class"]
+        fitted = record.layer
+        counts = fitted["counts_per_class"]
         selection = options.get("selection", "greedy")
         seed = f", seed {options['seed']}" if selection == "saga" else ""
         self.lines.append(
-            f"| {selection}{seed} | {told['solver']} | {told['choose']}: {told['density_before_cut']:.1f} a class "
-            f"| {told['cut']} | {accuracy:.2f} | {told['n_features']} | {told['features_per_class']:.2f} "
+            f"| {selection}{seed} | {fitted['solver']} "
+            f"| {fitted['choose']}: {fitted['density_before_cut']:.1f} per class | {fitted['cut']} "
+            f"| {accuracy:.2f} | {fitted['n_features']} | {fitted['features_per_class']:.2f} "
             f"({min(counts)}–{max(counts)}) | {seconds:.1f} |"
         )
         print(self.lines[-1], flush=True)
@@ -129,7 +130,7 @@ def main() -> None:
     n, f = data["train_x"].shape
     about = (
         f"{n:,} training rows × {f} features, {int(data['train_y'].max()) + 1} classes; {args.n_features} features, "
-        f"{args.features_per_class} a class; test accuracy in per cent, before finetuning."
+        f"{args.features_per_class} per class; test accuracy in per cent, before finetuning."
     )
     lines = compare(data, args.n_features, args.features_per_class, not args.no_glm_saga)
     title = f"The sparse layer's choices: {args.name} (`python -m benchmarks.sparse_accuracy`)"

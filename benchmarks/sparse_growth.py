@@ -28,7 +28,7 @@ DECADES = {
 
 
 def measure(rows: int, features: int, classes: int, selected: int) -> tuple[float, float]:
-    """CPU seconds of the selection and of the path to 10 weights a class; the smaller of two runs each."""
+    """CPU seconds of the selection and of the path to 10 weights per class; the smaller of two runs each."""
     x, y = network_like_features(rows, features, classes)
     best = [math.inf, math.inf]
     for _ in range(2):
@@ -54,16 +54,16 @@ def main() -> None:
     for axis, (what, sizes) in zip(axes, DECADES.items(), strict=True):
         both = [measure(**{**BASE, what: size}) for size in sizes]
         selection, path = [s for s, _ in both], [p for _, p in both]
-        for seconds, name, mark in ((selection, "selection", "o-"), (path, "path to 10 a class", "s-")):
+        for seconds, name, mark in ((selection, "selection", "o-"), (path, "path to 10 per class", "s-")):
             axis.loglog(sizes, seconds, mark, label=f"{name}, exponent {exponent(sizes, seconds):.2f}")
         axis.loglog(sizes, [selection[0] * s / sizes[0] for s in sizes], "k:", lw=1, label="linear")
         axis.set_xlabel({"rows": "rows N", "classes": "classes C", "features": "features F"}.get(what, "selected"))
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axis.xaxis.set_minor_locator(NullLocator())
         axis.legend(fontsize=7)
-        told = [", ".join(f"{value:.3g}" for value in values) for values in (sizes, selection, path)]
+        cells = [", ".join(f"{value:.3g}" for value in values) for values in (sizes, selection, path)]
         lines.append(
-            f"| {what} | {told[0]} | {told[1]} | {exponent(sizes, selection):.2f} | {told[2]} "
+            f"| {what} | {cells[0]} | {cells[1]} | {exponent(sizes, selection):.2f} | {cells[2]} "
             f"| {exponent(sizes, path):.2f} |"
         )
         print(lines[-1], flush=True)

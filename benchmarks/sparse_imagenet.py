@@ -35,7 +35,7 @@ N, S, C, F = 1_152_000, 50, 1_000, 2_048
 
 
 def path(lines: list[str]) -> None:
-    """The densest point with at most 10 weights a class at full size."""
+    """The densest point with at most 10 weights per class at full size."""
     features, labels = network_like_features(N, S, C)
     rows = Rows(features)
     design = design_matrix(rows, column_statistics(rows))
@@ -51,8 +51,8 @@ def path(lines: list[str]) -> None:
     point = [p for p in points if p.density <= 10][-1]
     product = products(design)
     lines += [
-        f"* Path, {N:,} × {S}, {C:,} classes: densest point with ≤ 10 weights a class (λ no. {point.index}, "
-        f"{point.density:.2f} a class, KKT {point.kkt:.1e}) in **{seconds:.0f} CPU s**, {oracle.passes} passes "
+        f"* Path, {N:,} × {S}, {C:,} classes: densest point with ≤ 10 weights per class (λ no. {point.index}, "
+        f"{point.density:.2f} per class, KKT {point.kkt:.1e}) in **{seconds:.0f} CPU s**, {oracle.passes} passes "
         f"over all rows and a coarse path; peak memory rose by {risen:.0f} MiB over the design "
         f"matrix's {design.numel() * 4 / 2**20:.0f} MiB. The products of one pass alone take {product:.2f} s.",
     ]
@@ -111,8 +111,8 @@ def selection(lines: list[str], most: int, wanted: int = 3) -> None:
         lines.append(f"| {n:,} | {size:.2f} | {seconds:.1f} | {each:.1f} |")
         print(lines[-1], flush=True)
     whole = each * 1_281_167 / most * 50 / 60
-    told = f"50 features of 1,281,167 × {F:,} would take {whole:.0f} CPU minutes (extrapolated)."
-    lines += ["", f"Linear in the rows, {told}"]
+    estimate = f"50 features of 1,281,167 × {F:,} would take {whole:.0f} CPU minutes (extrapolated)."
+    lines += ["", f"Linear in the rows, {estimate}"]
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ class Timed:
         """The median."""
         return median(self.seconds)
 
-    def told(self) -> str:
+    def text(self) -> str:
         """Median and range."""
         low, high = min(self.seconds), max(self.seconds)
         return f"{self.middle:.3g} s" + (f" ({low:.3g}–{high:.3g})" if len(self.seconds) > 1 else "")
@@ -127,12 +127,12 @@ class Bench:
         for name, timed in (("KKT 1e-2", rough), ("KKT 1e-3", fine)):
             assert isinstance(timed.result, list)
             margin = self.worst_margin(timed.result, reference)
-            self.add(f"first 12 λ, exact, {name}; {margin}", theirs.told(), timed.told(), timed.ratio(theirs))
-        self.add("first 12 λ, `saga` (same iterates)", theirs.told(), saga.told(), saga.ratio(theirs))
+            self.add(f"first 12 λ, exact, {name}; {margin}", theirs.text(), timed.text(), timed.ratio(theirs))
+        self.add("first 12 λ, `saga` (same iterates)", theirs.text(), saga.text(), saga.ratio(theirs))
         self.reference_12 = theirs
 
     def wanted_point(self, whole: Timed) -> None:
-        """The densest point with at most 10 weights a class; the reference always goes the whole path."""
+        """The densest point with at most 10 weights per class; the reference always goes the whole path."""
         along, halved = Timed(), Timed()
 
         def solver() -> ExactPath:
@@ -145,8 +145,8 @@ class Bench:
             assert isinstance(timed.result, list)
             point = [p for p in timed.result if p.density <= 10][-1]
             passes = sum(p.passes for p in timed.result)
-            told = f"densest point with ≤ 10 a class, {name}: λ no. {point.index}, {point.density:.2f} a class"
-            self.add(f"{told}, {passes} passes", self.whole_told, timed.told(), timed.ratio(whole))
+            text = f"densest point with ≤ 10 per class, {name}: λ no. {point.index}, {point.density:.2f} per class"
+            self.add(f"{text}, {passes} passes", self.whole_text, timed.text(), timed.ratio(whole))
 
     def measured_path(self, keep: Path | None) -> ReferencePath:
         """The reference's whole path, run or read from the file of an earlier run."""
@@ -159,7 +159,7 @@ class Bench:
             reference = reference_path(self.design, self.labels, C)
             if keep is not None:
                 torch.save({"features": self.selection.features, **vars(reference)}, keep)
-        self.whole_told = f"{reference.seconds:.0f} s"
+        self.whole_text = f"{reference.seconds:.0f} s"
         return reference
 
     def counted_path(self) -> ReferencePath:
@@ -167,7 +167,7 @@ class Bench:
         same = saga_path(self.design, self.labels, C, alpha=ALPHA)
         epochs = sum(point.passes for point in same)
         per_epoch = self.reference_12.middle / sum(point.passes for point in same[:12])
-        self.whole_told = f"{epochs * per_epoch:.0f} s, extrapolated: {epochs} epochs × {per_epoch:.3g} s"
+        self.whole_text = f"{epochs * per_epoch:.0f} s, extrapolated: {epochs} epochs × {per_epoch:.3g} s"
         return ReferencePath(
             [point.lam for point in same],
             torch.stack([point.weight for point in same]),
@@ -191,7 +191,7 @@ class Bench:
         for name, ours in timed.items():
             assert isinstance(ours.result, list)
             margin = self.worst_margin(ours.result, reference)
-            self.add(f"all 100 λ, {name}; {margin}", self.whole_told, ours.told(), ours.ratio(whole))
+            self.add(f"all 100 λ, {name}; {margin}", self.whole_text, ours.text(), ours.ratio(whole))
         return whole
 
     def selecting(self) -> None:
@@ -215,14 +215,14 @@ class Bench:
         per_epoch = phase.middle / sum(theirs.epochs)  # type: ignore[attr-defined]
         self.add(
             f"selection, one phase, `saga`; same feature: {'yes' if same else 'no'}",
-            phase.told(),
-            saga_phase.told(),
+            phase.text(),
+            saga_phase.text(),
             saga_phase.ratio(phase),
         )
         total = Timed([per_epoch * epochs])
         for name, ours in (("`saga`", saga_all), ("`greedy`", greedy)):
-            told = f"{total.middle:.0f} s, extrapolated: {epochs} epochs × {per_epoch:.3g} s"
-            self.add(f"selection of {S} of {F}, {name}", told, ours.told(), ours.ratio(total))
+            text = f"{total.middle:.0f} s, extrapolated: {epochs} epochs × {per_epoch:.3g} s"
+            self.add(f"selection of {S} of {F}, {name}", text, ours.text(), ours.ratio(total))
 
     def memory(self) -> None:
         """Peaks in processes of their own."""
@@ -255,9 +255,9 @@ class Bench:
         solved.run(lambda: path.run(10.0))
         products.run(lambda: self._products(oracle.passes))
         self.add(
-            f"path to 10 a class against its own {oracle.passes} passes' products",
-            products.told(),
-            solved.told(),
+            f"path to 10 per class against its own {oracle.passes} passes' products",
+            products.text(),
+            solved.text(),
             f"{solved.middle / products.middle:.2f}× the limit",
         )
         greedy, products = Timed(), Timed()
@@ -266,8 +266,8 @@ class Bench:
         products.run(lambda: self._selection_products(passes))
         self.add(
             "`greedy` against its gradients' and refits' products",
-            products.told(),
-            greedy.told(),
+            products.text(),
+            greedy.text(),
             f"{greedy.middle / products.middle:.2f}× the limit",
         )
 

@@ -1,4 +1,4 @@
-"""Data modules: one file a data set, over one small base."""
+"""Data modules: one file per data set, over one small base."""
 
 from datamodules.base import HandfulDataModule
 from datamodules.episodes import Episodes

@@ -179,7 +179,7 @@ class TarArchive(Archive[tarfile.TarInfo]):
     """The files of an uncompressed tar archive.
 
     Args:
-        root: as it is named in messages and was given.
+        root: as given, and as named in messages.
         content: the uncompressed archive; `root` itself if not given.
 
     Raises:

@@ -220,7 +220,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         return self._evaluation_loader(self.test_dataset)
 
     def predict_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Test images: what `predict` runs on unless told otherwise."""
+        """Test images: what `predict` runs on by default."""
         return self.test_dataloader()
 
     def _evaluation_loader(self, dataset: ImageDataset) -> DataLoader[tuple[Tensor, int]]:

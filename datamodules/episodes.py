@@ -39,9 +39,9 @@ class Episodes(HandfulDataModule):
     Args:
         root: the folder, or a `.zip` archive of it, which is read where it lies.
         way: classes of a training episode.
-        shot: support images a class.
-        query: query images a class.
-        episodes: training episodes an epoch, over all ranks.
+        shot: support images per class.
+        query: query images per class.
+        episodes: training episodes per epoch, over all ranks.
         fractions: shares of base, val and novel classes.
         margin: images are kept with a shorter side of `margin · image_size`, for crops.
         image_size: side of the images in pixels.

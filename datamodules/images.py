@@ -77,7 +77,7 @@ def unpack(folder: Path, name: str) -> PackedImages:
     heights, widths = json.loads((folder / f"{name}.shapes.json").read_text())
     if not heights:
         return PackedImages(torch.empty(0, dtype=torch.uint8), [], [])
-    # "c": writable in memory, as torch wants it, while the file stays as it is
+    # "c": writable in memory, as torch wants it, while the file is unchanged
     mapped = np.memmap(folder / f"{name}.pixels", dtype=np.uint8, mode="c")
     return PackedImages(torch.from_numpy(mapped), heights, widths)
 

@@ -53,7 +53,7 @@ class LateLoader(DataLoader[tuple[Tensor, int]]):
 
 
 def collate(items: Sequence[Any] | Refused) -> Any:
-    """Stack items to a batch; a refusal passes as it is."""
+    """Stack items to a batch; a `UserError` passes unchanged."""
     return items if isinstance(items, Refused) else collate_tensors(list(items))
 
 

@@ -17,7 +17,7 @@ def gaussian_blur(
         images: `(N, C, H, W)`.
         sigma: standard deviation in pixels; 0 leaves the images as they are.
         radius: pixels after which the Gaussian is cut off; 3σ, rounded up, if not given.
-        edges: how the image goes on beyond its edges. Reflection reaches at most to the opposite edge.
+        edges: how the image is extended beyond its edges. Reflection reaches at most to the opposite edge.
 
     Returns:
         `(N, C, H, W)`.

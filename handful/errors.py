@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input, told in one clear sentence that names the file or the option.
+    """Bad input, reported in one clear sentence that names the file or the option.
 
     The command line prints the sentence on standard error and ends with exit status 2; from Python it is an
     ordinary `ValueError`.

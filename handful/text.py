@@ -13,7 +13,7 @@ def safe_text(text: object, lines: bool = False) -> str:
     r"""Make control characters visible, so that text cannot steer the terminal or the page that shows it.
 
     Escape sequences, newlines, bidirectional and zero-width marks and bytes that are no UTF-8 become backslash escapes;
-    every script and emoji stays as it is.
+    every script and emoji is unchanged.
 
     Args:
         text: anything; `str` is taken of it.

@@ -1,4 +1,4 @@
-"""The constants of the QPM problem: what a class gains from a feature, and how alike features are."""
+"""The constants of the QPM problem: the gain of each class from each feature, and how similar features are."""
 
 from __future__ import annotations
 

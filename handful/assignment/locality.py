@@ -1,4 +1,4 @@
-"""How local a feature is: the bias of the QPM problem towards features that light up in one place."""
+"""How local a feature is: the bias of the QPM problem towards features that are active at one position."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class LocalitySums:
         height, width = maps.shape[2:]
         pooled = maps.mean(dim=(2, 3)).clamp(min=0)
         share = pooled / pooled.sum(dim=1, keepdim=True).clamp(min=1e-12)
-        peak, place = maps.flatten(2).softmax(dim=2).max(dim=2)
-        row, column = place // width, place % width
+        peak, position = maps.flatten(2).softmax(dim=2).max(dim=2)
+        row, column = position // width, position % width
         outer = (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)
         self.peaks += (peak * share).sum(dim=0)
         self.border += (outer * share).sum(dim=0)

@@ -20,7 +20,7 @@ class AssignmentProblem:
         subject to Σ_i s_i = n,  E[c, i] ≤ s_i,  Σ_i E[c, i] = k,  no two rows of E equal,  every chosen feature used
 
     Args:
-        gain: (C, F) what a class gains from a feature; already scaled.
+        gain: (C, F) gain of each class from each feature; already scaled.
         penalty: (F, F) non-negative, symmetric, zero diagonal: the cost of choosing both features of a pair.
         bias: (F,) what choosing a feature gains or costs by itself.
         n_features: n, in [k, F].

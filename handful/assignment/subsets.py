@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 
 def best_subsets(values: Sequence[float], size: int) -> Iterator[tuple[float, tuple[int, ...]]]:
-    """All subsets of `size` numbers by falling sum, as `(sum, ascending places)`; ties by the places' order.
+    """All subsets of `size` numbers by falling sum, as `(sum, ascending indices)`; ties by the indices' order.
 
     Enumerated lazily: the next subset costs O(size · log) after the numbers are sorted.
     """
@@ -29,6 +29,6 @@ def best_subsets(values: Sequence[float], size: int) -> Iterator[tuple[float, tu
 
 
 def best_subset_with(values: Sequence[float], size: int, needed: int) -> tuple[float, tuple[int, ...]]:
-    """The best subset that holds the number at place `needed`."""
+    """The best subset that holds the number at index `needed`."""
     others = sorted((i for i in range(len(values)) if i != needed), key=lambda i: (-values[i], i))[: size - 1]
     return values[needed] + sum(values[i] for i in others), tuple(sorted((needed, *others)))

@@ -9,7 +9,7 @@ from handful.attribution.images import as_tensor
 from handful.blur import gaussian_blur
 from handful.errors import UserError
 
-#: Names a baseline may have; a tensor that broadcasts to the images may stand in their place.
+#: Names a baseline may have; a tensor that broadcasts to the images may be given instead.
 BASELINES = ("mean", "black", "blur")
 
 #: Blur of a removed part, as a share of the image's side: 10 px at 224 (Fong & Vedaldi 2017, their code).

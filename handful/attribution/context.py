@@ -39,7 +39,7 @@ class AttributionContext:
         normalisation: `(mean, std)` of the images by channel, or None.
         chunk: units of work in one forward pass; None chooses by image size.
         seed: seeds all random numbers, together with `image_ids` and `method`.
-        image_ids: `(N,)` what an image is called wherever it appears; None takes a hash of its pixels.
+        image_ids: `(N,)` an identifier per image, the same wherever the image appears; None takes a hash of its pixels.
 
     Attributes:
         notes: what the method wants on the record (`baseline`, `r2`, …), by name.
@@ -107,7 +107,7 @@ class AttributionContext:
         self.in_chunks(len(self), work)
 
     def over_copies(self, copies: int, work: Callable[[Tensor, Tensor], None]) -> None:
-        """Run `work(rows, steps)` over `copies` units an image: unit u is step `u % copies` of image `u // copies`."""
+        """Run `work(rows, steps)` over `copies` units per image: unit u is step `u % copies` of image `u // copies`."""
 
         def piece(start: int, stop: int) -> None:
             unit = torch.arange(start, stop)
@@ -144,7 +144,7 @@ class AttributionContext:
         return self.targets.score(logits, torch.arange(start, stop))
 
     def clean_logits(self) -> Tensor:
-        """The logits `(N, C)` of the images as they are; a forward pass unless a method has observed them already."""
+        """The logits `(N, C)` of the unchanged images; a forward pass unless a method has observed them already."""
         if self._logits is None or self._seen < len(self):
 
             @torch.no_grad()
@@ -156,7 +156,7 @@ class AttributionContext:
         return self._logits
 
     def clean_scores(self) -> Tensor:
-        """The scores `(N, T)` of the images as they are."""
+        """The scores `(N, T)` of the unchanged images."""
         return self.targets.score(self.clean_logits(), torch.arange(len(self)))
 
     def empty(self, *shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a model answers, read as logits `(B, C)`: the one place that looks at a model's output."""
+"""A model's output, read as logits `(B, C)`; nothing else reads it."""
 
 import contextlib
 import dataclasses
@@ -55,7 +55,7 @@ def readable_errors(model: nn.Module, images: Tensor) -> Iterator[None]:
 
 
 def class_logits(output: object, n_images: int) -> ClassLogits:
-    """Read what a model gave for `n_images` images as logits.
+    """Read a model's output for `n_images` images as logits.
 
     Accepted are a tensor `(B, C)`; `(B, C, 1, 1)`; one logit per image, `(B,)` or `(B, 1)`; a mapping, dataclass or
     named tuple with `logits` (or `out`, `output`, `scores`, `prediction`); a mapping with a single tensor; and a tuple

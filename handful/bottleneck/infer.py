@@ -1,4 +1,4 @@
-"""The infer network: from what a first pass saw to the share of noise each place can bear."""
+"""The infer network: from what a first pass saw to the share of noise each position can bear."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from handful.blur import gaussian_blur
 class InferNetwork(nn.Module):
     """Three 1x1 convolutions over the first pass's layers, resized and concatenated, and its global output.
 
-    The first convolution is taken layer by layer before resizing, which gives the same numbers: resizing mixes places
-    with weights that sum to one, the convolution mixes channels. The deep layers, which have most channels, are so
-    read on their own few places; on a ResNet-50 this takes a tenth of the operations.
+    The first convolution is taken layer by layer before resizing, which gives the same numbers: resizing mixes
+    positions with weights that sum to one, the convolution mixes channels. The deep layers, which have most channels,
+    are so read on their own few positions; on a ResNet-50 this takes a tenth of the operations.
 
     Args:
         layer_channels: channels of each layer read.
-        global_features: length of the global representation; it is repeated at every place.
-        outputs: 1 for one share a place, or the channels of the noised layer for one share an element.
+        global_features: length of the global representation; it is repeated at every position.
+        outputs: 1 for one share per position, or the channels of the noised layer for one share per element.
         bound: the logit is ``bound * tanh(raw / bound)``: shares stay within ``sigmoid(-bound), sigmoid(bound)``
             and, unlike under a hard clamp, their gradient never vanishes altogether.
         start: logit at the start; -5 leaves 0.7 % noise.

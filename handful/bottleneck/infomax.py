@@ -95,7 +95,7 @@ def jensen_shannon(scores: Tensor) -> Tensor:
 
 
 class ReferenceBank(nn.Module):
-    """Locals of training images that stand for "any place of any image" when a map is made.
+    """Locals of training images that stand for "any position of any image" when a map is made.
 
     With a fixed bank the map of an image does not depend on the other images of its batch, and one image alone
     has a map.

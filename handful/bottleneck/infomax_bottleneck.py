@@ -1,4 +1,4 @@
-"""The InfoMax / information-bottleneck plug-in: how many bits each place tells, and how many the decision needs.
+"""The InfoMax / information-bottleneck plug-in: how many bits each position carries, and how many the decision needs.
 
 After a patent whose printed objective cannot be built; what is built, and where it departs:
 
@@ -63,7 +63,7 @@ class InfoMaxBottleneck(NoiseBottleneck):
         units: length of the critic's encodings.
         hidden: hidden units of the head.
         components: principal components of the representation that the Gaussian head predicts.
-        places: places an image that InfoMax and the head see in one step.
+        places: spatial positions per image that InfoMax and the head see in one step.
         bank_size: locals in the reference bank.
         estimator: objective of the critic; only ``"infonce"`` is a bound on the mutual information.
         learnt_prior: see the heads.
@@ -160,7 +160,7 @@ class InfoMaxBottleneck(NoiseBottleneck):
 
     def _normalise_rows(self, rows: Tensor, cells: Tensor) -> Tensor:
         mean, std = self.local_statistics.mean.cpu(), self.local_statistics.std.cpu()
-        if mean.dim() > 1:  # one value a neuron
+        if mean.dim() > 1:  # one value per neuron
             mean, std = mean.flatten(1)[:, cells].T, std.flatten(1)[:, cells].T
         return ((rows - mean) / std).to(self.bank.features)
 

@@ -1,4 +1,4 @@
-"""Noise put in the place of features, in any share from none to all."""
+"""Features replaced by noise, in any share from none to all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A noise bottleneck in a trained network: the infer network decides how much noise each place can bear."""
+"""A noise bottleneck in a trained network: the infer network decides how much noise each position can bear."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Weights:
 
     Attributes:
         beta1: of the mutual information of locals and globals.
-        beta2: of the information a noised local tells about the output; 1 suits class logits, 0.01 embeddings, whose
+        beta2: of the information of a noised local about the output; 1 suits class logits, 0.01 embeddings, whose
             divergence sums over components. It also charges for shares of noise that differ by class: a network has
             a class it sees in pure noise, and without a price images of that class are drowned.
         beta3: of the mean capacity of an element; choose it so that ``5 beta3``, its price at the start, is about
@@ -69,9 +69,9 @@ class Terms:
         share: mean noise share.
         clean_output: output of the first pass ``(B, D)``.
         noised_output: output of the second pass ``(B, D)``.
-        infomax: mean mutual information of locals and globals, from below (what is maximised).
+        infomax: mean mutual information of locals and globals, lower bound (what is maximised).
         fit: misfit of the bottleneck head and its prior.
-        compression: mean information of a noised local, from above (what is minimised).
+        compression: mean information of a noised local, upper bound (what is minimised).
     """
 
     task: Tensor
@@ -99,7 +99,7 @@ class NoiseBottleneck(nn.Module):
         readout_layers: layers the infer network reads.
         image_size: side of the images, to learn the layers' shapes.
         global_layer: layer whose maps, averaged over space, are the global representation; the output if None.
-        share_per_channel: one noise share an element instead of one a place.
+        share_per_channel: one noise share per element instead of one per position.
         noise: see `inject`.
         statistics: per ``"channel"`` or per ``"neuron"`` (fixes the image size).
         smoothing: see `InferNetwork`.
@@ -153,7 +153,7 @@ class NoiseBottleneck(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """The network as it is, without noise: images `(B, 3, H, W)` -> output `(B, D)`."""
+        """The unchanged network, without noise: images `(B, 3, H, W)` -> output `(B, D)`."""
         return self.base(images)
 
     def train(self, mode: bool = True) -> Self:
@@ -173,7 +173,7 @@ class NoiseBottleneck(nn.Module):
 
         Args:
             images: ``(B, 3, H, W)``.
-            ids: a number an image that is its own on all processes.
+            ids: one number per image, unique over all processes.
         """
         recording = self._two_pass.record(images)
         self.local_statistics.update(recording.local)

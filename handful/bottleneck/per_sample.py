@@ -40,10 +40,10 @@ def per_sample_maps(
         beta: weight of the mean capacity of an element.
         steps: steps of Adam.
         rate: its learning rate.
-        copies: noised copies an image and step.
-        smoothing: blur of the noise logits, in cells.
+        copies: noised copies per image and step.
+        smoothing: blur of the noise logits, in positions of the map.
         seed: of the noise.
-        resize: bilinear to the images' size (a pixel's bits, their sum conserved), else a cell's bits.
+        resize: bilinear to the images' size (bits per pixel, their sum conserved), else bits per position.
     """
     with torch.inference_mode(False), torch.enable_grad():
         images, targets = images.detach().clone(), targets.clone()

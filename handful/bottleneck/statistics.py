@@ -14,8 +14,8 @@ class RunningStatistics(nn.Module):
     long the stream and makes the order of batches and the number of processes irrelevant but for rounding.
 
     Args:
-        shape: shape of one sample's statistics: ``(C,)`` for one value a channel (all places pooled), ``(C, H, W)``
-            for one value a neuron.
+        shape: shape of one sample's statistics: ``(C,)`` for one value per channel (all positions pooled),
+            ``(C, H, W)`` for one value per neuron.
         min_std: floor of the standard deviation, so that dead channels do not blow up when normalised.
     """
 

@@ -105,7 +105,7 @@ class TwoPass:
         Args:
             recording: of the first pass over the same images.
             images: the images of the first pass (only their shape and device matter before the split).
-            local: features ``(B, C, H, W)`` that take the place of `recording.local`.
+            local: features ``(B, C, H, W)`` that replace `recording.local`.
         """
         # in the layout of the first pass: another one may round otherwise
         if recording.local.is_contiguous(memory_format=torch.channels_last):

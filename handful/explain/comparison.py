@@ -29,7 +29,7 @@ class Change:
 
     Attributes:
         feature: its number.
-        value: as it is.
+        value: of the feature in the image.
         needed: what it would have to be.
     """
 

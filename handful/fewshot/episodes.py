@@ -10,7 +10,7 @@ from handful.inputs import as_labels
 
 
 class EpisodeSampler:
-    """Draws episodes: `way` classes, and of each `shot + query` images.
+    """Draw episodes: `way` classes, and of each `shot + query` images.
 
     Episode e of an epoch depends on `seed + epoch` and e alone, and process r of w takes the episodes r, r + w and
     so on: the same episodes for any number of processes. An episode is class by class, support images first.
@@ -18,10 +18,10 @@ class EpisodeSampler:
 
     Args:
         labels: `(N,)`, class of every image.
-        way: classes an episode.
-        shot: support images a class.
-        query: query images a class.
-        episodes: episodes an epoch, over all processes.
+        way: classes per episode.
+        shot: support images per class.
+        query: query images per class.
+        episodes: episodes per epoch, over all processes.
         seed: of the first epoch.
         rank: number of this process.
         world_size: number of processes.
@@ -62,7 +62,7 @@ class EpisodeSampler:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Episodes an epoch of this process."""
+        """Episodes per epoch of this process."""
         return self.episodes // self.world_size
 
     def __iter__(self) -> Iterator[list[int]]:

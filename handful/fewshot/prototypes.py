@@ -14,7 +14,7 @@ class Embedding(nn.Module):
 
     Args:
         backbone: images `(B, 3, H, W)` → maps `(B, F, h, w)`.
-        pooling: `mean` over space gives `F` numbers; `flatten` keeps the places, `F · h · w` numbers (usual for
+        pooling: `mean` over space gives `F` numbers; `flatten` keeps the positions, `F · h · w` numbers (usual for
             Conv-4: 1600 of an 84×84 image).
     """
 
@@ -51,7 +51,7 @@ def episode_scores(embeddings: Tensor, shot: int) -> tuple[Tensor, Tensor]:
 
     Args:
         embeddings: `(way, shot + query, D)`, each class's support images first.
-        shot: support images a class.
+        shot: support images per class.
 
     Returns:
         scores `(way · query, way)` and labels `(way · query,)`, class by class.
@@ -105,7 +105,7 @@ class SupportScores(nn.Module):
         self.place = place
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(B, 3, H, W)` in the support image's place → the query's scores `(B, way)`."""
+        """Images `(B, 3, H, W)` instead of the support image → the query's scores `(B, way)`."""
         support = self.support.expand(len(images), *self.support.shape).clone()
         support[:, self.way, self.place] = self.embedding(images)
         means = support.mean(2)

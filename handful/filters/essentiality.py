@@ -1,4 +1,4 @@
-"""Are the filters of a class essential? Put noise in their place, and see."""
+"""Are the filters of a class essential? Replace them by noise, and see."""
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,10 @@ _ROWS = 1009
 
 
 class EssentialityTest(Metric):
-    """Accuracy with noise from N(0, 1) in the place of features, the whole head kept.
+    """Accuracy with features replaced by noise from N(0, 1), the whole head kept.
 
-    The noise takes the place of, in turn, the filters of the image's own class, all other features, and as many
-    other features as there are filters (drawn once a class, by the seed). The last is the fair comparison: the
+    The noise replaces, in turn, the filters of the image's own class, all other features, and as many
+    other features as there are filters (drawn once per class, by the seed). The last is the fair comparison: the
     rest is many more features. An image meets the same noise whatever its batch or process.
 
     Args:
@@ -51,10 +51,10 @@ class EssentialityTest(Metric):
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor, index: Tensor) -> None:
-        """Take pooled features `(B, F)`, labels `(B,)` and the images' places in the data set `(B,)`, int64.
+        """Take pooled features `(B, F)`, labels `(B,)` and the images' dataset indices `(B,)`, int64.
 
         Raises:
-            UserError: features, labels or places of another shape, or labels out of range.
+            UserError: features, labels or indices of another shape, or labels out of range.
         """
         features = as_float(features, (None, self.noise.shape[1]), "features")
         labels = as_labels(labels, len(features), len(self.images)).to(features.device)

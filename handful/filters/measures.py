@@ -29,7 +29,7 @@ def concentration(counts: Tensor, top: int) -> Tensor:
 def pairwise_information(filters: Tensor, num_features: int) -> float:
     """Mean mutual information, in bits, between the filters of two different classes.
 
-    Of a feature drawn at random, how much does its being a filter of one class tell of its being one of the
+    Of a feature drawn at random, how much does its being a filter of one class reveal of its being one of the
     other? 0 where the sets are independent, `H(k2/F)` where all classes share one set.
     """
     mask = membership(filters, num_features).double()

@@ -31,7 +31,7 @@ def top_features(scores: Tensor, k2: int) -> Tensor:
 
 
 def check_k1(k1: float, num_features: int) -> float:
-    """`k1` as it is counted: an int in 1…F (features an image), or a share of the L1 mass in (0, 1).
+    """`k1` as it is counted: an int in 1…F (features per image), or a share of the L1 mass in (0, 1).
 
     Raises:
         UserError: it is neither.

@@ -13,10 +13,10 @@ from handful.inputs import as_float, as_labels
 
 
 class FeatureStatistics:
-    """What one pass over the images tells of the features of every class.
+    """Statistics of the features of every class over one pass over the images.
 
     Attributes:
-        k1s: K values, whole numbers (features an image) or shares of the L1 mass in (0, 1).
+        k1s: K values, whole numbers (features per image) or shares of the L1 mass in (0, 1).
         counts: `(K, C, F)` int64, images of class c in which feature f is among the strongest `k1`.
         sums: `(C, F)` float64, sum of the pooled feature over the images of the class.
         images: `(C,)` int64.
@@ -53,7 +53,7 @@ class FeatureStatistics:
         return self.counts_of(k1).double() / self.images.clamp(min=1).unsqueeze(1)
 
     def kept(self, k1: float) -> Tensor:
-        """Mean number `(C,)` float64 of features counted an image; `k1` itself where `k1` is a whole number."""
+        """Mean number `(C,)` float64 of features counted per image; `k1` itself where `k1` is a whole number."""
         return self.frequencies(k1).sum(dim=1)
 
     def means(self) -> Tensor:
@@ -66,7 +66,7 @@ class FeatureStatistics:
         return FeatureStatistics([self.k1s[i] for i in kept], self.counts[kept], self.sums, self.images)
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values, for a file; `from_state` takes them back."""
+        """Tensors and plain values, for a file; `from_state` restores them."""
         return {"k1s": list(self.k1s), "counts": self.counts, "sums": self.sums, "images": self.images}
 
     @classmethod

@@ -8,14 +8,14 @@ from handful.inputs import as_float, as_labels
 
 
 class StrongestImages(Metric):
-    """Keeps, for every feature, the `n` images with the highest pooled value, on any number of processes.
+    """Keep, for every feature, the `n` images with the highest pooled value, on any number of processes.
 
-    Ties go to the image that stands earlier in the data set. The memory is `(F, n)`, whatever the number of
+    Ties go to the image with the lower dataset index. The memory is `(F, n)`, whatever the number of
     images.
 
     Args:
         num_features: F.
-        n: images a feature.
+        n: images per feature.
     """
 
     full_state_update = False
@@ -30,10 +30,10 @@ class StrongestImages(Metric):
 
     @torch.no_grad()
     def update(self, features: Tensor, index: Tensor) -> None:
-        """Take pooled features `(B, F)` and the images' places in the data set `(B,)`, int64.
+        """Take pooled features `(B, F)` and the images' dataset indices `(B,)`, int64.
 
         Raises:
-            UserError: features or places of another shape.
+            UserError: features or indices of another shape.
         """
         features = as_float(features, (None, len(self.values)), "features")
         index = as_labels(index, len(features), name="index").to(features.device)
@@ -44,9 +44,9 @@ class StrongestImages(Metric):
         )
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Pooled values `(F, n)` float32, highest first, and places in the data set `(F, n)`, −1 where none is."""
+        """Pooled values `(F, n)` float32, highest first, and dataset indices `(F, n)`, −1 where none is."""
         values, index = self.values, self.index
-        if values.dim() == 3:  # one slice a process
+        if values.dim() == 3:  # one slice per process
             values, index = values.transpose(0, 1).flatten(1), index.transpose(0, 1).flatten(1)
             values, index = self._best(values, index)
         return values, index.where(values > -torch.inf, -1)

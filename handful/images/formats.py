@@ -71,5 +71,5 @@ def unreadable_kind(head: bytes) -> str:
     if head[4:8] == b"ftyp" and head[8:12] in _BOXES[2:]:
         return "it is a HEIC photograph, which needs the package pillow-heif; or save it as JPEG"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"{")):
-        return "it holds text, such as a web page in place of the picture"
+        return "it holds text, such as a web page instead of an image"
     return "its content is in no known format"

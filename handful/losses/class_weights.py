@@ -38,7 +38,7 @@ def loss_weights(class_weights: ClassWeights, labels: Tensor | Sequence[int], nu
 
     Args:
         class_weights: "balanced" weighs a class by `N / (C · n_c)`, so that the mean weight of an image is 1 and all
-            classes count the same; a list is taken as it is; "none" and None weigh nothing.
+            classes count the same; a list is used unchanged; "none" and None weigh nothing.
         labels: `(N,)`, of the training images.
         num_classes: C.
 

@@ -74,7 +74,7 @@ class _SumOfMaxima(torch.autograd.Function):
             stop = start + chunk.shape[0]
             shares = _shares(chunk)
             winner = winners[start:stop].unsqueeze(1)
-            # the share each map holds at the positions it won; its sum over places is the scale's gradient
+            # the share each map holds at the positions it won; its sum over positions is the scale's gradient
             won = torch.zeros_like(shares).scatter_(1, winner, shares.gather(1, winner))
             held = won.sum(dim=2)
             outer = grad[start:stop, None]

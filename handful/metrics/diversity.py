@@ -1,4 +1,4 @@
-"""diversity@k: do the features that decide look at different places?"""
+"""diversity@k: do the features that decide look at different positions?"""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class DiversityAtK(Metric):
 
     Example:
         >>> metric = DiversityAtK(k=2)
-        >>> maps = 50 * torch.eye(4).reshape(1, 4, 2, 2)  # four features that peak at four places
+        >>> maps = 50 * torch.eye(4).reshape(1, 4, 2, 2)  # four features that peak at four positions
         >>> metric.update(maps, torch.tensor([[1.0, 0.0]]), torch.ones(2, 4))
         >>> {name: round(float(value), 3) for name, value in metric.compute().items()}
         {'diversity@1': 1.0, 'diversity@2': 1.0}

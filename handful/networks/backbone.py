@@ -67,7 +67,7 @@ def feature_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     if maps.ndim != 4 or 0 in maps.shape[1:] or len(maps) != len(images) or not maps.is_floating_point():
         raise UserError(
             f"the backbone {name} gives {tuple(maps.shape)} {maps.dtype} for images {tuple(images.shape)}, not feature "
-            "maps (B, F, h, w): without a spatial map no place in the picture can be shown"
+            "maps (B, F, h, w): without a spatial map no position in the image can be shown"
         )
     features = getattr(backbone, "num_features", None)
     if isinstance(features, int) and maps.shape[1] != features:

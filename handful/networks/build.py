@@ -49,7 +49,7 @@ class NetworkConfig:
 
     @classmethod
     def of(cls, value: "NetworkConfig | Mapping[str, Any]") -> "NetworkConfig":
-        """Take a config as it is, or build one from a mapping.
+        """Return a config unchanged, or build one from a mapping.
 
         Raises:
             UserError: no mapping, or it has a key that is none of ours.
@@ -145,7 +145,7 @@ def build_classifier(network: NetworkConfig | Mapping[str, Any], num_classes: in
 def input_statistics(
     network: NetworkConfig | Mapping[str, Any],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, a channel each in [0, 1], that the backbone's own config asks for."""
+    """Mean and standard deviation, per channel, in [0, 1], that the backbone's own config asks for."""
     network = NetworkConfig.of(network)
     import timm
 

@@ -12,9 +12,9 @@ from handful.networks.heads import DenseHead
 
 @register_head("decomposed")
 class DecomposedHead(Head):
-    """One small subspace a class: `logit_c = Σ_j weight[c, j] · f[filters[c, j]] + bias[c]`.
+    """One small subspace per class: `logit_c = Σ_j weight[c, j] · f[filters[c, j]] + bias[c]`.
 
-    It costs `C·k2` multiplications an image where a dense layer costs `C·F`: the rows of the transposed features
+    It costs `C·k2` multiplications per image where a dense layer costs `C·F`: the rows of the transposed features
     are gathered, weighted and summed in one step for the whole batch, and no `C × F` matrix exists. A class's
     logit sees nothing but its own filters, so changing one class leaves every other logit equal bit by bit.
 
@@ -88,7 +88,7 @@ class DecomposedHead(Head):
 
     @property
     def multiplications(self) -> int:
-        """Multiplications an image, `C·k2`."""
+        """Multiplications per image, `C·k2`."""
         return self.filters.numel()
 
     def class_weights(self) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What a network or one of its layers gives, read as maps `(B, F, h, w)`; the only place where tokens become maps."""
+"""The output of a network or a layer, read as maps `(B, F, h, w)`; nothing else turns tokens into maps."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Layout:
         return maps
 
 
-#: From what a network gave, the size of its images and the network: the layout, or None where it is another's.
+#: From the output of a network, the size of its images and the network: the layout, or None where it is another's.
 Reader = Callable[[object, tuple[int, int], nn.Module], Layout | None]
 
 _READERS: list[Reader] = []
@@ -53,7 +53,7 @@ _READERS: list[Reader] = []
 def register_layout(reader: Reader) -> Reader:
     """Register a function that knows the layout of further networks; it is asked before the built-in ones.
 
-    The `Layout` it returns may be of a class of its own, whose `maps` makes `(B, F, h, w)` of what the network gives.
+    The `Layout` it returns may be of a class of its own, whose `maps` makes `(B, F, h, w)` from the network's output.
     """
     _READERS.append(reader)
     return reader

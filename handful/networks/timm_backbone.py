@@ -28,7 +28,7 @@ class TimmBackbone(nn.Module):
             it (ResNets only); the map grows by 4 in each direction.
         in_size: side, or height and width, of the images in pixels; the model's own size where it is fixed.
         grid: rows and columns of tokens of an image of `in_size`, for a network of tokens that does not declare
-            them; other sizes get as many pixels a token.
+            them; other sizes get as many pixels per token.
         options: further keyword arguments of `timm.create_model`, such as `in_chans` or `dynamic_img_size`.
 
     Attributes:
@@ -158,8 +158,8 @@ def _no_map(name: str, output: object, size: tuple[int, int], given: GivenGrid |
             return f"{tokens}, which network.grid {rows} × {columns} does not account for"
         return f"{tokens} and does not declare their rows and columns; give them with network.grid [ROWS, COLUMNS]"
     return (
-        f"backbone: {name} has no spatial feature map (it gives {shape} for {image}), so no place in the picture could "
-        "be shown; choose a convolutional network, a Swin or a ViT"
+        f"backbone: {name} has no spatial feature map (it gives {shape} for {image}), so no position in the image "
+        "could be shown; choose a convolutional network, a Swin or a ViT"
     )
 
 

@@ -59,7 +59,7 @@ def _environment() -> Environment:
 
 
 def _printable(value: Any) -> Any:
-    """What a template prints: markup of ours as it is, text from elsewhere with its control characters visible."""
+    """What a template prints: markup of ours unchanged, text from elsewhere with its control characters visible."""
     return safe_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

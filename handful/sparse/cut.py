@@ -17,7 +17,7 @@ CUTS = ("average", "per_class", "refit")
 
 
 def densest_within(points: Sequence[PathPoint], limit: float) -> PathPoint:
-    """The first of the densest points with at most `limit` non-zero weights a class.
+    """The first of the densest points with at most `limit` non-zero weights per class.
 
     The published rule takes `limit` as twice the wanted number. A point without any weight is passed over where
     there is another.
@@ -27,7 +27,7 @@ def densest_within(points: Sequence[PathPoint], limit: float) -> PathPoint:
     """
     fitting = [point for point in points if point.density <= limit]
     if not fitting:
-        raise UserError(f"features_per_class: every point of the path has more than {limit:g} weights a class")
+        raise UserError(f"features_per_class: every point of the path has more than {limit:g} weights per class")
     best = max(fitting, key=lambda point: point.density)
     if best.density == 0:
         # the very next point overshot: better cut a dense layer than hand over an empty one

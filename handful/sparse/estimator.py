@@ -32,7 +32,7 @@ class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
     standardised inside.
 
     Args:
-        features_per_class: the point that predicts is the densest with at most so many non-zero weights a class;
+        features_per_class: the point that predicts is the densest with at most so many non-zero weights per class;
             None takes the weakest penalty.
         solver: "exact", "saga" or "glm_saga".
         alpha: elastic-net mixing in [0, 1].

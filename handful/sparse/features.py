@@ -1,4 +1,4 @@
-"""`select_features`: the door to both selection procedures."""
+"""`select_features`: the entry point of both selection procedures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def select_features(
     device: torch.device | str | None = None,
     progress: bool = False,
 ) -> Selection:
-    """Chooses `n_features` of the F columns.
+    """Choose `n_features` of the F columns.
 
     Args:
         features: raw (N, F), in memory or on disk (`Rows`); under `group` the rows of this process.

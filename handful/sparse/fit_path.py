@@ -72,7 +72,7 @@ def elastic_net_path(
         n_lambdas: length of the grid, from the smallest λ without any weight down to `epsilon` times that.
         epsilon: see above.
         lambdas: a grid of one's own, falling; "exact" only.
-        stop_density: ends the path at the second point in a row with more non-zero weights a class.
+        stop_density: ends the path at the second point in a row with more non-zero weights per class.
         search: "path" along the grid; "bisect" and "coarse_to_fine" solve only what brackets `stop_density`.
             "exact" only.
         tolerance: KKT residual to reach relative to α max(λ, floor · λ_max).
@@ -85,7 +85,7 @@ def elastic_net_path(
         num_classes: C; the largest label plus one where None.
         val: held-out (features (M, F), labels (M,)) for the accuracy of every point.
         train_accuracy: whether to compute that of the fitted rows.
-        warm_start: points of an earlier path, one a λ of the grid (or of its beginning), to start from where they
+        warm_start: points of an earlier path, one per λ of the grid (or of its beginning), to start from where they
             are better than what the path itself leads to; "exact" only.
         include_zero: whether to add λ = 0 at the end, as published; not for "exact", as separable rows have no
             solution there.

@@ -75,12 +75,12 @@ def fit_sparse_layer(
         features: raw (N, F), in memory or on disk (`Rows`); under `group` the rows of this process.
         labels: (N,) integers in [0, C).
         n_features: how many features may decide, S.
-        features_per_class: wanted mean number of non-zero weights a class, k.
+        features_per_class: wanted mean number of non-zero weights per class, k.
         solver: "exact", "saga" (the reference's iterates, not converged) or "glm_saga" (the package).
         selection: "greedy", "saga" (the published procedure), or features that are chosen already.
         cut: "average" keeps the C·k largest weights overall (as published), "per_class" the k largest of every
             class, "refit" those of "average", fitted again.
-        choose: "density" takes the densest point with at most 2k weights a class (as published), "validation" the
+        choose: "density" takes the densest point with at most 2k weights per class (as published), "validation" the
             point whose cut layer is most accurate on held-out rows, among those with at most 4k.
         search: how to find the densest point: "path", "bisect" or "coarse_to_fine" (`elastic_net_path`).
         alpha: elastic-net mixing of the path in [0, 1].
@@ -265,7 +265,7 @@ def _most_accurate(
         if best is None or share > best[0]:
             best = (share, point, weight, bias)
     if best is None:
-        raise UserError(f"features_per_class: no point of the path has between 1 and {4 * k} weights a class")
+        raise UserError(f"features_per_class: no point of the path has between 1 and {4 * k} weights per class")
     return best[1:]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 class Memory:
     """The last m steps s and gradient changes y of the smooth part, kept across a whole path.
 
-    Memory: 16 m bytes a variable.
+    Memory: 16 m bytes per variable.
 
     Args:
         size: m.

@@ -1,4 +1,4 @@
-"""Stand-ins for the Hessian of the loss from which L-BFGS starts: its diagonal, or one block a class.
+"""Stand-ins for the Hessian of the loss from which L-BFGS starts: its diagonal, or one block per class.
 
 The blocks are those of the partial Newton method for multinomial models (Friedman, Hastie & Tibshirani,
 "Regularization Paths for Generalized Linear Models via Coordinate Descent", 2010, section 4.1). What they leave out,
@@ -23,7 +23,7 @@ _FLOOR = 1e-2
 #: Relative weight added to the diagonal of a block: repeated columns make it singular to rounding.
 _JITTER = 1e-4
 
-#: A block is factored anew once an entry of its diagonal has moved by this share.
+#: A block is factored again once an entry of its diagonal has moved by this share.
 _DRIFT = 0.1
 
 #: Largest number of entries of all blocks: 64 MiB in float32, held twice.

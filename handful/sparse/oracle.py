@@ -47,7 +47,7 @@ class Oracle(ABC):
         n_features: F.
         num_classes: C.
         class_shares: (C,) float64, the share of each class among the rows.
-        passes: how often the rows were gone over.
+        passes: number of passes over the rows.
         noise: rounding error that the loss may carry, relative to the larger of it and 1 nat.
     """
 
@@ -191,7 +191,7 @@ class StreamedOracle(ChunkedOracle):
 
 
 class DistributedOracle(Oracle):
-    """Rows spread over processes: each sums over its own, one all-reduce of 8 (1 + C (F+1)) bytes a pass.
+    """Rows spread over processes: each sums over its own, one all-reduce of 8 (1 + C (F+1)) bytes per pass.
 
     Blocks of the Hessian are reduced the same way, b C (F+1)² bytes with numbers of b bytes.
 

@@ -25,11 +25,11 @@ class PathPoint:
     """One point of the path.
 
     Attributes:
-        index: place of λ in the grid.
+        index: of λ in the grid.
         lam: λ.
         weight: (C, S) float64 on standardised features, exact zeros.
         bias: (C,) float64.
-        density: mean number of non-zero weights a class.
+        density: mean number of non-zero weights per class.
         objective: mean cross-entropy (nats) + penalty, float64.
         kkt: KKT residual relative to λ α (to λ max(α, 0.001)): 0 at the minimum, 1 and more is not solved.
         passes: passes over the rows (epochs for the stochastic solvers).
@@ -91,11 +91,11 @@ class RegularisationPath:
     def __iter__(self) -> Iterator[PathPoint]:
         return iter(self.points)
 
-    def __getitem__(self, place: int) -> PathPoint:
-        return self.points[place]
+    def __getitem__(self, index: int) -> PathPoint:
+        return self.points[index]
 
     def records(self) -> list[Record]:
-        """One row a point: index, lam, density, objective, kkt, gap, passes, train_accuracy, val_accuracy."""
+        """One row per point: index, lam, density, objective, kkt, gap, passes, train_accuracy, val_accuracy."""
         return [point.record() for point in self.points]
 
     def save(self, path: str | Path) -> None:
@@ -129,7 +129,7 @@ class RegularisationPath:
                 for weight, bias, row in zip(held["weights"], held["biases"], rows, strict=True)
             ]
             return cls(points, held["alpha"], held["lambda_max"], held["solver"], held["mean"], held["std"])
-        except Exception as error:  # missing, cut short, of another kind: the unpickler raises anything
+        except Exception as error:  # missing, truncated, of another kind: the unpickler raises anything
             raise UserError(f"{path}: not a saved regularisation path ({error})") from error
 
 
@@ -238,7 +238,7 @@ class ExactPath:
         stays[:, -1] = True
         guess = guess.masked_fill(~stays, 0.0)
         ahead = self.oracle(guess)
-        # good or not, the trip told something of the curvature
+        # good or not, the step reveals something of the curvature
         turn = ahead.gradient - last.evaluation.gradient + penalty.secant(guess, last.weight)
         self.warmth.memory.push(guess - last.weight, turn)
         if ahead.loss + penalty.value(guess) < last.evaluation.loss + penalty.value(last.weight):

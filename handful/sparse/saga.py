@@ -22,7 +22,7 @@ from handful.sparse.penalty import ElasticNet
 
 
 class ShuffledRows:
-    """Row numbers in a new random order every time it is gone over; a sampler for a `DataLoader`, too.
+    """Row numbers in a new random order for every pass; a sampler for a `DataLoader`, too.
 
     Args:
         n_rows: how many.
@@ -91,7 +91,7 @@ def saga_path(
         epsilon: smallest λ of the grid as a share of the largest.
         seed: of the order of rows.
         step: step size.
-        batch: rows a step.
+        batch: rows per step.
         max_epochs: a λ is left after so many.
         patience: epochs without progress before a λ is left.
         tol: what counts as progress.

@@ -64,7 +64,7 @@ def select_saga(
         seed: of the order of rows.
         index: (n,) the rows to visit, all where None. The step's bookkeeping counts all N, as the reference's does.
         step: step size.
-        batch: rows a step.
+        batch: rows per step.
         max_epochs: a λ is left after so many.
         patience: epochs without progress before a λ is left.
         tol: what counts as progress.

@@ -18,7 +18,7 @@ def bisect(path: ExactPath, wanted: float, *, first_stride: int = 8, tick: Tick 
 
     Args:
         path: solver over the grid.
-        wanted: largest mean number of non-zero weights a class.
+        wanted: largest mean number of non-zero weights per class.
         first_stride: grid steps of the gallop.
         tick: called with every point solved.
 
@@ -65,8 +65,8 @@ def coarse_to_fine(
     Args:
         oracle: the loss on all rows.
         path: solver over the grid on `oracle`.
-        wanted: largest mean number of non-zero weights a class.
-        coarse_rows: rows of the sample; the larger of 60 a class and a sixteenth of all where None.
+        wanted: largest mean number of non-zero weights per class.
+        coarse_rows: rows of the sample; the larger of 60 per class and a sixteenth of all where None.
         tick: called with every point solved, coarse or full.
 
     Returns:

@@ -28,7 +28,7 @@ class Selection:
         features: column numbers in order of selection.
         lam: λ of the group elastic net at the end.
         method: "greedy" or "saga".
-        log: one row a feature: feature, gradient (its group gradient relative to λ α when it was taken), lam,
+        log: one row per feature: feature, gradient (its group gradient relative to λ α when it was taken), lam,
             passes (epochs for saga) of the refit before it.
     """
 
@@ -73,7 +73,7 @@ def select_greedy(
     In turn, the group elastic net is solved on the features chosen so far, and the feature joins whose group
     gradient there is largest (`(1/N) ‖(P − Y)' z_j‖`). This is what the published procedure (SLDD-Model, Norrenbrock
     et al. 2022) approximates with stochastic steps; by the order in which groups enter the regularisation path
-    correlated features would come in by the dozen.
+    correlated features would enter by the dozen.
 
     A column that all but repeats a chosen one (|correlation| ≥ `twin`) is passed over. Where no gradient exceeds λ α,
     λ is lowered by 0.7 until one does. The result depends neither on a seed nor, up to rounding, on the order of

@@ -46,19 +46,19 @@ def _draw(context: AttributionContext, name: str, samples: int) -> Tensor:
 
 @register("general", title="General information (bits)", signed=True)
 def general(context: AttributionContext) -> Tensor:
-    """Pointwise mutual information of the clean place and the network's output, in bits, from below (InfoNCE)."""
+    """Pointwise mutual information of the clean position and the network's output, in bits: a lower bound (InfoNCE)."""
     return _draw(context, "general", 1)
 
 
 @register("general_head", title="General information, head (bits)")
 def general_head(context: AttributionContext) -> Tensor:
-    """What the clean place tells about the output, in bits, by the head that also gives `sufficient`."""
+    """Information of the clean position about the output, in bits, by the head that also gives `sufficient`."""
     return _draw(context, "general_head", 1)
 
 
 @register("sufficient", title="Sufficient information (bits)")
 def sufficient(context: AttributionContext, samples: int = 8) -> Tensor:
-    """What a place still tells about the output under the noise that the decision bears, in bits, from above.
+    """Information of a position about the output under the noise that the decision bears, in bits: an upper bound.
 
     Args:
         context: the images and targets.
@@ -69,7 +69,7 @@ def sufficient(context: AttributionContext, samples: int = 8) -> Tensor:
 
 @register("redundant", title="Redundant information (bits)", signed=True)
 def redundant(context: AttributionContext, samples: int = 8) -> Tensor:
-    """What the clean place tells beyond `sufficient`, in bits, by the same head.
+    """Information of the clean position beyond `sufficient`, in bits, by the same head.
 
     Args:
         context: the images and targets.
@@ -80,13 +80,13 @@ def redundant(context: AttributionContext, samples: int = 8) -> Tensor:
 
 @register("keep", title="Kept share")
 def keep(context: AttributionContext) -> Tensor:
-    """Share of each place's features that is no noise, in [0, 1]."""
+    """Share of each position's features that is no noise, in [0, 1]."""
     return _draw(context, "keep", 1)
 
 
 @register("capacity", title="Capacity (bits)")
 def capacity(context: AttributionContext) -> Tensor:
-    """Bits that the noised features of a place carry about the clean ones, as in IBA's readout bottleneck."""
+    """Bits that the noised features of a position carry about the clean ones, as in IBA's readout bottleneck."""
     return _draw(context, "capacity", 1)
 
 
