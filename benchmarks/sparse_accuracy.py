@@ -55,7 +55,8 @@ class Table:
     def __init__(self, data: dict[str, Tensor], n_features: int, features_per_class: int) -> None:
         self.data, self.wanted = data, (n_features, features_per_class)
         self.lines = [
-            "| selection | solver | point | cut | test accuracy | features used | weights per class (min–max) | CPU s |",
+            "| selection | solver | point | cut | test accuracy | features used | weights per class (min–max) "
+            "| CPU s |",
             "|---|---|---|---|---|---|---|---|",
         ]
 
