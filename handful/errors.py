@@ -9,6 +9,11 @@ class UserError(ValueError):
 
     The command line prints the sentence on standard error and ends with exit status 2; from Python it is an
     ordinary `ValueError`.
+
+    Example:
+        >>> raise UserError("data.root: there is no folder photos")
+        Traceback (most recent call last):
+        handful.errors.UserError: data.root: there is no folder photos
     """
 
 

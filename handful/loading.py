@@ -35,6 +35,14 @@ def load(path: str | Path, phase: str | None = None) -> Classifier:
 
     Raises:
         UserError: nothing is there, no phase is finished, or a file is damaged, changed or something else.
+
+    Example:
+        >>> import tempfile
+        >>> from handful import build_classifier
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2), f"{folder}/model.ckpt")
+        ...     load(f"{folder}/model.ckpt").num_classes
+        2
     """
     path = Path(path)
     if path.is_dir():
@@ -52,6 +60,14 @@ def save(classifier: Classifier, path: str | Path) -> None:
 
     Raises:
         UserError: the classifier does not know what its backbone was built from.
+
+    Example:
+        >>> import tempfile
+        >>> from handful import build_classifier
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2), f"{folder}/model.ckpt")
+        ...     load(folder).num_features
+        4
     """
     if classifier.network is None:
         raise UserError("this classifier does not know its network: build it with handful.build_classifier, or load it")

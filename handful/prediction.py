@@ -32,6 +32,13 @@ class Prediction:
         labels: int64 `(N,)`, its number.
         probabilities: float32 `(N, C)`.
         class_names: of all C classes.
+
+    Example:
+        >>> found = Prediction(["a.jpg"], ["wren"], torch.tensor([1]), torch.tensor([[0.25, 0.75]]), ["owl", "wren"])
+        >>> found.top(2)
+        [[('wren', 0.75), ('owl', 0.25)]]
+        >>> print(found)
+        a.jpg: wren (75.0 %)
     """
 
     names: Sequence[str]

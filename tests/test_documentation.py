@@ -4,14 +4,13 @@ import doctest
 import importlib
 import pkgutil
 import re
+from inspect import isclass, isroutine
 from pathlib import Path
 
 import pytest
 import torch
 
 import handful
-import handful.losses
-import handful.metrics
 from handful.attribution.registry import _METHODS
 from handful.networks import build_classifier
 
@@ -65,6 +64,12 @@ def test_the_examples_of_a_module_run(name, tmp_path, monkeypatch):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize("package", [handful.losses, handful.metrics], ids=lambda package: package.__name__)
-def test_everything_exported_has_an_example(package):
-    assert not [name for name in package.__all__ if ">>>" not in (getattr(package, name).__doc__ or "")]
+PACKAGES = ["handful", *(name for name in MODULES if hasattr(importlib.import_module(name), "__path__"))]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_everything_exported_has_an_example(name):
+    package = importlib.import_module(name)
+    exported = {export: getattr(package, export) for export in getattr(package, "__all__", ())}
+    documented = {export: found for export, found in exported.items() if isroutine(found) or isclass(found)}
+    assert not [export for export, found in documented.items() if ">>>" not in (found.__doc__ or "")]

@@ -23,6 +23,12 @@ class ClassSums:
         totals: (C, F) float64 sums of the features per class.
         squares: (F,) float64 sums of squares.
         counts: (C,) float64 images per class.
+
+    Example:
+        >>> sums = ClassSums(n_classes=2, n_features=2)
+        >>> sums.update(torch.tensor([[1.0, 5.0], [0.0, 5.0]]), torch.tensor([0, 1]))
+        >>> sums.class_correlation().tolist()
+        [[1.0, 0.0], [-1.0, 0.0]]
     """
 
     def __init__(self, n_classes: int, n_features: int, device: torch.device | str | None = None) -> None:
@@ -58,6 +64,10 @@ def class_correlation(features: Tensor, labels: Tensor, n_classes: int | None = 
     """A `(C, F)` of features `(N, F)` and labels `(N,)`, see `ClassSums`.
 
     Source: QPM (ICLR 2025), section "Constants".
+
+    Example:
+        >>> class_correlation(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])).tolist()
+        [[1.0, -1.0], [-1.0, 1.0]]
     """
     sums = ClassSums(int(labels.max()) + 1 if n_classes is None else n_classes, features.shape[1], features.device)
     sums.update(features, labels)
@@ -65,7 +75,12 @@ def class_correlation(features: Tensor, labels: Tensor, n_classes: int | None = 
 
 
 def feature_similarity(correlation: Tensor) -> Tensor:
-    """R `(F, F)`: cosine similarity of the columns of A divided by its maximum, negatives 0, with a zero diagonal."""
+    """R `(F, F)`: cosine similarity of the columns of A divided by its maximum, negatives 0, with a zero diagonal.
+
+    Example:
+        >>> feature_similarity(torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])).tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
     columns = correlation / correlation.norm(dim=0).clamp(min=1e-8)
     similarity = columns.T @ columns
     similarity = (similarity / similarity.abs().max().clamp(min=1e-300)).clamp(min=0)
@@ -74,7 +89,13 @@ def feature_similarity(correlation: Tensor) -> Tensor:
 
 
 def similarity_penalty(similarity: Tensor, threshold: float) -> Tensor:
-    """R' `(F, F)`: similarities of at least the threshold, shifted and scaled to [0, 1] over all positive ones."""
+    """R' `(F, F)`: similarities of at least the threshold, shifted and scaled to [0, 1] over all positive ones.
+
+    Example:
+        >>> similarity = torch.tensor([[0.0, 0.5, 0.25], [0.5, 0.0, 0.25], [0.25, 0.25, 0.0]])
+        >>> similarity_penalty(similarity, threshold=0.4).tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
     positive = similarity[similarity > 0]
     if not len(positive):
         return torch.zeros_like(similarity)
@@ -103,6 +124,12 @@ def qpm_problem(
 
     Raises:
         UserError: sizes out of range, or values that are not finite.
+
+    Example:
+        >>> correlation = class_correlation(torch.rand(40, 6), torch.arange(40) % 4)
+        >>> problem = qpm_problem(correlation, n_features=4, features_per_class=2, threshold=float("inf"))
+        >>> problem.n_classes, problem.n_candidates
+        (4, 6)
     """
     similarity = feature_similarity(correlation.double())
     if threshold is None:

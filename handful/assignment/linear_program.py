@@ -27,6 +27,12 @@ class UpperBound:
         value: of the bound.
         rounds: linear programs solved.
         seconds: spent.
+
+    Example:
+        >>> from handful.assignment import Assignment
+        >>> bound = UpperBound(value=10.0, rounds=1, seconds=0.1)
+        >>> bound.gap(Assignment(torch.arange(1), torch.ones(1, 1, dtype=torch.bool), 9.0))
+        0.1
     """
 
     value: float
@@ -48,6 +54,12 @@ def upper_bound(problem: AssignmentProblem, *, seconds: float = 60.0, width: int
         problem: the instance.
         seconds: after which no further round starts.
         width: features per class with a variable of their own; more tighten the bound and cost time.
+
+    Example:
+        >>> gain = torch.tensor([[3.0, 2.0, 0.0, 1.0], [0.0, 2.0, 3.0, 1.0]])
+        >>> problem = AssignmentProblem(gain, torch.zeros(4, 4), torch.zeros(4), n_features=3, features_per_class=2)
+        >>> round(upper_bound(problem).value, 6)
+        10.0
     """
     began = time.perf_counter()
     program = _Program(problem, min(width, problem.n_candidates))
@@ -65,6 +77,12 @@ def solve_exactly(problem: AssignmentProblem, *, seconds: float = 600.0) -> Assi
 
     Raises:
         UserError: not solved within the time.
+
+    Example:
+        >>> gain = torch.tensor([[3.0, 2.0, 0.0, 1.0], [0.0, 2.0, 3.0, 1.0]])
+        >>> problem = AssignmentProblem(gain, torch.zeros(4, 4), torch.zeros(4), n_features=3, features_per_class=2)
+        >>> solve_exactly(problem).selection.tolist()
+        [0, 1, 2]
     """
     program = _Program(problem, problem.n_candidates, integral=True)
     for i, j in problem.penalty.triu().nonzero().tolist():

@@ -20,6 +20,12 @@ class LocalitySums:
             activation, summed over images.
         border: (F,) float64: the same shares of the images where the maximum lies on the map's border.
         images: () float64.
+
+    Example:
+        >>> sums = LocalitySums(n_features=3)
+        >>> sums.update(torch.rand(4, 3, 5, 5))
+        >>> sums.bias().shape
+        torch.Size([3])
     """
 
     def __init__(self, n_features: int, device: torch.device | str | None = None) -> None:

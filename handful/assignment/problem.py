@@ -31,6 +31,12 @@ class AssignmentProblem:
             of k out of n features than classes.
 
     Source: QPM (ICLR 2025), equations of its quadratic program.
+
+    Example:
+        >>> gain = torch.tensor([[3.0, 2.0, 0.0, 1.0], [0.0, 2.0, 3.0, 1.0]])
+        >>> problem = AssignmentProblem(gain, torch.zeros(4, 4), torch.zeros(4), n_features=3, features_per_class=2)
+        >>> problem.value(torch.tensor([0, 1, 2]), torch.tensor([[True, True, False], [False, True, True]]))
+        10.0
     """
 
     gain: Tensor
@@ -105,6 +111,13 @@ class Assignment:
         selection: (n,) int64 the chosen features, ascending.
         assignment: (C, n) Booleans: which of them a class uses.
         value: the objective.
+
+    Example:
+        >>> gain = torch.tensor([[3.0, 2.0, 0.0, 1.0], [0.0, 2.0, 3.0, 1.0]])
+        >>> problem = AssignmentProblem(gain, torch.zeros(4, 4), torch.zeros(4), n_features=3, features_per_class=2)
+        >>> from handful.assignment import solve
+        >>> solve(problem).assignment.int().tolist()
+        [[1, 1, 0], [0, 1, 1]]
     """
 
     selection: Tensor

@@ -24,6 +24,10 @@ class Search:
         exchange: that share, in (0, 1].
         elite: share of the restarts that start from the best set of an earlier descent instead of the best of all.
         seed: of the exchanged features and of how long a feature stays forbidden.
+
+    Example:
+        >>> Search(restarts=2).patience
+        100
     """
 
     patience: int = 100

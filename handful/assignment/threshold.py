@@ -23,6 +23,12 @@ def clique_threshold(similarity: Tensor, size: int, *, steps: int = 100, tries: 
 
     Raises:
         UserError: fewer than `size` features, or no threshold of the grid leaves such a set.
+
+    Example:
+        >>> from handful.assignment import class_correlation, feature_similarity
+        >>> similarity = feature_similarity(class_correlation(torch.rand(90, 40), torch.arange(90) % 9))
+        >>> 0 <= clique_threshold(similarity, 6) <= 1
+        True
     """
     count = len(similarity)
     if size > count:

@@ -39,6 +39,13 @@ class Attribution:
             (integrated gradients, CAM, LRP); else None.
         layer: where a map lives that does not live on pixels.
         notes: what else the method recorded: `baseline`, `r2`, options.
+
+    Example:
+        >>> from handful.attribution import attribute
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        >>> found = attribute(model, torch.ones(1, 3, 2, 2), method="gradient")
+        >>> found.raw.shape, found.map().shape, found.reduction
+        (torch.Size([1, 3, 2, 2]), torch.Size([1, 2, 2]), 'max_abs')
     """
 
     raw: Tensor

@@ -44,6 +44,14 @@ class AttributionContext:
     Attributes:
         notes: what the method wants on the record (`baseline`, `r2`, …), by name.
         completeness: `(N, T)`, what the maps' sum misses of what it should be, where a method has such a law.
+
+    Example:
+        >>> from handful.attribution.targets import Targets
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        >>> images = torch.ones(3, 3, 2, 2)
+        >>> context = AttributionContext(model, images, Targets("pred", 3), method="example")
+        >>> context.clean_scores().shape
+        torch.Size([3, 1])
     """
 
     def __init__(
@@ -206,6 +214,11 @@ def gradients(scores: Tensor, inputs: Tensor, otherwise: str | None = None) -> T
 
     Raises:
         UserError: no gradient reaches the inputs.
+
+    Example:
+        >>> images = torch.ones(2, 3, requires_grad=True)
+        >>> gradients(torch.stack([images.sum(1), 2 * images.sum(1)], dim=1), images)[0].tolist()
+        [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]
     """
     count = scores.shape[1]
     columns = scores.sum(dim=0)

@@ -28,6 +28,15 @@ class Contributions:
         weights, other_weights: `(N, F)`, of the explained class and of the runner-up, on the pooled features.
         bias, other_bias: `(N,)`, theirs.
         maps: `(N, F, h, w)`, the feature maps; their spatial mean is `features`.
+
+    Example:
+        >>> from handful.attribution import contributions
+        >>> from handful.networks import build_classifier
+        >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 3).eval()
+        >>> parts = contributions(model, torch.rand(2, 3, 32, 32))
+        >>> logits = parts.logits.gather(1, parts.classes[:, None])[:, 0].double()
+        >>> torch.allclose(parts.values.sum(dim=1) + parts.bias, logits, atol=1e-5)
+        True
     """
 
     classes: Tensor

@@ -26,6 +26,11 @@ class Method:
         compute: called with an `AttributionContext` and the method's options; returns raw maps `(N, T, …)`.
         reduction: how channels become one map; `"none"` promises raw maps without channels.
         signed: whether the sign means for or against the target.
+
+    Example:
+        >>> from handful.attribution import get
+        >>> get("occlusion").reduction
+        'none'
     """
 
     name: str
@@ -84,6 +89,13 @@ def unregister(name: str) -> None:
 
     Raises:
         UserError: there is none of this name.
+
+    Example:
+        >>> from handful.attribution import names, register, unregister
+        >>> registered = register("only_an_example")(lambda context: context.images)
+        >>> unregister("only_an_example")
+        >>> "only_an_example" in names()
+        False
     """
     del _METHODS[get(name).name]
 

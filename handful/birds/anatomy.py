@@ -24,7 +24,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way a part can look: its name and its shapes, drawn in this order."""
+    """One way a part can look: its name and its shapes, drawn in this order.
+
+    Example:
+        >>> import numpy as np
+        >>> variant("spot", (np.zeros((3, 2)), INK)).name
+        'spot'
+    """
 
     name: str
     shapes: tuple[Shape, ...]
@@ -35,6 +41,10 @@ class Part:
     """A part of the bird: its name, the point (x, y) in bird coordinates it sits at, and its variants.
 
     Variants of one part differ in shape and in colour or pattern.
+
+    Example:
+        >>> Part("beak", (0.4, -0.2), ()).anchor
+        (0.4, -0.2)
     """
 
     name: str

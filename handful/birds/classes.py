@@ -12,7 +12,13 @@ from handful.errors import UserError
 
 @dataclass(frozen=True)
 class BirdClass:
-    """A class: the variants of its deciding parts, by part name. The other parts differ from image to image."""
+    """A class: the variants of its deciding parts, by part name. The other parts differ from image to image.
+
+    Example:
+        >>> table = class_table(4)
+        >>> table[2].label, table[2].family
+        (2, 0)
+    """
 
     label: int
     name: str
@@ -22,7 +28,13 @@ class BirdClass:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """All classes of a data set, and the parts that may tell them apart (`deciding_parts`)."""
+    """All classes of a data set, and the parts that may tell them apart (`deciding_parts`).
+
+    Example:
+        >>> table = class_table(4)
+        >>> len(table), len(table.differing_parts(0, 1)) >= 3
+        (4, True)
+    """
 
     classes: tuple[BirdClass, ...]
     deciding_parts: tuple[str, ...]
@@ -66,6 +78,10 @@ def class_table(
 
     Raises:
         UserError: an unknown part, fewer than two classes, or more classes than the parts can tell apart.
+
+    Example:
+        >>> class_table(3, deciding_parts=["wing"], min_distance=1).differing_parts(0, 1)
+        ('wing',)
     """
     unknown = [part for part in deciding_parts if part not in PART_NAMES]
     if unknown or not deciding_parts or len(set(deciding_parts)) < len(deciding_parts):

@@ -39,6 +39,11 @@ class ToyBirdsDataset(Dataset[tuple[Tensor, int]]):
 
     Raises:
         UserError: an argument out of its range, or more classes than the deciding parts can tell apart.
+
+    Example:
+        >>> image, label = ToyBirdsDataset(n_classes=4, images_per_class=2, size=32)[5]
+        >>> image.shape, label
+        (torch.Size([3, 32, 32]), 1)
     """
 
     def __init__(
@@ -105,12 +110,23 @@ class ToyBirdsDataset(Dataset[tuple[Tensor, int]]):
 
 
 def attribute_names() -> list[str]:
-    """Return the names of the attributes, "part:variant", in the order of `attribute_vector`."""
+    """Return the names of the attributes, "part:variant", in the order of `attribute_vector`.
+
+    Example:
+        >>> all(":" in name for name in attribute_names())
+        True
+    """
     return [f"{part.name}:{variant.name}" for part in PARTS for variant in part.variants]
 
 
 def attribute_vector(scene: Scene) -> Tensor:
-    """Return float32 `(attributes,)`: 1 for the variant that each part of the scene has, else 0."""
+    """Return float32 `(attributes,)`: 1 for the variant that each part of the scene has, else 0.
+
+    Example:
+        >>> scene = ToyBirdsDataset(n_classes=4, images_per_class=1).scene(0)
+        >>> int(attribute_vector(scene).sum()) == len(PART_NAMES)
+        True
+    """
     return torch.tensor(
         [float(scene.variants[part.name] == number) for part in PARTS for number in range(len(part.variants))]
     )

@@ -15,6 +15,10 @@ class Difficulty:
         distractors: range of the number of coloured things around the bird.
         occluders: range of the number of leaves and twigs in front of the bird; they hide no part entirely.
         grain: standard deviation of the pixel noise, in steps of 1/255.
+
+    Example:
+        >>> DIFFICULTIES["hard"].min_distance
+        1
     """
 
     min_distance: int

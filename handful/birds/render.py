@@ -33,6 +33,12 @@ class Rendering:
             the order of `PART_NAMES`; what other parts or leaves hide does not count.
         bird: float32 `(size, size)`, the same for the whole bird.
         positions: float64 `(parts, 2)`, x and y of each part's anchor in pixels, whether or not it is seen.
+
+    Example:
+        >>> from handful.birds import ToyBirdsDataset
+        >>> scene = ToyBirdsDataset(n_classes=4, images_per_class=1).scene(0)
+        >>> render(scene, 32).masks.shape == (len(PART_NAMES), 32, 32)
+        True
     """
 
     image: npt.NDArray[np.uint8]
@@ -59,6 +65,12 @@ def render(
 
     Raises:
         UserError: an unknown part or variant, or a picture too small.
+
+    Example:
+        >>> from handful.birds import ToyBirdsDataset
+        >>> scene = ToyBirdsDataset(n_classes=4, images_per_class=1).scene(0)
+        >>> render(scene, 32, remove=["wing"]).image.shape
+        (32, 32, 3)
     """
     if size < MIN_SIZE:
         raise UserError(f"size must be at least {MIN_SIZE} pixels, not {size}.")

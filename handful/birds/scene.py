@@ -62,7 +62,13 @@ class Light:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture before it is drawn. `variants` gives the variant of every part, `noise` seeds the textures."""
+    """A picture before it is drawn. `variants` gives the variant of every part, `noise` seeds the textures.
+
+    Example:
+        >>> from handful.birds import ToyBirdsDataset
+        >>> ToyBirdsDataset(n_classes=4, images_per_class=1).scene(2).label
+        2
+    """
 
     label: int
     variants: dict[str, int]
@@ -119,6 +125,12 @@ def draw_scene(bird: BirdClass, difficulty: Difficulty, seed: int, index: int) -
         difficulty: how far everything varies.
         seed: of the data set, not negative.
         index: of the image, not negative; different splits use different ranges.
+
+    Example:
+        >>> from handful.birds import DIFFICULTIES, class_table
+        >>> bird = class_table(4)[1]
+        >>> draw_scene(bird, DIFFICULTIES["easy"], 0, 5) == draw_scene(bird, DIFFICULTIES["easy"], 0, 5)
+        True
     """
     dice = _Dice(seed, index)
     pose = _pose(dice, difficulty)

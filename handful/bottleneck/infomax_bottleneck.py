@@ -68,6 +68,16 @@ class InfoMaxBottleneck(NoiseBottleneck):
         estimator: objective of the critic; only ``"infonce"`` is a bound on the mutual information.
         learnt_prior: see the heads.
         bottleneck: arguments of `NoiseBottleneck`.
+
+    Example:
+        >>> from handful.networks import build_classifier
+        >>> base = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 3).eval()
+        >>> layers = [name for name, module in base.named_modules() if isinstance(module, nn.MaxPool2d)]
+        >>> plugin = InfoMaxBottleneck(base, local_layer=layers[1], readout_layers=layers[1:], image_size=32)
+        >>> plugin.observe(torch.rand(4, 3, 32, 32), ids=range(4))
+        >>> plugin.finish_statistics()
+        >>> sorted(plugin.maps(torch.rand(1, 3, 32, 32), ids=[0])) == sorted(MAP_NAMES)
+        True
     """
 
     def __init__(

@@ -16,6 +16,14 @@ class InformedClassifier(Classifier):
 
     Args:
         plugin: whose `base` is a `Classifier`; registered once, so a checkpoint holds the classifier once.
+
+    Example:
+        >>> from handful.networks import build_classifier
+        >>> base = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 3).eval()
+        >>> layers = [name for name, module in base.named_modules() if isinstance(module, nn.MaxPool2d)]
+        >>> plugin = NoiseBottleneck(base, local_layer=layers[1], readout_layers=layers[1:], image_size=32)
+        >>> InformedClassifier(plugin).num_classes
+        3
     """
 
     def __init__(self, plugin: NoiseBottleneck) -> None:

@@ -52,6 +52,10 @@ class Weights:
             a class it sees in pure noise, and without a price images of that class are drowned.
         beta3: of the mean capacity of an element; choose it so that ``5 beta3``, its price at the start, is about
             0.3 to 1 times the log of the number of classes.
+
+    Example:
+        >>> Weights(beta3=0.5)
+        Weights(beta1=1.0, beta2=1.0, beta3=0.5)
     """
 
     beta1: float = 1.0
@@ -72,6 +76,11 @@ class Terms:
         infomax: mean mutual information of locals and globals, lower bound (what is maximised).
         fit: misfit of the bottleneck head and its prior.
         compression: mean information of a noised local, upper bound (what is minimised).
+
+    Example:
+        >>> one = torch.tensor(1.0)
+        >>> Terms(one, one, one, torch.zeros(2, 3), torch.zeros(2, 3)).infomax is None
+        True
     """
 
     task: Tensor
@@ -107,6 +116,16 @@ class NoiseBottleneck(nn.Module):
 
     Raises:
         UserError: a layer does not exist or gives no spatial map.
+
+    Example:
+        >>> from handful.networks import build_classifier
+        >>> base = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 3).eval()
+        >>> layers = [name for name, module in base.named_modules() if isinstance(module, nn.MaxPool2d)]
+        >>> plugin = NoiseBottleneck(base, local_layer=layers[1], readout_layers=layers[1:], image_size=32)
+        >>> plugin.observe(torch.rand(4, 3, 32, 32), ids=range(4))
+        >>> plugin.finish_statistics()
+        >>> sorted(plugin.maps(torch.rand(1, 3, 32, 32), ids=[0]))
+        ['capacity', 'keep']
     """
 
     def __init__(

@@ -44,6 +44,17 @@ def per_sample_maps(
         smoothing: blur of the noise logits, in positions of the map.
         seed: of the noise.
         resize: bilinear to the images' size (bits per pixel, their sum conserved), else bits per position.
+
+    Example:
+        >>> from torch import nn
+        >>> from handful.networks import build_classifier
+        >>> base = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 3).eval()
+        >>> layers = [name for name, module in base.named_modules() if isinstance(module, nn.MaxPool2d)]
+        >>> plugin = NoiseBottleneck(base, local_layer=layers[1], readout_layers=layers[1:], image_size=32)
+        >>> plugin.observe(torch.rand(4, 3, 32, 32), ids=range(4))
+        >>> plugin.finish_statistics()
+        >>> per_sample_maps(plugin, torch.rand(1, 3, 32, 32), torch.tensor([2]), steps=2, copies=2).shape
+        torch.Size([1, 32, 32])
     """
     with torch.inference_mode(False), torch.enable_grad():
         images, targets = images.detach().clone(), targets.clone()

@@ -17,7 +17,12 @@ CHANGES = 3
 
 @dataclass(frozen=True)
 class FeatureLead:
-    """One feature's share in the lead of the explained class over the runner-up: (w − w')·f."""
+    """One feature's share in the lead of the explained class over the runner-up: (w − w')·f.
+
+    Example:
+        >>> FeatureLead(feature=3, lead=0.5)
+        FeatureLead(feature=3, lead=0.5)
+    """
 
     feature: int
     lead: float
@@ -31,6 +36,11 @@ class Change:
         feature: its number.
         value: of the feature in the image.
         needed: what it would have to be.
+
+    Example:
+        >>> change = Change(feature=3, value=0.5, needed=0.75)
+        >>> change.needed - change.value
+        0.25
     """
 
     feature: int
@@ -48,6 +58,15 @@ class RunnerUp:
         bias_lead: the biases' share of the lead.
         features: the features that part the two, largest share first; with `bias_lead` they add up to `lead`.
         would_tie: which single feature would have to differ for a tie, the smallest changes first.
+
+    Example:
+        >>> from handful import Inputs, build_classifier, explain
+        >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2).eval()
+        >>> model.inputs = Inputs(["owl", "wren"], 32, (0.5,) * 3, (0.5,) * 3)
+        >>> why = explain(model, torch.zeros(3, 32, 32), methods="cam")
+        >>> total = sum(one.lead for one in why.runner_up.features) + why.runner_up.bias_lead
+        >>> abs(total - why.runner_up.lead) < 1e-9
+        True
     """
 
     score: ClassScore

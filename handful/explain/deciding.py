@@ -38,6 +38,13 @@ class DecidingFeatures:
         effects: `(C, S)` of the features `used`: weight × standard deviation of the feature on these images, what
             one standard deviation more adds to the class's logit.
         predicted: `(N,)`, the predicted classes.
+
+    Example:
+        >>> from handful.networks import build_classifier
+        >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2).eval()
+        >>> deciding = DecidingFeatures(model, torch.rand(6, 4), torch.arange(6) % 2, ["owl", "wren"])
+        >>> deciding.effects.shape, len(deciding.strongest_images(2)[0])
+        (torch.Size([2, 4]), 2)
     """
 
     def __init__(self, model: Classifier, features: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:

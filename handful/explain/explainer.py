@@ -37,6 +37,12 @@ class Explainer:
 
     Raises:
         UserError: no such method or class, a model that is no classifier, or one that does not know its inputs.
+
+    Example:
+        >>> from handful import Inputs, build_classifier
+        >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2).eval()
+        >>> Explainer(model, Inputs(["owl", "wren"], 32, (0.5,) * 3, (0.5,) * 3), methods="cam,ig").methods
+        ['cam', 'integrated_gradients']
     """
 
     def __init__(

@@ -34,6 +34,15 @@ class MethodMap:
         target: name of the explained class.
         score: what was explained, the class's logit.
         details: what else the method recorded: `completeness`, `r2`, options.
+
+    Example:
+        >>> import torch
+        >>> from handful import Inputs, build_classifier, explain
+        >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2).eval()
+        >>> model.inputs = Inputs(["owl", "wren"], 32, (0.5,) * 3, (0.5,) * 3)
+        >>> why = explain(model, torch.zeros(3, 32, 32), methods="cam")
+        >>> why.methods["cam"].map.shape
+        torch.Size([32, 32])
     """
 
     title: str
@@ -68,6 +77,16 @@ class Explanation:
         true: name of the true class, where it is known.
         file: where the image comes from.
         shown_features: how many features are drawn at most.
+
+    Example:
+        >>> import torch
+        >>> from handful import Inputs, build_classifier, explain
+        >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2).eval()
+        >>> model.inputs = Inputs(["owl", "wren"], 32, (0.5,) * 3, (0.5,) * 3)
+        >>> why = explain(model, torch.zeros(3, 32, 32), methods="cam")
+        >>> total = sum(one.contribution for one in why.contributions) + why.bias
+        >>> abs(total - why.explained.logit) < 1e-9
+        True
     """
 
     name: str

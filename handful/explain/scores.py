@@ -17,6 +17,10 @@ class ClassScore:
         name: of the class.
         probability: softmax, in [0, 1].
         logit: the class's score.
+
+    Example:
+        >>> ClassScore("wren", 0.75, 1.5).to_dict()
+        {'class': 'wren', 'probability': 0.75, 'logit': 1.5}
     """
 
     name: str
@@ -37,6 +41,10 @@ class Contribution:
         value: the pooled feature f.
         weight: w of the explained class.
         contribution: w·f; all of them plus the bias are the logit.
+
+    Example:
+        >>> Contribution(feature=3, value=2.0, weight=0.5, contribution=1.0).to_dict()
+        {'feature': 3, 'value': 2.0, 'weight': 0.5, 'contribution': 1.0}
     """
 
     feature: int

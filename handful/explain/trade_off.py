@@ -36,6 +36,10 @@ class Size:
         features_used: how many have a weight in any class.
         weights_per_class: as it came out.
         features: the features selected.
+
+    Example:
+        >>> Size(6, 3, 98.5, None, 6, 2.5, [0, 3, 4, 7, 8, 9]).to_dict()["test_accuracy"]
+        98.5
     """
 
     n_features: int
@@ -91,6 +95,14 @@ def trade_off(
 
     Raises:
         UserError: no size is left.
+
+    Example:
+        >>> labels = torch.arange(60) % 3
+        >>> features = torch.rand(60, 5)
+        >>> features[:, :3] += 2 * torch.eye(3)[labels]
+        >>> sizes = trade_off((features, labels), (features, labels), 3, [2, 3], [1], options={"n_lambdas": 20})
+        >>> [size.n_features for size in sizes]
+        [2, 3]
     """
     sizes = [(total, count) for total in n_features for count in features_per_class if count <= total]
     if not sizes:

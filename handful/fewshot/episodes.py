@@ -28,6 +28,11 @@ class EpisodeSampler:
 
     Raises:
         UserError: too few classes with enough images.
+
+    Example:
+        >>> sampler = EpisodeSampler([0, 0, 1, 1, 2, 2], way=2, shot=1, query=1, episodes=3)
+        >>> [len(images) for images in sampler]
+        [4, 4, 4]
     """
 
     def __init__(
@@ -96,6 +101,10 @@ def split_classes(
 
     Raises:
         UserError: fewer than three classes.
+
+    Example:
+        >>> {part: len(classes) for part, classes in split_classes([f"bird {i}" for i in range(10)]).items()}
+        {'base': 6, 'val': 2, 'novel': 2}
     """
     count = len(names)
     if count < 3:

@@ -16,6 +16,12 @@ class Embedding(nn.Module):
         backbone: images `(B, 3, H, W)` → maps `(B, F, h, w)`.
         pooling: `mean` over space gives `F` numbers; `flatten` keeps the positions, `F · h · w` numbers (usual for
             Conv-4: 1600 of an 84×84 image).
+
+    Example:
+        >>> from handful.networks.build import build_backbone
+        >>> backbone = build_backbone({"backbone": "conv4", "options": {"width": 4}})
+        >>> Embedding(backbone, "flatten")(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 16])
     """
 
     def __init__(self, backbone: nn.Module, pooling: Literal["mean", "flatten"] = "mean") -> None:
@@ -42,6 +48,10 @@ def prototype_scores(queries: Tensor, means: Tensor) -> Tensor:
     """Scores of the classes, minus the squared Euclidean distance: `(Q, D)`, `(way, D)` → `(Q, way)`.
 
     In float32 whatever the embeddings' type: distances are small differences of large numbers.
+
+    Example:
+        >>> prototype_scores(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]])).tolist()
+        [[-25.0, -1.0]]
     """
     return -(queries.float()[:, None] - means.float()[None]).square().sum(-1)
 
@@ -55,6 +65,11 @@ def episode_scores(embeddings: Tensor, shot: int) -> tuple[Tensor, Tensor]:
 
     Returns:
         scores `(way · query, way)` and labels `(way · query,)`, class by class.
+
+    Example:
+        >>> scores, labels = episode_scores(torch.tensor([[[0.0], [1.0]], [[9.0], [8.0]]]), shot=1)
+        >>> scores.argmax(dim=1).tolist(), labels.tolist()
+        ([0, 1], [0, 1])
     """
     way, images, _ = embeddings.shape
     queries = embeddings[:, shot:].flatten(0, 1)
@@ -68,6 +83,10 @@ class QueryScores(nn.Module):
     Args:
         embedding: images → embeddings.
         means: prototypes `(way, D)`.
+
+    Example:
+        >>> QueryScores(nn.Flatten(), torch.zeros(2, 12))(torch.ones(1, 3, 2, 2)).tolist()
+        [[-12.0, -12.0]]
     """
 
     means: Tensor
@@ -91,6 +110,11 @@ class SupportScores(nn.Module):
         support: embedded support images `(way, shot, D)`.
         way: the class whose image is looked at.
         place: which of its support images.
+
+    Example:
+        >>> scores = SupportScores(nn.Flatten(), torch.zeros(12), torch.zeros(2, 1, 12), way=0)
+        >>> scores(torch.ones(1, 3, 2, 2)).abs().tolist()
+        [[12.0, 0.0]]
     """
 
     query: Tensor
@@ -116,6 +140,10 @@ def contrast(winner: int, runner_up: int) -> Callable[[Tensor], Tensor]:
     """Target function for attribution: the winner's score less the runner-up's.
 
     Squared distances share the query's norm, which says nothing about the classes; it cancels here.
+
+    Example:
+        >>> contrast(0, 1)(torch.tensor([[5.0, 2.0]])).tolist()
+        [3.0]
     """
 
     def score(scores: Tensor) -> Tensor:

@@ -25,6 +25,13 @@ class EssentialityTest(Metric):
         seed: of the noise and of the drawn features.
 
     Source: the noise test of the authors of arXiv 2112.07719, whose code compares the first two.
+
+    Example:
+        >>> head = nn.Linear(4, 2)
+        >>> test = EssentialityTest(head, torch.tensor([[0], [1]]), num_features=4)
+        >>> test.update(torch.rand(6, 4), torch.tensor([0, 1, 0, 1, 0, 1]), torch.arange(6))
+        >>> list(test.compute())
+        ['clean', 'filters', 'rest', 'as_many_others']
     """
 
     full_state_update = False

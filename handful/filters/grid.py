@@ -23,6 +23,16 @@ class AccuracyGrid(Metric):
         statistics: of the images that choose the filters, with every `k1` that is wanted.
         k2s: the values of k2.
         rule: how the filters are chosen. Only `frequency` looks at k1.
+
+    Example:
+        >>> from handful.filters import StatisticsCollector
+        >>> features, labels = torch.eye(3).repeat(4, 1), torch.arange(12) % 3
+        >>> collector = StatisticsCollector(num_classes=3, num_features=3, k1s=(1,))
+        >>> collector.update(features, labels)
+        >>> grid = AccuracyGrid(torch.eye(3), torch.zeros(3), collector.compute(), k2s=(1, 2))
+        >>> grid.update(features, labels)
+        >>> grid.compute().tolist()
+        [[100.0, 100.0]]
     """
 
     full_state_update = False

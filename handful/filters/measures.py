@@ -11,17 +11,32 @@ def membership(filters: Tensor, num_features: int) -> Tensor:
 
 
 def overlap(filters: Tensor, others: Tensor) -> Tensor:
-    """Share `(C,)` float64 in [0, 1] of a class's filters `(C, k2)` that are also among its `others` `(C, k2)`."""
+    """Share `(C,)` float64 in [0, 1] of a class's filters `(C, k2)` that are also among its `others` `(C, k2)`.
+
+    Example:
+        >>> overlap(torch.tensor([[0, 1], [2, 3]]), torch.tensor([[1, 4], [3, 2]])).tolist()
+        [0.5, 1.0]
+    """
     return (filters.unsqueeze(2) == others.unsqueeze(1)).any(dim=2).double().mean(dim=1)
 
 
 def union_size(filters: Tensor) -> int:
-    """How many features are a filter of any class, of filters `(C, k2)`."""
+    """How many features are a filter of any class, of filters `(C, k2)`.
+
+    Example:
+        >>> union_size(torch.tensor([[0, 1], [1, 2]]))
+        3
+    """
     return filters.unique().numel()
 
 
 def concentration(counts: Tensor, top: int) -> Tensor:
-    """Share `(C,)` float64 in [0, 1] of a histogram `(C, F)` that its `top` highest bins hold."""
+    """Share `(C,)` float64 in [0, 1] of a histogram `(C, F)` that its `top` highest bins hold.
+
+    Example:
+        >>> concentration(torch.tensor([[6, 3, 1]]), top=2).tolist()
+        [0.9]
+    """
     counts = counts.double()
     return counts.topk(top, dim=1).values.sum(dim=1) / counts.sum(dim=1).clamp(min=1)
 
@@ -31,6 +46,10 @@ def pairwise_information(filters: Tensor, num_features: int) -> float:
 
     Of a feature drawn at random, how much does its being a filter of one class reveal of its being one of the
     other? 0 where the sets are independent, `H(k2/F)` where all classes share one set.
+
+    Example:
+        >>> pairwise_information(torch.tensor([[0], [0]]), num_features=2)
+        1.0
     """
     mask = membership(filters, num_features).double()
     both = mask @ mask.T / num_features

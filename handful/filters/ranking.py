@@ -13,6 +13,10 @@ def by_strength(features: Tensor) -> Tensor:
     """Pooled features `(B, F)` → indices `(B, F)` from the strongest feature to the weakest.
 
     The strength is the L1 norm of a pooled feature, its absolute value. Ties go to the lower index.
+
+    Example:
+        >>> by_strength(torch.tensor([[1.0, -3.0, 2.0]])).tolist()
+        [[1, 2, 0]]
     """
     return torch.sort(features.abs(), dim=1, descending=True, stable=True).indices
 
@@ -22,6 +26,10 @@ def top_features(scores: Tensor, k2: int) -> Tensor:
 
     Raises:
         UserError: `k2` is not in 1…F.
+
+    Example:
+        >>> top_features(torch.tensor([[1.0, 3.0, 3.0]]), 2).tolist()
+        [[1, 2]]
     """
     num_features = scores.shape[1]
     k2 = check_whole("k2", k2, -(2**31))

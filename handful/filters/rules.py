@@ -34,6 +34,11 @@ def score_features(
     Raises:
         UserError: an unknown rule, a class without images, or a `k1` that was not counted.
         UserError: the rule needs statistics or a weight that is not given.
+
+    Example:
+        >>> import torch
+        >>> score_features("absolute_weight", weight=torch.tensor([[-2.0, 1.0]])).tolist()
+        [[2.0, 1.0]]
     """
     if rule not in RULES:
         raise UserError(f"rule: no {rule!r}; there are {', '.join(RULES)}")
@@ -61,7 +66,13 @@ def select_filters(
     weight: Tensor | None = None,
     k1: float = 5,
 ) -> Tensor:
-    """The filters of every class: `(C, k2)` int64, best first, ties by index. Arguments as `score_features`."""
+    """The filters of every class: `(C, k2)` int64, best first, ties by index. Arguments as `score_features`.
+
+    Example:
+        >>> import torch
+        >>> select_filters("weight", 2, weight=torch.tensor([[0.0, 3.0, 1.0]])).tolist()
+        [[1, 2]]
+    """
     return top_features(score_features(rule, statistics, weight, k1), k2)
 
 

@@ -20,6 +20,12 @@ class FeatureStatistics:
         counts: `(K, C, F)` int64, images of class c in which feature f is among the strongest `k1`.
         sums: `(C, F)` float64, sum of the pooled feature over the images of the class.
         images: `(C,)` int64.
+
+    Example:
+        >>> collector = StatisticsCollector(num_classes=2, num_features=3, k1s=(1,))
+        >>> collector.update(torch.tensor([[5.0, 1.0, 0.0], [0.0, 2.0, 4.0]]), torch.tensor([0, 1]))
+        >>> collector.compute().frequencies(1).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
 
     def __init__(self, k1s: Sequence[float], counts: Tensor, sums: Tensor, images: Tensor) -> None:
@@ -91,6 +97,12 @@ class StatisticsCollector(Metric):
         UserError: a `k1` out of range.
 
     Source: arXiv 2112.07719, the algorithm's histogram step; the variant by share is in the authors' code.
+
+    Example:
+        >>> collector = StatisticsCollector(num_classes=2, num_features=3, k1s=(1,))
+        >>> collector.update(torch.tensor([[5.0, 1.0, 0.0], [0.0, 2.0, 4.0]]), torch.tensor([0, 1]))
+        >>> collector.compute().means()[1].tolist()
+        [0.0, 2.0, 4.0]
     """
 
     full_state_update = False

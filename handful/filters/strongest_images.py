@@ -16,6 +16,12 @@ class StrongestImages(Metric):
     Args:
         num_features: F.
         n: images per feature.
+
+    Example:
+        >>> strongest = StrongestImages(num_features=2, n=1)
+        >>> strongest.update(torch.tensor([[1.0, 5.0], [3.0, 2.0]]), torch.tensor([10, 11]))
+        >>> strongest.compute()[1].tolist()
+        [[11], [10]]
     """
 
     full_state_update = False

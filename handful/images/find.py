@@ -13,6 +13,14 @@ def find_images(where: Path) -> list[Path]:
 
     Raises:
         UserError: nothing is there, or a folder without images.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (Path(folder) / "notes.txt").write_text("no image"), (Path(folder) / "owl.png").touch()
+        ...     [file.name for file in find_images(Path(folder))]
+        (8, None)
+        ['owl.png']
     """
     try:
         if where.is_file():

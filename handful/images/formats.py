@@ -49,6 +49,10 @@ def looks_like_image(head: bytes) -> bool:
 
     Args:
         head: the first `HEAD` bytes.
+
+    Example:
+        >>> looks_like_image(b"GIF89a" + bytes(26)), looks_like_image(b"<html>")
+        (True, False)
     """
     if head.startswith(_MARKS) or (head[:2] == b"BM" and head[6:10] == bytes(4)):
         return True

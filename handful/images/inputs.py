@@ -26,7 +26,12 @@ class _Described(Protocol):
 
 
 def centre_crop(image: Tensor, size: int) -> Tensor:
-    """Return the middle `(C, size, size)` of an image `(C, h, w)` with h, w >= size."""
+    """Return the middle `(C, size, size)` of an image `(C, h, w)` with h, w >= size.
+
+    Example:
+        >>> centre_crop(torch.arange(9).reshape(1, 3, 3), 1).tolist()
+        [[[4]]]
+    """
     top, left = round((image.shape[1] - size) / 2), round((image.shape[2] - size) / 2)
     return image[:, top : top + size, left : left + size]
 

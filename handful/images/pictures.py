@@ -31,6 +31,17 @@ class PictureBatch:
         images: `(N, 3, size, size)`, normalised for the model.
         shown: `(N, 3, side, side)` in [0, 1] for the eye, the same part of each picture; None unless asked for.
         labels: the true class of each where its folder has the name of a class, else None.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> inputs = Inputs(["owl", "wren"], 8, (0.5,) * 3, (0.25,) * 3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (Path(folder) / "wren").mkdir()
+        ...     Image.new("RGB", (20, 10)).save(f"{folder}/wren/a.png")
+        ...     (batch,) = Pictures(Path(folder), inputs).batches(4, "images")
+        >>> batch.images.shape, batch.labels
+        (torch.Size([1, 3, 8, 8]), [1])
     """
 
     names: Sequence[str]
@@ -59,6 +70,16 @@ class Pictures:
 
     Raises:
         UserError: nothing is there, or a folder without images.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> inputs = Inputs(["owl", "wren"], 8, (0.5,) * 3, (0.25,) * 3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (Path(folder) / "wren").mkdir()
+        ...     Image.new("RGB", (20, 10)).save(f"{folder}/wren/a.png")
+        ...     [batch.names for batch in Pictures(Path(folder), inputs).batches(4, "images")]
+        [['wren/a.png']]
     """
 
     def __init__(self, where: Path, inputs: Inputs) -> None:

@@ -100,6 +100,12 @@ def open_image(
 
     Raises:
         UserError: the file cannot be read, is no image, is truncated or too large.
+
+    Example:
+        >>> content = io.BytesIO()
+        >>> Image.new("RGB", (4, 2)).save(content, "png")
+        >>> open_image(content.getvalue(), "a.png").size
+        (4, 2)
     """
     name = name or (str(source) if not isinstance(source, bytes) else "image")
     content = source if isinstance(source, bytes) else _content(Path(source))
@@ -133,6 +139,10 @@ def resize(image: Image.Image, size: int | None) -> npt.NDArray[np.uint8]:
     """Return an image's pixels, uint8 `(h, w, 3)`, its shorter side resized to `size`; None leaves the size.
 
     An image more than `MAX_ASPECT` times as long as wide is cropped to its middle before.
+
+    Example:
+        >>> resize(Image.new("RGB", (40, 20)), 10).shape
+        (10, 20, 3)
     """
     if size is not None:
         shorter = min(image.size)

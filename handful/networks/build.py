@@ -37,6 +37,10 @@ class NetworkConfig:
         image_size: side of the images in pixels, or [height, width], for backbones that must know it (ViT, Swin).
         grid: [rows, columns] of tokens of an image of that size, for a network of tokens that does not declare them.
         options: further keyword arguments of the backbone (`drop_path_rate` and the like).
+
+    Example:
+        >>> NetworkConfig.of({"backbone": "conv4", "options": {"width": 4}}).dropout
+        0.2
     """
 
     backbone: str = "resnet50"
@@ -132,6 +136,12 @@ def build_classifier(network: NetworkConfig | Mapping[str, Any], num_classes: in
 
     Raises:
         UserError: an unknown backbone, one without a spatial map, or fewer than two classes.
+
+    Example:
+        >>> import torch
+        >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 3).eval()
+        >>> model.feature_maps(torch.zeros(1, 3, 32, 32)).shape, model(torch.zeros(1, 3, 32, 32)).shape
+        (torch.Size([1, 4, 2, 2]), torch.Size([1, 3]))
     """
     if num_classes < 2:
         raise UserError(f"a classifier needs at least two classes; got {num_classes}")
@@ -145,7 +155,12 @@ def build_classifier(network: NetworkConfig | Mapping[str, Any], num_classes: in
 def input_statistics(
     network: NetworkConfig | Mapping[str, Any],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, per channel, in [0, 1], that the backbone's own config asks for."""
+    """Mean and standard deviation, per channel, in [0, 1], that the backbone's own config asks for.
+
+    Example:
+        >>> input_statistics({"backbone": "conv4"})[0]
+        (0.485, 0.456, 0.406)
+    """
     network = NetworkConfig.of(network)
     import timm
 

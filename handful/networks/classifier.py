@@ -30,6 +30,14 @@ class Classifier(nn.Module):
     Attributes:
         inputs: class names, image size and normalisation of the images it was trained on, where they are known.
         network: what the backbone was built from, where it is known.
+
+    Example:
+        >>> import torch
+        >>> from handful.networks.build import build_backbone
+        >>> model = Classifier(build_backbone({"backbone": "conv4", "options": {"width": 4}}), nn.Linear(4, 2)).eval()
+        >>> images = torch.zeros(1, 3, 32, 32)
+        >>> bool((model(images) == model.head(model.pool(model.feature_maps(images)))).all())
+        True
     """
 
     inputs: Inputs | None = None

@@ -29,6 +29,12 @@ class DecomposedHead(Head):
         UserError: `filters_per_class` is not in 1…F.
 
     Source: arXiv 2112.07719, the decomposed final layer.
+
+    Example:
+        >>> weight, bias = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), torch.zeros(2)
+        >>> head = DecomposedHead.from_dense(weight, bias, torch.tensor([[2, 1], [0, 2]]))
+        >>> head(torch.ones(1, 3)).tolist(), head.features_per_class
+        ([[5.0, 10.0]], 2.0)
     """
 
     filters: Tensor

@@ -80,6 +80,15 @@ def register_head(kind: str) -> Callable[[AnyHead], AnyHead]:
 
     Raises:
         ValueError: another head has this name already.
+
+    Example:
+        >>> import torch
+        >>> @register_head("constant_example")
+        ... class ConstantHead(Head):
+        ...     def class_weights(self):
+        ...         return torch.ones(self.num_classes, self.num_features), torch.zeros(self.num_classes)
+        >>> ConstantHead(3, 2)(torch.ones(1, 3)).tolist()
+        [[3.0, 3.0]]
     """
 
     def decorate(cls: AnyHead) -> AnyHead:
@@ -103,6 +112,10 @@ def build_head(description: Mapping[str, Any]) -> Head:
 
     Raises:
         UserError: the kind is not registered, or its arguments are others.
+
+    Example:
+        >>> build_head({"kind": "dense", "num_features": 4, "num_classes": 2}).describe()
+        {'kind': 'dense', 'num_features': 4, 'num_classes': 2, 'dropout': 0.0}
     """
     arguments = dict(description)
     kind = arguments.pop("kind", None)

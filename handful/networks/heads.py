@@ -19,6 +19,13 @@ class DenseHead(Head):
         num_features: F.
         num_classes: C.
         dropout: probability in [0, 1) of dropping a pooled feature in training.
+
+    Example:
+        >>> head = DenseHead(4, 2).eval()
+        >>> features = torch.rand(3, 4)
+        >>> weight, bias = head.class_weights()
+        >>> torch.allclose(head(features), features @ weight.T + bias)
+        True
     """
 
     def __init__(self, num_features: int, num_classes: int, dropout: float = 0.0) -> None:
@@ -60,6 +67,13 @@ class SparseHead(Head):
         train_normalisation: whether `mean` and `std` are trained, as the reference does.
 
     Source: SLDD-Model ("Take 5", arXiv 2303.13166); `weight` and `bias` stay frozen while finetuning.
+
+    Example:
+        >>> head = SparseHead(num_features=4, num_classes=2, n_selected=2)
+        >>> weight = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+        >>> head.fill(torch.tensor([3, 1]), torch.zeros(2), torch.ones(2), weight, torch.zeros(2))
+        >>> head(torch.tensor([[9.0, 5.0, 9.0, 7.0]])).tolist(), head.n_features, head.features_per_class
+        ([[7.0, 10.0]], 2, 1.0)
     """
 
     selection: Tensor

@@ -21,6 +21,10 @@ class Layout:
         kind: `"NCHW"`, `"NHWC"` or `"tokens"`, `(B, prefix + h·w, F)`.
         grid: h and w of tokens.
         prefix: tokens before the patches: class, distillation and register tokens.
+
+    Example:
+        >>> Layout("tokens", grid=(2, 3), prefix=1).maps(torch.zeros(1, 7, 5)).shape
+        torch.Size([1, 5, 2, 3])
     """
 
     kind: Kind
@@ -54,6 +58,14 @@ def register_layout(reader: Reader) -> Reader:
     """Register a function that knows the layout of further networks; it is asked before the built-in ones.
 
     The `Layout` it returns may be of a class of its own, whose `maps` makes `(B, F, h, w)` from the network's output.
+
+    Example:
+        >>> @register_layout
+        ... def last_of_several(output, size, net):
+        ...     return Layout("NCHW") if isinstance(output, list) else None
+        >>> output_layout([torch.zeros(1, 4, 2, 2)], (8, 8), nn.Identity())
+        Layout(kind='NCHW', grid=(0, 0), prefix=0)
+        >>> _READERS.remove(last_of_several)
     """
     _READERS.append(reader)
     return reader

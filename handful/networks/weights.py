@@ -77,6 +77,15 @@ def load_weights(classifier: Classifier, path: str | Path, head: bool | None = N
 
     Raises:
         UserError: the file is of another architecture; the sentence names the first tensor that differs.
+
+    Example:
+        >>> import tempfile
+        >>> from handful.networks import build_classifier
+        >>> network = {"backbone": "conv4", "options": {"width": 4}}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(build_classifier(network, 3).state_dict(), f"{folder}/weights.pth")
+        ...     load_weights(build_classifier(network, 3), f"{folder}/weights.pth")
+        True
     """
     path = Path(path)
     backbone_state, head_state = _split(read_state(path))

@@ -58,6 +58,14 @@ def select_features(
     Raises:
         UserError: for features that are not finite, labels out of range, a class without a sample, α outside
             [0, 1], an unknown method, or more features wanted than there are distinct columns with variance.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> labels = torch.arange(60) % 3
+        >>> features = torch.rand(60, 5, generator=generator)
+        >>> features[:, :3] += 2 * torch.eye(3)[labels]
+        >>> sorted(select_features(features, labels, 3).features)
+        [0, 1, 2]
     """
     rows = Rows(features, device=device)
     check_alpha(alpha)

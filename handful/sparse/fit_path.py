@@ -98,6 +98,15 @@ def elastic_net_path(
     Raises:
         UserError: for features that are not finite, labels out of range, a class without a sample, α outside
             [0, 1], an unknown solver or search, options that the solver does not have, or no feature at all.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> labels = torch.arange(60) % 3
+        >>> features = torch.rand(60, 5, generator=generator)
+        >>> features[:, :3] += 2 * torch.eye(3)[labels]
+        >>> path = elastic_net_path(features, labels, n_lambdas=5)
+        >>> len(path), path[0].density, path[4].density > 0
+        (5, 0.0, True)
     """
     rows = Rows(features, device=device)
     if rows.n_features == 0 or (columns is not None and len(columns) == 0):

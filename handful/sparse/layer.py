@@ -35,6 +35,15 @@ class SparseRecord:
         selection: features, method, lam, log.
         path: one row per point.
         layer: what was chosen and cut, accuracies, non-zero weights of every class.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> labels = torch.arange(60) % 3
+        >>> features = torch.rand(60, 5, generator=generator)
+        >>> features[:, :3] += 2 * torch.eye(3)[labels]
+        >>> head, record = fit_sparse_layer(features, labels, n_features=3, features_per_class=1, n_lambdas=20)
+        >>> record.selection["method"], record.layer["n_features"]
+        ('greedy', 3)
     """
 
     selection: dict[str, Any]

@@ -36,6 +36,11 @@ class PathPoint:
         gap: duality gap in nats, where asked for.
         train_accuracy: share of right predictions on the fitted rows, where computed.
         val_accuracy: on the held-out rows, where given.
+
+    Example:
+        >>> point = PathPoint(0, 0.1, torch.tensor([[0.0, 2.0]]), torch.zeros(1), 1.0, 0.5, 0.01, 7)
+        >>> point.record()["density"]
+        1.0
     """
 
     index: int
@@ -76,6 +81,12 @@ class RegularisationPath:
         solver: "exact", "saga" or "glm_saga".
         mean: (S,) float64, what standardised the features.
         std: (S,) float64, clamped.
+
+    Example:
+        >>> point = PathPoint(0, 0.1, torch.tensor([[0.0, 2.0]]), torch.zeros(1), 1.0, 0.5, 0.01, 7)
+        >>> path = RegularisationPath([point], alpha=0.99, lambda_max=0.2, solver="exact")
+        >>> len(path), path.records()[0]["passes"]
+        (1, 7)
     """
 
     points: list[PathPoint]

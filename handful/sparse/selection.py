@@ -30,6 +30,11 @@ class Selection:
         method: "greedy" or "saga".
         log: one row per feature: feature, gradient (its group gradient relative to λ α when it was taken), lam,
             passes (epochs for saga) of the refit before it.
+
+    Example:
+        >>> log = [{"lam": 0.2}, {"lam": 0.1}]
+        >>> Selection([4, 2], 0.1, "greedy", log).first(1)
+        Selection(features=[4], lam=0.2, method='greedy', log=[{'lam': 0.2}])
     """
 
     features: list[int]

@@ -25,6 +25,10 @@ class ColumnStatistics:
         dead: indices (D,) of columns without variance: a standard deviation below `MIN_STD`, or below the
             float32 resolution of the column's own mean. They standardise to zero and are never selected.
         n_rows: N over all processes.
+
+    Example:
+        >>> column_statistics(torch.tensor([[1.0, 2.0], [3.0, 2.0]])).dead.tolist()
+        [1]
     """
 
     mean: Tensor
@@ -50,6 +54,11 @@ def column_statistics(
 
     Raises:
         UserError: where there is no row.
+
+    Example:
+        >>> found = column_statistics(torch.tensor([[1.0, 2.0], [3.0, 2.0]]))
+        >>> found.mean.tolist(), found.std.tolist()
+        ([2.0, 2.0], [1.0, 0.0])
     """
     rows = features if isinstance(features, Rows) else Rows(features, device=device)
     sums = torch.zeros(rows.n_features + 1, dtype=torch.float64, device=rows.device)
