@@ -16,7 +16,7 @@ from typing import Any
 
 from handful.errors import UserError
 
-_DRAFT, _LOCK = ".draft-", ".lock-"
+_DRAFT, _LOCK, _VALUE = ".draft-", ".lock-", "value.json"
 # A draft without a known maker is taken for abandoned after so many seconds.
 _ABANDONED = 24 * 3600
 
@@ -78,35 +78,50 @@ class Cache:
             key: names the value.
             compute: works it out.
         """
+        found, kept = self._read(key)
+        if found:
+            return kept
         computed: list[Any] = []
 
         def make(draft: Path) -> None:
-            computed.append(compute())
-            (draft / "value.json").write_text(json.dumps(computed[0]))
+            (draft / _VALUE).write_text(json.dumps(computed[0]))
 
         try:
-            try:
-                return json.loads((self.entry(key, make) / "value.json").read_text())
-            except (FileNotFoundError, ValueError):
-                # an entry of an earlier version, or a damaged one
-                shutil.rmtree(self.folder / key, ignore_errors=True)
-                return json.loads((self.entry(key, make) / "value.json").read_text())
+            with self._writing():
+                self.folder.mkdir(parents=True, exist_ok=True)
+            with self._locked(key):
+                self._sweep()
+                found, kept = self._read(key)  # another process may have made it while this one waited
+                if found:
+                    return kept
+                computed.append(compute())
+                self._made(key, make, replace=True)  # what cannot be read is damaged, or of an earlier version
         except CacheUnwritableError as error:
             warnings.warn(f"{error} Until then images are checked again in every run.", stacklevel=2)
-            return json.loads(json.dumps(computed[0] if computed else compute()))
+        return json.loads(json.dumps(computed[0] if computed else compute()))
 
-    def _made(self, key: str, make: Callable[[Path], None]) -> Path:
-        draft = Path()
+    def _read(self, key: str) -> tuple[bool, Any]:
+        """Whether the value of that key is there and whole, and the value."""
+        try:
+            return True, json.loads((self.folder / key / _VALUE).read_text())
+        except (OSError, ValueError):
+            return False, None
+
+    def _made(self, key: str, make: Callable[[Path], None], replace: bool = False) -> Path:
+        entry, draft = self.folder / key, Path()
         try:
             with self._writing():
                 draft = Path(tempfile.mkdtemp(prefix=f"{_DRAFT}{_short(key)}-", dir=self.folder))
                 make(draft)
                 _sync(draft)
-                draft.rename(self.folder / key)
+                if replace and os.path.lexists(entry):
+                    with tempfile.TemporaryDirectory(prefix=f"{_DRAFT}{_short(key)}-", dir=self.folder) as aside:
+                        entry.rename(Path(aside) / "old")
+                _put(draft, entry)
         finally:
             if draft != Path():
                 shutil.rmtree(draft, ignore_errors=True)  # nothing is there after it was renamed
-        return self.folder / key
+        return entry
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -187,6 +202,15 @@ def _lock(path: Path) -> int | None:
         except FileNotFoundError:
             pass
         os.close(handle)
+
+
+def _put(draft: Path, entry: Path) -> None:
+    """Give a finished draft its name, unless another process was faster where the file system knows no locks."""
+    try:
+        draft.rename(entry)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not entry.is_dir():
+            raise
 
 
 def _sync(folder: Path) -> None:

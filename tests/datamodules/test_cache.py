@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import signal
@@ -96,3 +97,52 @@ def test_an_entry_of_an_earlier_version_or_a_damaged_one_is_worked_out_again(tmp
         (cache.folder / "key" / name).write_text(text)
     assert cache.value("key", lambda: [2]) == [2]
     assert cache.value("key", lambda: [3]) == [2]
+
+
+def read_value(folder, start, results):
+    start.wait()
+    results.put(Cache(folder).value("key", lambda: time.sleep(0.01) or [7]))
+
+
+@pytest.mark.parametrize("left", ["nothing", "an entry without a value", "a damaged value", "a file", "a link"])
+def test_many_processes_that_need_the_same_value_at_once(tmp_path, left):
+    context = multiprocessing.get_context("fork")
+    for round_number in range(5):
+        folder = tmp_path / str(round_number)
+        if left == "a file":
+            folder.mkdir()
+            (folder / "key").write_text("x")
+        elif left == "a link":
+            (tmp_path / "elsewhere").mkdir(exist_ok=True)
+            folder.mkdir()
+            (folder / "key").symlink_to(tmp_path / "elsewhere")
+        elif left != "nothing":
+            (folder / "key").mkdir(parents=True)
+            if left == "a damaged value":
+                (folder / "key/value.json").write_text("[")
+        start, results = context.Event(), context.Queue()
+        processes = [context.Process(target=read_value, args=(folder, start, results)) for _ in range(8)]
+        for process in processes:
+            process.start()
+        start.set()
+        assert [finished(process) for process in processes] == [True] * 8
+        assert [results.get(timeout=10) for _ in processes] == [[7]] * 8
+        assert [path.name for path in folder.iterdir()] == ["key"]
+        assert Cache(folder).value("key", lambda: [8]) == [7]
+
+
+def test_makers_without_locks_may_finish_at_the_same_time(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("datamodules.cache.fcntl.flock", no_locks)
+    cache = Cache(tmp_path)
+
+    def make(draft):
+        (draft / "made").write_text("second")
+        if not (tmp_path / "key").exists():
+            (tmp_path / "key").mkdir()
+            (tmp_path / "key/made").write_text("first")
+
+    assert (cache.entry("key", make) / "made").read_text() == "first"
+    assert not list(tmp_path.glob(".draft-*"))
