@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from handful.attribution import contributions, registry
+from handful.attribution import attribute, contributions, registry
 from handful.networks import backbone, build_classifier, build_head, head, layouts
 from handful.networks.timm_backbone import TimmBackbone
 
@@ -55,3 +55,32 @@ def test_the_backbone():
 def test_the_layout():
     block("LastStage")
     assert TimmBackbone("coat_tiny", in_size=(64, 96))(torch.randn(1, 3, 64, 96)).shape[2:] == (2, 3)
+
+
+def test_the_attribution_method():
+    block("squared_gradient")
+    model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 3).eval()
+    images = torch.randn(2, 3, 16, 16)
+    plain = attribute(model, images, method="gradient").raw
+    torch.testing.assert_close(attribute(model, images, method="squared_gradient", power=2).raw, plain**2)
+
+
+def test_the_metric():
+    metric = block("MeanConfidence")["MeanConfidence"]
+    confidence = torch.rand(7)
+    whole, first, second = metric(), metric(), metric()
+    whole.update(confidence)
+    first.update(confidence[:4])
+    second.update(confidence[4:])
+    first.merge_state(second)
+    assert float(first.compute()) == pytest.approx(float(confidence.double().mean()))
+    torch.testing.assert_close(first.compute(), whole.compute())
+
+
+def test_the_data_set(tmp_path):
+    data = block("Stripes")["Stripes"](image_size=8, batch_size=5, cache_dir=str(tmp_path))
+    data.prepare_data()
+    data.setup("fit")
+    images, labels = next(iter(data.train_dataloader()))[:2]
+    assert images.shape == (5, 3, 8, 8)
+    assert set(labels.tolist()) <= {0, 1}
