@@ -18,6 +18,10 @@ from handful.images.formats import HEAD, allowed_formats, unreadable_kind
 #: Pixels of the largest image that is read unless a caller allows more; a bomb of so many stays below 1 GB.
 MAX_PIXELS = 120_000_000
 
+# Bytes that decoding takes per pixel, as measured, where it takes more than most formats do.
+_USUAL_BYTES = 8
+_BYTES = {"WEBP": 16, "JPEG2000": 25, "AVIF": 10}
+
 #: An image of more pixels is shrunk by whole factors while it is read, to no less than twice the size asked for.
 _SHRINK_PIXELS = 50_000_000
 
@@ -56,7 +60,7 @@ def read_image(
         size: length of the shorter side in pixels (bilinear, antialiased); None leaves the size. An image more than
             `MAX_ASPECT` times as long as wide is cropped to its middle first.
         white: value of white in images whose type does not say (32-bit whole numbers, floating point).
-        max_pixels: images of more pixels are refused.
+        max_pixels: images of more pixels are refused; WebP and JPEG 2000, whose decoders need more memory, sooner.
 
     Returns:
         uint8 `(h, w, 3)`, RGB.
@@ -112,10 +116,13 @@ def open_image(
     # Pillow's decoders raise what they please on damaged files, from KeyError to struct.error
     try:
         with _pixel_limit(max_pixels), Image.open(io.BytesIO(content), formats=allowed_formats(name)) as image:
+            _refuse_greedy(image, name, max_pixels)
             if image.width * image.height > _SHRINK_PIXELS:
                 _draft(image, least or _LEAST)
             image.load()
             turn = _orientation(image)
+    except UserError:
+        raise
     except UnidentifiedImageError:
         raise UserError(f"{name} cannot be read as an image: {unreadable_kind(content[:HEAD])}.") from None
     except Image.DecompressionBombError:
@@ -161,6 +168,18 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _refuse_greedy(image: Image.Image, name: str, max_pixels: int) -> None:
+    """Refuse an image whose decoder would take more memory than `max_pixels` pixels of most formats."""
+    pixels = image.width * image.height
+    counted = pixels * _BYTES.get(image.format or "", _USUAL_BYTES) / _USUAL_BYTES
+    if counted > max_pixels:
+        raise UserError(
+            f"{name} cannot be read as an image: its {pixels / 1e6:.0f} million pixels of {image.format} need as much "
+            f"memory as {counted / 1e6:.0f} million of most formats, more than the {max_pixels / 1e6:.0f} million that "
+            "are read; allow more with data.max_megapixels if it is meant."
+        )
 
 
 def _draft(image: Image.Image, least: int) -> None:

@@ -268,3 +268,12 @@ def test_an_image_that_is_shrunk_while_read_looks_the_same(mode, monkeypatch):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"gone\.png cannot be read: No such file"):
         read_image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize(("kind", "times"), [("webp", 2), ("jpeg2000", 3.125), ("avif", 1.25)])
+def test_a_format_whose_decoder_needs_more_memory_counts_for_more(kind, times):
+    file = io.BytesIO()
+    Image.new("RGB", (100, 80)).save(file, kind)
+    with pytest.raises(UserError, match=r"x .* need as much memory as .* data\.max_megapixels"):
+        open_image(file.getvalue(), "x", max_pixels=int(8000 * times) - 1)
+    assert open_image(file.getvalue(), "x", max_pixels=int(8000 * times)).size == (100, 80)
