@@ -1,7 +1,14 @@
 """Numbers about sets of filters."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from handful.inputs import as_index
+
+# Where the number of features is not known.
+_ANY = 2**63 - 1
 
 
 def membership(filters: Tensor, num_features: int) -> Tensor:
@@ -10,13 +17,20 @@ def membership(filters: Tensor, num_features: int) -> Tensor:
     return mask.scatter_(1, filters, True)
 
 
-def overlap(filters: Tensor, others: Tensor) -> Tensor:
+def overlap(filters: Any, others: Any) -> Tensor:
     """Share `(C,)` float64 in [0, 1] of a class's filters `(C, k2)` that are also among its `others` `(C, k2)`.
+
+    Both may be tensors, arrays or nested lists, of any integer type.
+
+    Raises:
+        UserError: another type or shape, or a negative number.
 
     Example:
         >>> overlap(torch.tensor([[0, 1], [2, 3]]), torch.tensor([[1, 4], [3, 2]])).tolist()
         [0.5, 1.0]
     """
+    filters = as_index(filters, (None, None), _ANY, "filters")
+    others = as_index(others, (len(filters), None), _ANY, "others").to(filters.device)
     return (filters.unsqueeze(2) == others.unsqueeze(1)).any(dim=2).double().mean(dim=1)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from sklearn.metrics import mutual_info_score
 
+from handful.errors import UserError
 from handful.filters import concentration, overlap, pairwise_information, union_size
 
 FILTERS = torch.tensor([[0, 1, 2], [2, 3, 4], [9, 8, 7]])
@@ -12,6 +13,16 @@ FILTERS = torch.tensor([[0, 1, 2], [2, 3, 4], [9, 8, 7]])
 def test_overlap_counts_common_filters_whatever_their_order():
     others = torch.tensor([[2, 0, 1], [4, 9, 5], [0, 1, 2]])
     torch.testing.assert_close(overlap(FILTERS, others), torch.tensor([1, 1 / 3, 0], dtype=torch.float64))
+
+
+def test_overlap_takes_filters_of_any_kind_and_refuses_others_in_one_sentence():
+    expected = overlap(FILTERS, FILTERS.flip(1))
+    for kind in (FILTERS.tolist(), FILTERS.numpy(), FILTERS.short(), FILTERS.double(), list(FILTERS)):
+        assert torch.equal(overlap(kind, FILTERS.flip(1)), expected)
+        assert torch.equal(overlap(FILTERS.flip(1), kind), expected)
+    for wrong in ([[0, 1], [2]], [0, 1, 2], FILTERS[:2], FILTERS.double() + 0.5, "filters", FILTERS - 3, None):
+        with pytest.raises(UserError, match=r"^others: "):
+            overlap(FILTERS, wrong)
 
 
 def test_union_counts_a_shared_filter_once():
