@@ -92,7 +92,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         """Return a short text that changes whenever the training images do."""
 
     def contents(self) -> str:
-        """Return a short text by which a run knows its images again, also at another place."""
+        """Return a short text by which a run recognises its images, also in another folder."""
         return self.fingerprint()
 
     #: One line about what was read and what was left out, printed once; set by `load_splits`.

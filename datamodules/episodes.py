@@ -123,7 +123,7 @@ class Episodes(HandfulDataModule):
         return f"{self._tree.fingerprint()}-{self.fractions}-{self.seed}"
 
     def contents(self) -> str:
-        """Return a short text that a copy of the images at another place, or an archive of them, shares."""
+        """Return a short text that a copy of the images in another folder, or an archive of them, shares."""
         return contents_of(self._tree, sorted(path for members in self.files.values() for path in members))
 
     def load_splits(self) -> dict[str, Split]:

@@ -98,7 +98,7 @@ def with_parents(folders: Iterable[str]) -> list[str]:
 
 
 def contents_of(tree: FileTree, paths: Iterable[str]) -> str:
-    """Return a short text of the files' names and sizes; a copy at another place, and an archive of them, shares it."""
+    """Return a short text of the files' names and sizes; a copy in another folder, or an archive of them, shares it."""
     return digest(*(f"{path}\0{tree.size(path)}" for path in paths))
 
 

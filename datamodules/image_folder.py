@@ -137,7 +137,7 @@ class ImageFolder(HandfulDataModule):
         return f"{self._checked_key}-{self.val_fraction}-{self.seed}-{digest(*options)}"
 
     def contents(self) -> str:
-        """Return a short text that a copy of the images at another place, or an archive of them, shares."""
+        """Return a short text that a copy of the images in another folder, or an archive of them, shares."""
         paths = [path for files in self.listing.files.values() for path, _ in files]
         return f"{_CONTENTS_VERSION}-{contents_of(self.listing.tree, sorted(paths))}{self.listing.key}"
 

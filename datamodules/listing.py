@@ -184,7 +184,7 @@ def _siblings(root: Path) -> list[Path]:
         return []
     try:
         return [path for path in root.resolve().parent.iterdir() if path.is_dir()]
-    except OSError:  # a parent that may not be listed tells nothing
+    except OSError:  # a parent that may not be listed reveals nothing
         return []
 
 

@@ -20,7 +20,7 @@ _BATCHES_AHEAD = 3
 
 @dataclass(frozen=True)
 class Refused:
-    """What a loader process sends in place of a batch that cannot be read: the sentence for the user."""
+    """What a loader process sends instead of a batch that cannot be read: the sentence for the user."""
 
     sentence: str
 

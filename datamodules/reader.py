@@ -31,7 +31,7 @@ class Reading:
 
     Attributes:
         unreadable: split, position and the reason, as a sentence that names the file.
-        equal: groups of images with equal pixels, each two or more places, in the order of reading.
+        equal: groups of images with equal pixels, each two or more dataset indices, in the order of reading.
     """
 
     unreadable: list[tuple[str, int, str]] = field(default_factory=list)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sized
 import torch
 from torch.utils.data import DistributedSampler
 
-# What a training sampler yields and a training data set understands: the epoch and the image's place in the data set.
+# What a training sampler yields and a training data set understands: the epoch and the image's dataset index.
 EpochAndIndex = tuple[int, int]
 
 

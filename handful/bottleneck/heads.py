@@ -1,4 +1,4 @@
-"""Bottleneck heads: what a (noised) local feature tells about the global representation, from above."""
+"""Bottleneck heads: an upper bound on the information of a (noised) local feature about the global representation."""
 
 from __future__ import annotations
 

@@ -64,9 +64,9 @@ class DecidingFeatures:
 
     def effects_of(self, feature: int) -> dict[str, float]:
         """Class name → effect, of the classes that weigh a feature."""
-        place = self.used.index(feature)
+        column = self.used.index(feature)
         return {
-            self.names[c]: float(self.effects[c, place]) for c in self._weighs[:, place].nonzero()[:, 0].tolist()
+            self.names[c]: float(self.effects[c, column]) for c in self._weighs[:, column].nonzero()[:, 0].tolist()
         }
 
     def classes(self) -> list[ClassRow]:
@@ -85,7 +85,7 @@ class DecidingFeatures:
             self.names[label],
             len(predicted),
             share * right,
-            {self.used[place]: float(self.effects[label, place]) for place in weighs},
+            {self.used[column]: float(self.effects[label, column]) for column in weighs},
             (self.names[other], share * float(counts[other])) if counts[other] else None,
         )
 

@@ -140,8 +140,8 @@ def draw_class_filters(
     for c in classes:
         captions, images, maps, names = [], [], [], []
         for f in filters[c].tolist():
-            places = [place for place in strongest[f].tolist() if place >= 0]
-            items = [dataset[place] for place in places]
+            indices = [index for index in strongest[f].tolist() if index >= 0]
+            items = [dataset[index] for index in indices]
             batch = torch.stack([image for image, _ in items])
             maps.append(classifier.feature_maps(batch.to(device))[:, f].cpu())
             images.append((batch * undo_std + undo_mean).clamp(0, 1))

@@ -38,7 +38,7 @@ class DualityGap:
 
         Args:
             weight: the primal point.
-            evaluation: of the loss there.
+            evaluation: of the loss at the weights.
             penalty: the penalty, with λ > 0.
         """
         w, bias = weight[:, :-1], weight[:, -1]

@@ -81,7 +81,7 @@ def glm_saga_path(
     points: list[PathPoint] = []
     for index, entry in enumerate(found["path"]):
         weight = torch.cat([entry["weight"], entry["bias"][:, None]], 1).to(design.device).double()
-        # the package does not tell how many epochs a λ took
+        # the package does not report how many epochs a λ took
         points.append(measured(oracle, weight, index, float(entry["lam"]), alpha, largest, epochs=0))
         if tick is not None:
             tick(points[-1])

@@ -40,7 +40,7 @@ class Metric(ABC):
         Args:
             penalty: says which variables are free and adds its own curvature.
             weight: (C, F+1) float64.
-            pseudo: the minimal subgradient there.
+            pseudo: the minimal subgradient at the weights.
         """
 
 

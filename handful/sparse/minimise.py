@@ -50,7 +50,7 @@ class Solution:
 
     Attributes:
         weight: (C, F+1) float64, bias last, exact zeros.
-        evaluation: loss and gradient there.
+        evaluation: loss and gradient at the weights.
         objective: loss + penalty, float64.
         residual: KKT residual, absolute.
         passes: passes over the rows that the solve took.

@@ -243,7 +243,7 @@ def failing():
     _METHODS.pop("test_failing")
 
 
-def test_a_failing_map_is_told_and_training_goes_on(cache, tmp_path, failing):
+def test_a_failing_map_is_logged_and_training_continues(cache, tmp_path, failing):
     callback = AttributionMaps([failing, "gradient"], 5)
     run = trainer(tmp_path, callback, max_epochs=1)
     with pytest.warns(UserWarning, match="test_failing failed .*no map today"):
@@ -259,7 +259,7 @@ def test_strict_stops(cache, tmp_path, failing):
         trainer(tmp_path, AttributionMaps([failing], 5, strict=True)).fit(dense(), birds(cache))
 
 
-def test_pictures_that_cannot_be_written_are_told_or_stop(cache, tmp_path, monkeypatch):
+def test_pictures_that_cannot_be_written_are_reported_or_stop(cache, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError("no space left")
 
@@ -270,7 +270,7 @@ def test_pictures_that_cannot_be_written_are_told_or_stop(cache, tmp_path, monke
         trainer(tmp_path, AttributionMaps(["gradient"], 2, strict=True)).validate(dense(), birds(cache), verbose=False)
 
 
-def test_images_that_cannot_be_fetched_are_told_and_nothing_is_written(cache, tmp_path):
+def test_images_that_cannot_be_fetched_are_reported_and_nothing_is_written(cache, tmp_path):
     class Gone(AttributionMaps):
         def _items(self, folder, dataset):
             raise OSError("disk gone")

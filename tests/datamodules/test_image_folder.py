@@ -167,7 +167,7 @@ def test_a_cache_that_cannot_be_written_is_named_or_done_without(root, tmp_path)
         assert contents(folder(root, cache_dir=str(tmp_path / "cache"), cache=False)) == expected
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_behind(root, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(root, tmp_path, monkeypatch):
     def full(images, folder, name):
         (folder / "half.pixels").write_bytes(b"some of it")
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -118,7 +118,7 @@ def test_tables_that_are_none(root, content, message):
         _ = data(root / "labels.csv").splits
 
 
-def test_a_folder_of_loose_images_with_a_table_is_told_of_the_option(root):
+def test_a_folder_of_loose_images_with_a_table_is_pointed_to_the_option(root):
     flat = root.parent / "flat"
     flat.mkdir()
     Image.new("RGB", (9, 9)).save(flat / "a.png")

@@ -1,4 +1,4 @@
-"""LIME: a linear model of the score in terms of which superpixels are there."""
+"""LIME: a linear model of the score in terms of which superpixels are kept."""
 
 import torch
 from torch import Tensor
@@ -52,9 +52,9 @@ def lime(
 
     @torch.no_grad()
     def work(rows: Tensor, steps: Tensor) -> None:
-        there = kept_on[rows, steps].gather(1, labels_on[rows].flatten(1)).reshape(-1, 1, *context.images.shape[2:])
+        kept = kept_on[rows, steps].gather(1, labels_on[rows].flatten(1)).reshape(-1, 1, *context.images.shape[2:])
         fill = hidden if len(hidden) == 1 else hidden[rows]
-        found = context.scores(torch.where(there, context.images[rows], fill), rows)
+        found = context.scores(torch.where(kept, context.images[rows], fill), rows)
         scores[rows, :, steps] = found
 
     context.over_copies(samples, work)

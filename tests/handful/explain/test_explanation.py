@@ -40,7 +40,7 @@ def photos(tmp_path):
     return folder
 
 
-def test_the_changes_told_are_the_smallest_in_standard_deviations():
+def test_the_changes_listed_are_the_smallest_in_standard_deviations():
     head = SparseHead(5, 2, 4)
     weight = torch.tensor([[1.0, 1, 1, 1], [0, 0, 0, 0]])
     head.fill(torch.tensor([4, 0, 2, 1]), torch.zeros(4), torch.tensor([8.0, 0.1, 1, 2]), weight, torch.zeros(2))
@@ -57,7 +57,7 @@ def test_the_changes_told_are_the_smallest_in_standard_deviations():
     assert all(change.value == 9 for change in told)
 
 
-def test_each_image_is_told_its_own_numbers():
+def test_each_image_gets_its_own_numbers():
     found = Attribution(
         torch.zeros(2, 3, 3), "lime", torch.tensor([1, 0]), torch.tensor([2.0, 3.0]), None, torch.zeros(2, 2), (3, 3),
         completeness=torch.tensor([0.25, 0.5]), notes={"r2": torch.tensor([0.75, 0.125]), "baseline": "mean"},

@@ -143,7 +143,7 @@ def test_sixteen_bit_colour_and_other_depths_of_tiff():
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
-def test_wider_values_need_to_be_told_their_white(dtype):
+def test_wider_values_need_their_white_value(dtype):
     content = encoded(Image.fromarray(np.array([[0, 50, 100]], dtype=dtype)), "tiff")
     with pytest.raises(UserError, match=r"scan\.tif cannot be read as an image: .*from 0 to 100.* set data\.white"):
         read_image(content, "scan.tif")

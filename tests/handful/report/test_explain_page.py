@@ -77,7 +77,7 @@ def test_each_probability_stands_with_its_class(page):
     assert not re.search("wr<en|ro<bin", page)
 
 
-def test_a_class_that_is_behind_trails_and_what_would_tie_is_told(page, record):
+def test_a_class_that_is_behind_trails_and_what_would_tie_is_reported(page, record):
     assert "<bdi>wr&lt;en</bdi> trails by 3.50." in page
     assert "the biases add +0.38" in page
     assert "feature 3 at <b>6.5</b> instead of 0.5" in page
@@ -99,7 +99,7 @@ def test_pictures_stand_over_their_own_captions(page):
     assert f'<img alt="a.png" src="{data_uri(colour(0), "JPEG")}">' in page
 
 
-def test_the_predicted_class_is_not_told_twice(record):
+def test_the_predicted_class_is_not_named_twice(record):
     record["explained"] = record["predicted"] | {"bias": 0.0}
     assert "Explained here" not in explain_page("Why", [], [record], [Pictures(colour(0))])
 

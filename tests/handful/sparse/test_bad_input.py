@@ -60,7 +60,7 @@ def test_constant_features_are_never_chosen_and_carry_no_weight():
         select_features(features, Y, 9)
 
 
-def test_a_duplicate_is_not_chosen_twice_and_running_out_is_told():
+def test_a_duplicate_is_not_chosen_twice_and_running_out_is_reported():
     features = torch.cat([X[:, :5], X[:, :5] * 2 + 1, -X[:, :5], torch.full_like(X[:, :1], 0.1)], 1)
     chosen = select_features(features, Y, 5).features
     assert sorted(c % 5 for c in chosen) == [0, 1, 2, 3, 4]
@@ -84,7 +84,7 @@ def test_fewer_rows_than_classes_allow_still_solves():
     assert 0 < (head.weight != 0).sum() <= 24
 
 
-def test_all_features_constant_is_told():
+def test_all_features_constant_is_reported():
     with pytest.raises(UserError, match="0 of 3 features have variance"):
         select_features(torch.ones(20, 3), torch.arange(20) % 2, 1)
 

@@ -160,7 +160,7 @@ def test_float32_reaches_the_objective_of_float64():
         assert a.objective == pytest.approx(b.objective, rel=1e-6)
 
 
-def test_stops_where_told_and_says_so(problem):
+def test_stops_where_asked_and_says_so(problem):
     _, _, oracle = problem
     lam = 0.001 * largest(oracle, ElasticNet, 0.99)
     found = minimise(oracle, ElasticNet(lam, 0.99), oracle.bias_only(), 1e-9 * lam, max_passes=5)

@@ -69,7 +69,7 @@ def test_own_generator_only(data):
     assert not torch.equal(a[-1].weight, c[-1].weight)
 
 
-def test_the_package_missing_is_told(data, monkeypatch):
+def test_the_package_missing_is_reported(data, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "glm_saga.elasticnet", None)
     with pytest.raises(UserError, match="glm-saga"):
         elastic_net_path(*data, solver="glm_saga", **OPTIONS)
