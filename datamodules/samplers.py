@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sized
 import torch
 from torch.utils.data import DistributedSampler
 
+from handful.ranks import share
+
 # What a training sampler yields and a training data set understands: the epoch and the image's dataset index.
 EpochAndIndex = tuple[int, int]
 
@@ -24,7 +26,7 @@ class EvaluationSampler(DistributedSampler[int]):
 
     def __init__(self, dataset: Sized, rank: int = 0, world_size: int = 1) -> None:
         super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=False)  # type: ignore[arg-type]
-        self._indices = range(rank, len(dataset), world_size)
+        self._indices = share(len(dataset), rank, world_size)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._indices)
