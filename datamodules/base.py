@@ -208,22 +208,23 @@ class HandfulDataModule(L.LightningDataModule, ABC):
 
     def plain_train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Training images as in evaluation, each once over all ranks, in the order of the data set."""
-        return self._evaluation_loader(self.plain_train_dataset)
+        return self.evaluation_loader(self.plain_train_dataset)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int]] | list[Any]:
         """Validation images, each once over all ranks; an empty list where there is no validation split."""
         dataset = self.val_dataset
-        return [] if dataset is None else self._evaluation_loader(dataset)
+        return [] if dataset is None else self.evaluation_loader(dataset)
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Test images, each once over all ranks."""
-        return self._evaluation_loader(self.test_dataset)
+        return self.evaluation_loader(self.test_dataset)
 
     def predict_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Test images: what `predict` runs on by default."""
         return self.test_dataloader()
 
-    def _evaluation_loader(self, dataset: ImageDataset) -> DataLoader[tuple[Tensor, int]]:
+    def evaluation_loader(self, dataset: ImageDataset) -> DataLoader[tuple[Tensor, int]]:
+        """Images of a data set, each once over all ranks, in its order."""
         return self._loader(dataset, self.eval_batch_size, EvaluationSampler(dataset, *self._ranks()))
 
     def _loader(

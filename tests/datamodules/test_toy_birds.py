@@ -80,3 +80,12 @@ def test_no_validation_images(tmp_path):
 def test_impossible_options_are_refused_before_anything_is_drawn(options, message):
     with pytest.raises(UserError, match=message):
         ToyBirds(**SMALL | options)
+
+
+def test_words_in_the_drawing_code_do_not_change_what_the_images_are_known_by():
+    from datamodules.toy_birds import _without_words
+
+    code = '"""A bird."""\n\ndef wing(x):\n    """Draw."""\n    return x + 1  # up\n'
+    assert _without_words(code) == _without_words(code.replace("A bird", "Another").replace("# up", ""))
+    assert _without_words(code) != _without_words(code.replace("x + 1", "x + 2"))
+    assert "pass" in _without_words('class A:\n    """Only words."""\n')
