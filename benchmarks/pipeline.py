@@ -21,8 +21,8 @@ from benchmarks.results import write_section
 from handful.losses import feature_diversity_loss
 from handful.networks import build_classifier
 from pipelines.build import build_datamodule
+from pipelines.config import Pipeline
 from pipelines.parse import QUICKSTART, parse_pipeline
-from pipelines.phases import Pipeline
 from pipelines.runner import Runner
 
 ROUNDS = 7

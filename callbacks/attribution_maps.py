@@ -22,9 +22,11 @@ from handful.attribution import Attribution, Contributions, attribute, contribut
 from handful.attribution.targets import Targets
 from handful.errors import UserError
 from handful.networks import Classifier
+from handful.ranks import dataset_indices
 from handful.report.attempts import attempt
 from handful.report.attribution_sheets import features_sheet, method_sheet
 from handful.report.overlays import denormalise
+from lightning_modules.trainer_data import Images, TrainerData, labels_of, loaded_images, names_of_classes
 
 #: Images that are explained together. Fixed, so that an image's neighbours, and with them the last bits of its maps,
 #: do not depend on the number of processes.
@@ -120,20 +122,12 @@ class AttributionMaps(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse images and classes that do not exist before anything is trained."""
-        data: Any = getattr(trainer, "datamodule", None)
-        classes = getattr(data, "num_classes", None)
+        data = TrainerData(trainer)
+        classes = data.num_classes
         if isinstance(self.target, int) and classes is not None and not 0 <= self.target < classes:
             raise UserError(f"AttributionMaps.target: no class {self.target}; they are 0 to {classes - 1}")
-        dataset = self._watched(trainer)
-        if isinstance(self.images, list) and dataset is not None:
-            self._choose(trainer, dataset)
-
-    @staticmethod
-    def _watched(trainer: pl.Trainer) -> Any:
-        """Return the data set whose images are drawn in training, if the data module has one."""
-        data: Any = getattr(trainer, "datamodule", None)
-        found = getattr(data, "val_dataset", None)
-        return getattr(data, "plain_train_dataset", None) if found is None else found
+        if isinstance(self.images, list) and data.watched is not None:
+            self._choose(trainer, data.watched)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Discard the losses of the previous loop."""
@@ -174,12 +168,11 @@ class AttributionMaps(pl.Callback):
             return
         if isinstance(outputs, Mapping) and "logits" in outputs and "labels" in outputs:
             losses = functional.cross_entropy(outputs["logits"].float(), outputs["labels"], reduction="none").tolist()
-            # loaders of evaluation give rank r the images r, r + world, …
-            places = [(self._seen + i) * trainer.world_size + trainer.global_rank for i in range(len(losses))]
-            self._losses = sorted([*self._losses, *zip(losses, places, strict=True)], key=_worst)[: self.images]
+            indices = dataset_indices(self._seen, len(losses), trainer.global_rank, trainer.world_size)
+            self._losses = sorted([*self._losses, *zip(losses, indices, strict=True)], key=_worst)[: self.images]
             self._seen += len(losses)
 
-    def _choose(self, trainer: pl.Trainer, dataset: Any) -> list[int]:
+    def _choose(self, trainer: pl.Trainer, dataset: Images) -> list[int]:
         size = len(dataset)
         if isinstance(self.images, list):
             missing = [place for place in self.images if not 0 <= place < size]
@@ -190,33 +183,34 @@ class AttributionMaps(pl.Callback):
             every = sorted(set().union(*gather_objects(trainer, self._losses)), key=_worst)
             if every:
                 return [place for _, place in every[: self.images]]
-        labels = getattr(dataset, "labels", None)
+        labels = labels_of(dataset)
         if labels is None:
             return [place * size // min(self.images, size) for place in range(min(self.images, size))]
-        return _by_class(torch.as_tensor(labels), self.images)
+        return _by_class(labels, self.images)
 
     # When
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw training images where there are no validation images."""
-        if not _validates(trainer) and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
-            self._draw(trainer, pl_module, "attribution", self._watched(trainer))
+        data = TrainerData(trainer)
+        if not data.validates and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._draw(trainer, pl_module, "attribution", data.watched)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw; in training, every n-th epoch."""
         skipped = trainer.state.fn == "fit" and (trainer.current_epoch + 1) % self.every_n_epochs != 0
         if not trainer.sanity_checking and not skipped:
-            self._draw(trainer, pl_module, "attribution", _dataset(trainer.val_dataloaders))
+            self._draw(trainer, pl_module, "attribution", loaded_images(trainer.val_dataloaders))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw."""
-        self._draw(trainer, pl_module, _test_folder(pl_module), _dataset(trainer.test_dataloaders))
+        self._draw(trainer, pl_module, _test_folder(pl_module), loaded_images(trainer.test_dataloaders))
 
     # What
 
-    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: str, dataset: Any) -> None:
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: str, dataset: Images | None) -> None:
         started = time.perf_counter()
-        if dataset is None or not hasattr(dataset, "__getitem__"):
+        if dataset is None:
             rank_zero_warn("AttributionMaps: the loader has no data set to take images from, so nothing is drawn")
             return
         with isolate_rng():
@@ -240,7 +234,7 @@ class AttributionMaps(pl.Callback):
                 raise UserError(failures)
         pl_module.log("attribution/seconds", time.perf_counter() - started, sync_dist=False)
 
-    def _items(self, folder: str, dataset: Any) -> tuple[Tensor, Tensor]:
+    def _items(self, folder: str, dataset: Images) -> tuple[Tensor, Tensor]:
         """Return the images and labels, which are fetched once."""
         if folder not in self._kept:
             items = [dataset[place] for place in self.places[folder]]
@@ -254,7 +248,7 @@ class AttributionMaps(pl.Callback):
         """Explain this process's share of the groups."""
         inner = getattr(pl_module, "model", None)
         model = inner if isinstance(inner, nn.Module) else pl_module
-        normalisation = _normalisation(trainer)
+        normalisation = TrainerData(trainer).statistics
         result = {}
         for number in range(trainer.global_rank, -(-len(images) // GROUP), trainer.world_size):
             part = slice(number * GROUP, (number + 1) * GROUP)
@@ -301,7 +295,7 @@ class AttributionMaps(pl.Callback):
         """
         places = self.places[folder]
         names = _class_names(trainer, int(labels.max()) + 1, groups)
-        mean, std = _normalisation(trainer) or (None, None)
+        mean, std = TrainerData(trainer).statistics or (None, None)
         seen = denormalise(images, mean, std)
         sheets: dict[str, Callable[[], Image.Image]] = {}
         titles = [f"{place}: {names[label]}" for place, label in zip(places, labels.tolist(), strict=True)]
@@ -356,35 +350,14 @@ def _by_class(labels: Tensor, count: int) -> list[int]:
     return [place for _, _, place in sorted(keyed)[:count]]
 
 
-def _dataset(loaders: Any) -> Any:
-    """The data set of the first loader."""
-    first = (loaders[0] if loaders else None) if isinstance(loaders, list | tuple) else loaders
-    return getattr(first, "dataset", None)
-
-
-def _validates(trainer: pl.Trainer) -> bool:
-    """Whether there are validation images."""
-    data: Any = getattr(trainer, "datamodule", None)
-    if data is not None and getattr(data, "val_dataset", data) is None:
-        return False
-    return bool(trainer.enable_validation)
-
-
 def _test_folder(pl_module: pl.LightningModule) -> str:
     stage = getattr(pl_module, "stage", "")
     return f"attribution_test/{stage}" if stage else "attribution_test"
 
 
-def _normalisation(trainer: pl.Trainer) -> tuple[Sequence[float], Sequence[float]] | None:
-    data: Any = getattr(trainer, "datamodule", None)
-    return (data.mean, data.std) if hasattr(data, "mean") and hasattr(data, "std") else None
-
-
 def _class_names(trainer: pl.Trainer, at_least: int, groups: Sequence[_Group]) -> list[str]:
-    data: Any = getattr(trainer, "datamodule", None)
-    names = getattr(data, "class_names", None)
     classes = [found.logits.shape[1] for g in groups for found in g.maps.values() if isinstance(found, Attribution)]
-    return list(names) if names else [str(c) for c in range(max([at_least, *classes]))]
+    return names_of_classes(trainer, max([at_least, *classes]))
 
 
 def _is_sparse(model: nn.Module) -> bool:

@@ -19,7 +19,9 @@ from handful.filters import (
     select_filters,
     union_size,
 )
+from handful.ranks import dataset_indices
 from lightning_modules import ClassifierModule
+from lightning_modules.trainer_data import names_of_classes
 
 
 class ClassFilters(pl.Callback):
@@ -111,16 +113,15 @@ class ClassFilters(pl.Callback):
             trainer,
             "class_filters",
             ("class", "place", "filter", "frequency", "overlap"),
-            _rows(filters, statistics.frequencies(self.k1), same, _class_names(trainer, len(filters))),
+            _rows(filters, statistics.frequencies(self.k1), same, names_of_classes(trainer, len(filters))),
         )
 
     def _noise(self, trainer: pl.Trainer, module: ClassifierModule, filters: Tensor) -> dict[str, float]:
         test = EssentialityTest(module.model.head, filters, module.model.num_features, self.seed).to(module.device)
         seen = 0
         for features, labels in self._kept:
-            # the validation loader gives rank r the images r, r + world, …
-            places = torch.arange(seen, seen + len(labels), device=labels.device)
-            test.update(features, labels, places * trainer.world_size + trainer.global_rank)
+            indices = dataset_indices(seen, len(labels), trainer.global_rank, trainer.world_size)
+            test.update(features, labels, torch.tensor(indices, device=labels.device))
             seen += len(labels)
         self._kept = []
         accuracy = test.compute()
@@ -137,8 +138,3 @@ def _rows(filters: Tensor, frequencies: Tensor, same: Tensor | None, names: list
         for c, name in enumerate(names)
         for place, f in enumerate(filters[c].tolist())
     ]
-
-
-def _class_names(trainer: pl.Trainer, count: int) -> list[str]:
-    datamodule: Any = getattr(trainer, "datamodule", None)
-    return list(getattr(datamodule, "class_names", None) or map(str, range(count)))

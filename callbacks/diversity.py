@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from handful.metrics import DiversityAtK
+from lightning_modules.trainer_data import TrainerData
 
 
 class Diversity(pl.Callback):
@@ -27,8 +28,7 @@ class Diversity(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn where there are no validation images."""
-        data: Any = getattr(trainer, "datamodule", None)
-        if data is not None and getattr(data, "val_dataset", data) is None:
+        if TrainerData(trainer).lacks_validation:
             rank_zero_warn("Diversity: there are no validation images, so diversity@k is measured in testing only")
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -10,8 +10,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from callbacks.ranks import gather_objects
+from handful.ranks import interleave
 from handful.report.csv_file import write_csv
 from handful.report.prediction_table import prediction_columns, prediction_rows
+from lightning_modules.trainer_data import Images, files_of, labels_of, loaded_images, names_of_classes
 
 
 class WritePredictions(pl.Callback):
@@ -47,13 +49,10 @@ class WritePredictions(pl.Callback):
         shares = [share for share in shares if share is not None]
         if not trainer.is_global_zero or not shares:
             return
-        probabilities = torch.empty(sum(map(len, shares)), shares[0].shape[1])
-        for rank, share in enumerate(shares):  # loaders of evaluation give rank r the images r, r + world, …
-            probabilities[rank :: len(shares)] = share
+        probabilities = interleave(shares, sum(map(len, shares)))
         path = Path(trainer.default_root_dir) / "predictions.csv"
-        data: Any = getattr(trainer, "datamodule", None)
-        names = list(getattr(data, "class_names", None) or map(str, range(probabilities.shape[1])))
-        dataset = _dataset(trainer)
+        names = names_of_classes(trainer, probabilities.shape[1])
+        dataset = loaded_images(trainer.predict_dataloaders)
         labels = _labels(dataset, len(probabilities), len(names))
         _write(path, _files(dataset, len(probabilities)), names, probabilities, labels)
         if labels is not None:
@@ -62,21 +61,15 @@ class WritePredictions(pl.Callback):
         rank_zero_info(f"written to {path}")
 
 
-def _dataset(trainer: pl.Trainer) -> Any:
-    loaders: Any = trainer.predict_dataloaders
-    loader = loaders[0] if isinstance(loaders, list | tuple) else loaders
-    return getattr(loader, "dataset", None)
-
-
-def _files(dataset: Any, count: int) -> Sequence[str]:
+def _files(dataset: Images | None, count: int) -> Sequence[str]:
     """Return the names of the images."""
-    names = getattr(dataset, "names", None)
+    names = files_of(dataset)
     return names[:count] if names and len(names) >= count else [str(index) for index in range(count)]
 
 
-def _labels(dataset: Any, count: int, num_classes: int) -> list[int] | None:
+def _labels(dataset: Images | None, count: int, num_classes: int) -> list[int] | None:
     """The images' true classes, where the data set knows them."""
-    labels = getattr(dataset, "labels", None)
+    labels = labels_of(dataset)
     if labels is None or len(labels) < count:
         return None
     found = [int(label) for label in labels[:count]]

@@ -1,7 +1,6 @@
 """Reading and writing checkpoints that hold tensors and plain values only."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,11 @@ from handful.atomic import atomic
 from handful.errors import UserError
 from handful.images import Inputs
 from handful.networks.description import KEY as DESCRIPTION
-from lightning_modules.base import ClassifierModule, PhaseModule
+from lightning_modules.classifier import ClassifierModule
+from lightning_modules.trained import TrainedModule
 
 
-def _known(base: type[PhaseModule] = PhaseModule) -> Iterator[type[PhaseModule]]:
-    for cls in base.__subclasses__():
-        yield cls
-        yield from _known(cls)
-
-
-def load_module(path: str | Path) -> PhaseModule:
+def load_module(path: str | Path) -> TrainedModule:
     """Rebuild the module of a checkpoint, on the CPU and in evaluation mode; nothing is unpickled.
 
     Args:
@@ -39,10 +33,9 @@ def load_module(path: str | Path) -> PhaseModule:
         name, parameters, state = (checkpoint[k] for k in ("handful_module", "hyper_parameters", "state_dict"))
     except Exception as error:  # torch raises many kinds for a file it does not like
         raise UserError(f"{path}: not a checkpoint written by Handful ({type(error).__name__})") from error
-    classes = {cls.__name__: cls for cls in _known()}
-    if name not in classes:
+    if name not in TrainedModule.registered:
         raise UserError(f"{path}: a checkpoint of {name}, a module that is not known here")
-    module = classes[name](**parameters)
+    module = TrainedModule.registered[name](**parameters)
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -54,7 +47,19 @@ def load_module(path: str | Path) -> PhaseModule:
     return module.eval()
 
 
-def check_weights(path: str | Path, module: PhaseModule) -> None:
+def load_classifier(path: str | Path) -> ClassifierModule:
+    """The module of a checkpoint, which must hold a classifier; see `load_module`.
+
+    Raises:
+        UserError: it holds none.
+    """
+    module = load_module(path)
+    if not isinstance(module, ClassifierModule):
+        raise UserError(f"{path}: holds no classifier, but {type(module).__name__}")
+    return module
+
+
+def check_weights(path: str | Path, module: TrainedModule) -> None:
     """Refuse a checkpoint that is not there, cannot be read, or does not fit the module.
 
     Raises:
@@ -76,7 +81,7 @@ def check_weights(path: str | Path, module: PhaseModule) -> None:
             )
 
 
-def save_module(module: PhaseModule, path: Path) -> None:
+def save_module(module: TrainedModule, path: Path) -> None:
     """Write a checkpoint of a module that no Trainer has trained; it loads like any other. Atomic."""
     checkpoint: dict[str, Any] = {
         "state_dict": module.state_dict(),

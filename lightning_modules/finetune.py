@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-
 from handful.errors import UserError
-from handful.losses.class_weights import ClassWeights
 from handful.networks import Classifier, NetworkConfig, SparseHead
 from handful.networks.build import build_backbone
-from lightning_modules.base import ClassifierModule, sgd
 from lightning_modules.checkpoints import load_module
-from lightning_modules.schedules import Interval
+from lightning_modules.classifier import ClassifierModule
+from lightning_modules.trained import Input, folder_of
 
 
 class Finetune(ClassifierModule):
@@ -26,18 +23,13 @@ class Finetune(ClassifierModule):
         init_from: a checkpoint of a sparse classifier, where there is no earlier phase.
         dropout: probability of dropping a selected feature (0.1 in the reference).
         train_normalisation: whether the head's `mean` and `std` are trained, as the reference does.
-        beta: weight of the feature-diversity loss, here on the selected maps.
-        label_smoothing: of the cross-entropy, in [0, 1).
-        head_lr: a learning rate of its own for `mean` and `std`.
-        compile_backbone: `torch.compile` the backbone in place.
-        optimizer: factory of the optimizer.
-        lr_scheduler: factory of the schedule.
-        lr_scheduler_interval: `epoch` or `step`; None follows the schedule.
-        class_weights: of the training loss: "balanced", one number per class, or none.
+        **kwargs: losses and optimizer, see `ClassifierModule`; L_div looks at the selected maps, and `head_lr` is that
+            of `mean` and `std`.
 
     Source: "Take 5" (arXiv 2303.13166), step 3: W and b frozen, the backbone trained.
     """
 
+    shared = frozenset({"network", "num_classes", "init_from"})
     leaves = frozenset({"a network", "a classifier", "a sparse classifier"})
 
     def __init__(
@@ -49,19 +41,9 @@ class Finetune(ClassifierModule):
         init_from: str | None = None,
         dropout: float = 0.1,
         train_normalisation: bool = True,
-        beta: float = 0.196,
-        label_smoothing: float = 0.0,
-        head_lr: float | None = None,
-        compile_backbone: bool = False,
-        optimizer: OptimizerCallable = sgd,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        class_weights: ClassWeights = None,
-        lr_scheduler_interval: Interval | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            network, num_classes, beta, label_smoothing, head_lr, compile_backbone, optimizer, lr_scheduler,
-            class_weights, lr_scheduler_interval,
-        )  # fmt: skip
+        super().__init__(network, num_classes, **kwargs)
         self.save_hyperparameters({"dropout": dropout, "train_normalisation": train_normalisation}, logger=False)
         self.source = source
         self.init_from = init_from
@@ -81,9 +63,9 @@ class Finetune(ClassifierModule):
         self.model = Classifier(backbone, head)
         self.save_hyperparameters({"n_features": n_features}, logger=False)
 
-    def hand_over(self, earlier: Mapping[str, Path]) -> None:
+    def take(self, earlier: Mapping[str, Path]) -> None:
         """Take the sparse classifier of the `source` phase, or that of `init_from`."""
-        path = Path(self.init_from) if self.init_from is not None else self.folder(earlier, self.source) / "best.ckpt"
+        path = Path(self.init_from) if self.init_from is not None else folder_of(earlier, self.source) / "best.ckpt"
         sparse = load_module(path)
         if not isinstance(sparse, Finetune):
             raise UserError(f"{path}: holds no sparse classifier, but {type(sparse).__name__}")
@@ -99,6 +81,7 @@ class Finetune(ClassifierModule):
             first = str(error).splitlines()[1:2] or [str(error)]
             raise UserError(f"{path}: of another {self.network.backbone} than here ({first[0].strip()})") from error
 
-    def needs(self) -> list[tuple[str, str]]:
+    @property
+    def inputs(self) -> tuple[Input, ...]:
         """The phase of the sparse stage, unless `init_from` stands in."""
-        return [] if self.init_from is not None else [(self.source, "a sparse classifier")]
+        return () if self.init_from is not None else (Input(self.source, "a sparse classifier"),)

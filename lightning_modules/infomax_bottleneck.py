@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
@@ -22,10 +21,11 @@ from handful.errors import UserError
 from handful.metrics import Mean
 from handful.metrics.localisation import area_above_half
 from handful.networks import Classifier
-from lightning_modules.base import PhaseModule
+from handful.ranks import dataset_indices, share
 from lightning_modules.checkpoints import load_module
-from lightning_modules.prototypical import EpisodeTester, Prototypical, load_best, scores_of_episode
+from lightning_modules.prototypical import EpisodeTester, Prototypical, scores_of_episode
 from lightning_modules.schedules import Interval, check_optimizer, configured
+from lightning_modules.trained import Input, TrainedModule, folder_of
 
 #: Layers that are stages of a backbone, by name.
 _STAGE = re.compile(r"(^|\.)(layer|stages\.|features\.denseblock)\d+$")
@@ -36,7 +36,7 @@ def adam(params: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(params, lr=1e-3)
 
 
-class InfoMaxPlugin(PhaseModule):
+class InfoMaxPlugin(TrainedModule):
     """Train the plug-in on the network of an earlier phase: a classifier or a prototypical network's embedding.
 
     The base stays bit-identical unless `finetune`. Before training, one pass over (un-augmented) training images
@@ -83,7 +83,9 @@ class InfoMaxPlugin(PhaseModule):
         lr_scheduler_interval: `epoch` or `step`; None follows the schedule.
     """
 
+    shared: ClassVar[frozenset[str]] = frozenset()
     leaves = frozenset({"a plug-in"})
+    tested_after_training = True
 
     model: InformedClassifier | NoiseBottleneck
     depends_on_length: ClassVar[str] = "lets the pressure grow over a share of all epochs"
@@ -135,7 +137,7 @@ class InfoMaxPlugin(PhaseModule):
         self._measured = nn.ModuleDict()
         self._seen = 0
         if base is not None:
-            self.build(_module_class(base["module"])(**base["hyper_parameters"]))
+            self.build(TrainedModule.registered[base["module"]](**base["hyper_parameters"]))
 
     # -- the network looked into ----------------------------------------------------------------------------------
 
@@ -149,19 +151,20 @@ class InfoMaxPlugin(PhaseModule):
             if layer not in names:
                 raise UserError(f"no layer '{layer}' in the network; its stages are {', '.join(stages(classifier))}")
 
-    def needs(self) -> list[tuple[str, str]]:
+    @property
+    def inputs(self) -> tuple[Input, ...]:
         """The phase whose network is looked into."""
-        return [(self.hparams["source"], "a network")]
+        return (Input(self.hparams["source"], "a network"),)
 
-    def hand_over(self, earlier: Mapping[str, Path]) -> None:
+    def take(self, earlier: Mapping[str, Path]) -> None:
         """Take the network of the `source` phase."""
-        path = self.folder(earlier, self.hparams["source"]) / self.hparams["source_checkpoint"]
+        path = folder_of(earlier, self.hparams["source"]) / self.hparams["source_checkpoint"]
         module = load_module(path)
         if not isinstance(getattr(module, "model", None), nn.Module):
             raise UserError(f"{path}: holds no network to look into, but {type(module).__name__}")
         self.build(module)
 
-    def build(self, module: PhaseModule) -> None:
+    def build(self, module: TrainedModule) -> None:
         """Put the plug-in into a module's network."""
         h = self.hparams
         self.save_hyperparameters(
@@ -233,16 +236,6 @@ class InfoMaxPlugin(PhaseModule):
 
     # -- training -------------------------------------------------------------------------------------------------
 
-    def execute(self, trainer: pl.Trainer, datamodule: Any, resume_from: Path | None) -> None:
-        """Gather statistics, train, then measure the test images with the best checkpoint."""
-        super().execute(trainer, datamodule, resume_from)
-        if trainer.interrupted:
-            return
-        best = load_best(self, trainer)
-        trainer.test(best, dataloaders=datamodule.test_dataloader(), verbose=False)
-        self.trainer = trainer
-        self.report({Path(trainer.default_root_dir).name: best.results})
-
     def on_fit_start(self) -> None:
         """Gather the features' statistics and the reference bank, unless a resumed checkpoint has them."""
         if self.plugin.local_statistics.ready:
@@ -251,7 +244,7 @@ class InfoMaxPlugin(PhaseModule):
         generator = torch.Generator().manual_seed(self.hparams["seed"])
         count = min(self.hparams["statistics_images"], len(dataset))
         ids = torch.randperm(len(dataset), generator=generator)[:count].sort().values
-        mine = ids[self.trainer.global_rank :: self.trainer.world_size].tolist()
+        mine = [int(ids[i]) for i in share(count, self.trainer.global_rank, self.trainer.world_size)]
         rank_zero_info(f"features' statistics from {count} training images")
         with torch.autocast(self.device.type, enabled=False):
             for start in range(0, len(mine), 64):
@@ -339,9 +332,8 @@ class InfoMaxPlugin(PhaseModule):
     def _measure(self, batch: tuple[Tensor, Tensor]) -> None:
         """Means over images, none of which depends on the batch, its size or the ranks."""
         images, labels = batch
-        places = torch.arange(self._seen, self._seen + len(images))
+        ids = dataset_indices(self._seen, len(images), self.trainer.global_rank, self.trainer.world_size)
         self._seen += len(images)
-        ids = (places * self.trainer.world_size + self.trainer.global_rank).tolist()
         samples, seed = self.hparams["samples"], self.hparams["seed"]
         with torch.autocast(self.device.type, enabled=False):
             reading = self.plugin.read(images.float())
@@ -375,13 +367,6 @@ _MEASURED = {
     **{name: f"{name}_bits" for name in ("capacity", "general", "general_head", "sufficient", "redundant")},
     **{f"{name}_area": f"{name}_area_above_half" for name in ("general", "general_head", "sufficient")},
 }
-
-
-def _module_class(name: str) -> type[PhaseModule]:
-    def known(base: type[PhaseModule]) -> list[type[PhaseModule]]:
-        return [base, *(cls for child in base.__subclasses__() for cls in known(child))]
-
-    return {cls.__name__: cls for cls in known(PhaseModule)}[name]
 
 
 def stages(network: nn.Module) -> list[str]:

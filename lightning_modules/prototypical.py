@@ -1,10 +1,9 @@
-"""Prototypical networks: classes told from one or five images each."""
+"""Prototypical networks: classes distinguished by one or five images each."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -18,9 +17,9 @@ from handful.metrics.episodes import EpisodeAccuracy
 from handful.networks import Classifier, NetworkConfig, build_classifier, load_weights
 from handful.networks.build import build_backbone
 from handful.networks.timm_backbone import TimmBackbone
-from lightning_modules.base import PhaseModule
-from lightning_modules.checkpoints import load_module
+from handful.ranks import interleave, share
 from lightning_modules.schedules import Interval, check_optimizer, configured
+from lightning_modules.trained import TrainedModule
 
 #: Test episodes are of another seed than training ones, and the same for every run.
 _EVALUATION_SEED = 7_000_000
@@ -36,7 +35,7 @@ class EpisodeTester:
 
     Args:
         way: classes an episode.
-        query: query images a class.
+        query: query images per class.
         episodes: number of episodes.
         seed: of the episodes.
     """
@@ -70,7 +69,7 @@ class EpisodeTester:
                 labels, way=self.way, shot=shot, query=self.query, episodes=self.episodes, seed=self.seed
             )
             metric = EpisodeAccuracy().to(device)
-            for episode in range(rank, self.episodes, world):
+            for episode in share(self.episodes, rank, world):
                 chosen = embeddings[sampler.draw(episode)].view(self.way, shot + self.query, -1)
                 metric.update(*(value.to(device) for value in episode_scores(chosen, shot)))
             found = metric.compute()
@@ -89,16 +88,15 @@ def _in_order(kept: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     parts: list[Any] = [None] * world
     torch.distributed.all_gather_object(parts, own)
     present = [part for part in parts if part is not None]
-    total = sum(len(labels) for _, labels in present)
-    embeddings = torch.empty(total, present[0][0].shape[1])
-    everywhere = torch.empty(total, dtype=torch.int64)
-    for rank, part in enumerate(parts):
-        if part is not None:
-            embeddings[rank::world], everywhere[rank::world] = part
-    return embeddings, everywhere
+    if not present:
+        raise UserError("there are no images to make episodes of")
+    nothing = (present[0][0][:0], present[0][1][:0])
+    complete = [nothing if part is None else part for part in parts]
+    size = sum(len(labels) for _, labels in present)
+    return interleave([e for e, _ in complete], size), interleave([y for _, y in complete], size)
 
 
-class Prototypical(PhaseModule):
+class Prototypical(TrainedModule):
     """A prototypical network on any backbone, trained on episodes; needs the data module `Episodes`.
 
     Args:
@@ -107,11 +105,11 @@ class Prototypical(PhaseModule):
             gets on faster with them smaller. Which class is nearest does not change.
         pooling: `flatten` keeps the places of the last maps (usual for Conv-4), `mean` averages over them.
         way: classes of an episode; the data's.
-        shot: support images a class; the data's.
-        query: query images a class in evaluation.
+        shot: support images per class; the data's.
+        query: query images per class in evaluation.
         val_episodes: validation episodes after each epoch.
         test_episodes: test episodes.
-        test_shots: support images a class in the test.
+        test_shots: support images per class in the test.
         init_from: a file of weights to start from.
         optimizer: factory of the optimizer.
         lr_scheduler: factory of the schedule.
@@ -120,7 +118,9 @@ class Prototypical(PhaseModule):
     Source: Snell et al. 2017 (arXiv 1703.05175), with squared Euclidean distances.
     """
 
+    shared = frozenset({"network", "init_from"})
     leaves = frozenset({"a network"})
+    tested_after_training = True
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class Prototypical(PhaseModule):
         """Anything with a spatial map will do, with an optimizer and a schedule that can be built."""
         check_optimizer(self.optimizer_factory, self.scheduler_factory, self.scheduler_interval)
 
-    def hand_over(self, earlier: Mapping[str, Path]) -> None:
+    def take(self, earlier: Mapping[str, Path]) -> None:
         """Start from `init_from`, else from pretrained weights, else fresh."""
         file = self.init_from or (self.network.pretrained if isinstance(self.network.pretrained, str) else None)
         if file is not None:
@@ -179,16 +179,6 @@ class Prototypical(PhaseModule):
             if not isinstance(self.model.backbone, TimmBackbone):
                 raise UserError(f"network.pretrained: {self.network.backbone} has no published weights; give a file")
             self.model.backbone.load_published()
-
-    def execute(self, trainer: pl.Trainer, datamodule: Any, resume_from: Path | None) -> None:
-        """Train, then test the best epoch's network on novel classes."""
-        super().execute(trainer, datamodule, resume_from)
-        if trainer.interrupted:
-            return
-        best = load_best(self, trainer)
-        trainer.test(best, dataloaders=datamodule.test_dataloader(), verbose=False)
-        self.trainer = trainer
-        self.report({Path(trainer.default_root_dir).name: best.results})
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` → embeddings `(B, D)`."""
@@ -239,13 +229,3 @@ def scores_of_episode(embeddings: Tensor, way: int, shot: int) -> tuple[Tensor, 
     if len(embeddings) % way or len(embeddings) // way <= shot:
         raise UserError(f"a batch of {len(embeddings)} images is no {way}-way {shot}-shot episode; use data Episodes")
     return episode_scores(embeddings.view(way, len(embeddings) // way, -1), shot)
-
-
-def load_best(module: PhaseModule, trainer: pl.Trainer) -> Any:
-    """What the phase has written as `best.ckpt`, else `last.ckpt`; the module itself where nothing was written."""
-    trainer.strategy.barrier("checkpoints written")
-    for name in ("best.ckpt", "last.ckpt"):
-        path = Path(trainer.default_root_dir) / name
-        if path.is_file():
-            return load_module(path)
-    return module

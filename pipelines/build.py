@@ -1,6 +1,7 @@
 """From specs in plain values to objects, as jsonargparse builds them."""
 
 import copy
+from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
@@ -8,12 +9,13 @@ import lightning.pytorch as pl
 from jsonargparse import ArgumentParser, Namespace
 
 from datamodules.base import HandfulDataModule
-from handful.errors import UserError
-from lightning_modules import PhaseModule
+from handful.errors import UserError, did_you_mean
+from lightning_modules import TrainedModule
+from pipelines.config import Spec
 from pipelines.errors import user_error_in
 from pipelines.option_parser import OneSentenceParser
-from pipelines.phases import Spec
-from pipelines.trusted import permitted, refusal, similar_class
+from pipelines.phases import Phase, Train
+from pipelines.trusted import permitted, refusal
 
 #: A `ValueError` of these is a mistake of ours.
 OWN_PACKAGES = ("callbacks", "datamodules", "handful", "lightning_modules", "pipelines")
@@ -32,16 +34,16 @@ def _instantiate(base: type, spec: Spec, key: str, extra: dict[str, Any] | None 
     try:
         return parser.instantiate(parser.parse_object({key: spec}))[key]
     except ValueError as error:
-        told = user_error_in(error)
+        known = user_error_in(error)
         cause = _innermost(error)
-        if told is None and _raised_by_us(cause):
+        if known is None and _raised_by_us(cause):
             raise
-        if told is None:  # a class of Lightning or of the user's own
+        if known is None:  # a class of Lightning or of the user's own
             why = " ".join(str(cause).split())
             raise UserError(f"{key}: {spec.get('class_path')} refuses its arguments: {why}") from error
-        if told is error:
+        if known is error:
             raise
-        sentence = str(told)
+        sentence = str(known)
         raise UserError(sentence if sentence.startswith(key) else f"{key}: {sentence}") from error
 
 
@@ -61,16 +63,52 @@ def _raised_by_us(error: BaseException) -> bool:
     return module.partition(".")[0] in OWN_PACKAGES and module != __name__
 
 
-def build_module(spec: Spec, phase: str, shared: dict[str, Any]) -> PhaseModule:
-    """The phase's module; `shared` values (network, num_classes, …) go to those that take them.
+def build_phase(spec: Spec, phase: str, shared: Mapping[str, Any]) -> Phase:
+    """The phase that a spec names, or the training of the module that it names.
+
+    Args:
+        spec: a phase or a module, with its arguments.
+        phase: name of the phase, for the sentence.
+        shared: values that a pipeline gives to the modules that take them: network, num_classes, init_from.
 
     Raises:
         UserError: the class or an argument is unknown.
     """
-    cls = class_of(PhaseModule, spec, f"phases.{phase}.module")
-    accepted = {name: value for name, value in shared.items() if cls.accepts(name)}
-    module: PhaseModule = _instantiate(PhaseModule, spec, "module", accepted)
-    return module
+    cls = phase_class(spec, f"phases.{phase}.module")
+    if issubclass(cls, TrainedModule):
+        given = {name: value for name, value in shared.items() if name in cls.shared}
+        module: TrainedModule = _instantiate(TrainedModule, spec, "module", given)
+        return Train(module)
+    recipe: Phase = _instantiate(Phase, spec, "module")
+    return recipe
+
+
+def phase_class(spec: Spec, key: str) -> type[Phase] | type[TrainedModule]:
+    """The class of a phase or of a module that a spec names.
+
+    Raises:
+        UserError: there is no such class, or it is none of a phase.
+    """
+    path = spec.get("class_path")
+    if not isinstance(path, str):
+        raise UserError(f"{key}: a class_path is missing")
+    if "." in path and not permitted(path):
+        raise UserError(refusal(path, key))
+    name = path.rpartition(".")[2]
+    known: dict[str, type[Phase] | type[TrainedModule]] = {**Phase.registered, **TrainedModule.registered}
+    if name in known and path in (name, f"{known[name].__module__}.{name}"):
+        return known[name]
+    if "." not in path:
+        raise UserError(f"{key}: there is no class {path!r}" + did_you_mean(path, known))
+    from jsonargparse.typing import import_object  # type: ignore[attr-defined]
+
+    try:
+        found = import_object(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{key}: there is no class {path!r}" + did_you_mean(name, known)) from error
+    if not (isinstance(found, type) and issubclass(found, Phase | TrainedModule)):
+        raise UserError(f"{key}: {path} is neither a phase nor a module that a phase trains")
+    return found
 
 
 def build_datamodule(spec: Spec, overrides: dict[str, Any] | None = None) -> HandfulDataModule:
@@ -82,36 +120,6 @@ def build_datamodule(spec: Spec, overrides: dict[str, Any] | None = None) -> Han
 def build_callbacks(specs: list[Spec]) -> list[pl.Callback]:
     """Fresh callbacks; an instance is never used in two phases."""
     return [_instantiate(pl.Callback, spec, "callback") for spec in specs]
-
-
-def class_of(base: type, spec: Spec, key: str) -> Any:
-    """The class that a spec names.
-
-    Raises:
-        UserError: there is no such class.
-    """
-    name = spec.get("class_path")
-    if not isinstance(name, str):
-        raise UserError(f"{key}: a class_path is missing")
-    for cls in _subclasses(base):
-        if name in (cls.__name__, f"{cls.__module__}.{cls.__name__}"):
-            return cls
-    if "." in name and not permitted(name):
-        raise UserError(refusal(name, key))
-    from jsonargparse.typing import import_object  # type: ignore[attr-defined]
-
-    try:
-        return import_object(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        close = similar_class(name)
-        raise UserError(f"{key}: there is no class {name!r}" + (f"; did you mean {close}?" if close else "")) from error
-
-
-def _subclasses(base: type[Any]) -> list[type[Any]]:
-    found: list[type[Any]] = []
-    for cls in base.__subclasses__():
-        found += [cls, *_subclasses(cls)]
-    return found
 
 
 def plain(value: Any) -> Any:

@@ -113,13 +113,13 @@ def _quieten() -> None:
         r".*recommended to use `self.log\(.*sync_dist=True.*",  # our values are summed over ranks already
         r"The number of training batches .* is smaller than the logging interval.*",
         r"LightningCLI's args parameter is intended.*",  # a run folder stands for a config and a checkpoint
-        r".*exists and is not empty.*",  # a resumed phase goes on in its folder
+        r".*exists and is not empty.*",  # a resumed phase continues in its folder
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
         r".*The ``compute`` method of metric .* was called before.*",
         r".*You are using `torch.load`.*",
         r"Be aware that when using `ckpt_path`.*",  # a run is tested without the callbacks it was trained with
         r"You have overridden `on_before_batch_transfer` in `LightningModule`.*",  # which is meant
-        r"Total length of `list` across ranks is zero.*",  # a run without validation images, as it was told
+        r"Total length of `list` across ranks is zero.*",  # a run configured without validation images
     ):
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):

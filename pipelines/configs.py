@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from handful.errors import UserError
+from pipelines.aliases import renamed
 
 #: Larger files, or what anchors make of small ones, are no configs.
 MAX_BYTES, MAX_VALUES = 2**20, 100_000
@@ -73,7 +74,7 @@ def read_text(text: str, path: Path) -> tuple[str, dict[str, Any]]:
         return "", {}
     if not isinstance(found, dict):
         raise UserError(f"{path}: not a config; it holds a {_kind(found)} where a mapping is needed, key: value")
-    return _PLATEAU.sub("torch.optim.lr_scheduler.ReduceLROnPlateau", text), found
+    return renamed(_PLATEAU.sub("torch.optim.lr_scheduler.ReduceLROnPlateau", text)), found
 
 
 def configs_first(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:

@@ -35,10 +35,10 @@ def run_command(command: Callable[[], None]) -> None:
     try:
         _translated(command)
     except ValueError as error:
-        told = user_error_in(error)
-        if told is None:
+        known = user_error_in(error)
+        if known is None:
             raise
-        _end(_without_traceback(str(told)))
+        _end(_without_traceback(str(known)))
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise

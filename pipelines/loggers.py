@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from handful.atomic import atomic
 from handful.report.attempts import attempt
 from handful.report.csv_file import csv_text
-from pipelines.phases import WandbConfig
+from pipelines.config import WandbConfig
 from pipelines.ranks import global_rank
 from pipelines.run_folder import wandb_id
 

@@ -6,7 +6,7 @@ import torch
 
 
 def reset_peak_memory() -> None:
-    """Start measuring anew: the GPU's peak, and the process's on Linux."""
+    """Reset the measurement: the GPU's peak, and the process's on Linux."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:

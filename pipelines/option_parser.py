@@ -71,6 +71,7 @@ def _meant(argument: str) -> str:
 
 def condense(message: str) -> str:
     """The key and the innermost reasons of a jsonargparse complaint, on one line."""
+    message = _without_other_kinds(message)
     keys = [key for key in re.findall(r'(?:Parser key|Key) "([^"]+)"', message) if key != "config"]
     key = keys[0] if keys else next(iter(re.findall(r"--([\w.]+)", message)), "")
     where = f"{key}: " if key else ""
@@ -102,6 +103,28 @@ def condense(message: str) -> str:
         text = re.sub(rf"(\ba )?<class '{kind}'>", words, text)
     named = key and re.search(rf"(?<![\w.]){re.escape(key)}(?!\w)", text)
     return text if named else where + text
+
+
+#: A class is a phase or a module that a phase trains: the complaint that it is not the other says nothing.
+_OTHER_KIND = re.compile(
+    r"Expected a dot import path string: (\w+)\s*$|there is no class '(\w+)'|"
+    r"Import path [\w.]*?(\w+) does not correspond to a subclass of"
+)
+
+
+def _without_other_kinds(message: str) -> str:
+    """The complaint without the lines that a known class is not of the other kind, where it has other lines."""
+    if "Does not validate against any of the Union subtypes" not in message:
+        return message
+    from pipelines.trusted import KNOWN
+
+    names = {path.rpartition(".")[2] for path in KNOWN}
+    kept = []
+    for line in message.splitlines():
+        found = _OTHER_KIND.search(line)
+        if not found or next(filter(None, found.groups())) not in names:
+            kept.append(line)
+    return "\n".join(line for line in kept if "Given value: NestedArg(" not in line)
 
 
 def _brief_value(reason: str) -> str:

@@ -11,11 +11,12 @@ import pipelines.trusted  # noqa: F401  permits the classes that a config may na
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
 from handful.networks import NetworkConfig
-from lightning_modules import PhaseModule
+from lightning_modules import TrainedModule
 from pipelines.build import plain
+from pipelines.config import PhaseConfig, Pipeline, WandbConfig
 from pipelines.configs import check_name, configs_first, read_config
 from pipelines.option_parser import OneSentenceParser
-from pipelines.phases import Phase, Pipeline, WandbConfig
+from pipelines.phases import Phase
 from pipelines.run_folder import OF_COMMANDS
 from pipelines.trainer_arguments import check_values
 
@@ -27,7 +28,7 @@ def parse_pipeline(arguments: Sequence[str]) -> tuple[Pipeline, str | None]:
     """Read `--config` files and options; later files win over earlier ones, options over files.
 
     Every phase of the configs becomes a group of options, so `--phases.dense.max_epochs 3` and
-    `--phases.dense.module.beta 0` work, and a wrong key is told with its name.
+    `--phases.dense.module.beta 0` work, and an error names the wrong key.
 
     Returns:
         The pipeline, and the phase to redo from (`--start_at`) or None.
@@ -67,7 +68,7 @@ def pipeline_of(parsed: Namespace) -> tuple[Pipeline, str | None]:
         known = ", ".join(values["phases"])
         hint = did_you_mean(values["start_at"], values["phases"])
         raise UserError(f"start_at: no phase {values['start_at']!r}; there are {known}{hint}")
-    phases = {name: Phase(**_tidy(phase)) for name, phase in values["phases"].items()}
+    phases = {name: PhaseConfig(**_tidy(phase)) for name, phase in values["phases"].items()}
     pipeline = Pipeline(
         phases=phases,
         data=values["data"],
@@ -99,7 +100,7 @@ def pipeline_parser(phases: Sequence[str]) -> OneSentenceParser:
         key = f"phases.{name}"
         # what the runner gives to the modules must not be asked for here
         parser.add_subclass_arguments(
-            PhaseModule, f"{key}.module", required=True, skip={"num_classes", "network"}
+            (TrainedModule, Phase), f"{key}.module", required=True, skip={"num_classes", "network"}
         )
         parser.add_argument(f"--{key}.max_epochs", type=int, default=0, help="epochs of training; 0 only validates")
         parser.add_argument(f"--{key}.trainer", type=dict[str, Any], default={}, help="Trainer arguments")

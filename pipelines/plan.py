@@ -10,8 +10,10 @@ from typing import Any
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from handful.errors import UserError
-from pipelines.build import build_callbacks, class_of, plain
-from pipelines.phases import Phase, Pipeline
+from lightning_modules import TrainedModule
+from pipelines.aliases import with_present_names
+from pipelines.build import build_callbacks, phase_class, plain
+from pipelines.config import PhaseConfig, Pipeline
 from pipelines.run_folder import SHORT, PhaseFolder, digest, made_from
 
 #: Where a phase's record keeps digests of the files of weights that it started from.
@@ -41,7 +43,7 @@ class Plan:
     """
 
     def __init__(
-        self, pipeline: Pipeline, folder: Path, redo: set[str], contents: Callable[[Phase], str]
+        self, pipeline: Pipeline, folder: Path, redo: set[str], contents: Callable[[PhaseConfig], str]
     ) -> None:
         self.pipeline, self.folder, self.redo = pipeline, folder, redo
         self._contents = contents
@@ -59,7 +61,7 @@ class Plan:
             steps[name] = self._step(name, phase) if current else Step.RUN
         return steps
 
-    def _step(self, name: str, phase: Phase) -> Step:
+    def _step(self, name: str, phase: PhaseConfig) -> Step:
         """The step of a phase whose earlier phases are all finished."""
         folder = PhaseFolder(self.folder / name)
         done, begun = folder.done(), folder.started()
@@ -77,9 +79,9 @@ class Plan:
         names = list(self.pipeline.phases)
         return made_from(self.folder, names[: names.index(name)])
 
-    def _compare(self, folder: PhaseFolder, phase: Phase, found: Mapping[str, Any], how: str) -> bool:
+    def _compare(self, folder: PhaseFolder, phase: PhaseConfig, found: Mapping[str, Any], how: str) -> bool:
         """Whether the phase is only asked for more epochs than were recorded."""
-        asked = self.fingerprint(phase)
+        asked, found = self.fingerprint(phase), with_present_names(dict(found))
         differing = []
         for key, value in asked.items():
             if key not in found or (key == WEIGHTS and not (value and found[key])):
@@ -106,7 +108,7 @@ class Plan:
         files = [self.pipeline.init_from, self.pipeline.network.pretrained]
         return [digest(Path(file))[:SHORT] for file in files if isinstance(file, str) and Path(file).is_file()]
 
-    def fingerprint(self, phase: Phase) -> dict[str, Any]:
+    def fingerprint(self, phase: PhaseConfig) -> dict[str, Any]:
         """What must be equal for a finished phase to count as the one asked for, in plain values."""
         pipeline = self.pipeline
         trainer = {
@@ -136,13 +138,11 @@ def _is_longer(found: Any, asked: int) -> bool:
     return isinstance(found, int) and 1 <= found < asked
 
 
-def _obstacles(phase: Phase, folder: PhaseFolder) -> Iterator[str]:
+def _obstacles(phase: PhaseConfig, folder: PhaseFolder) -> Iterator[str]:
     """Why more epochs would not give what an uninterrupted training of that length gives."""
-    from lightning_modules import PhaseModule
-
-    module = class_of(PhaseModule, phase.module, "module")
-    if module.depends_on_length:
-        yield f"{module.__name__} {module.depends_on_length}"
+    what = phase_class(phase.module, "module")
+    if issubclass(what, TrainedModule) and what.depends_on_length:
+        yield f"{what.__name__} {what.depends_on_length}"
     for callback in build_callbacks(phase.callbacks):
         if getattr(callback, "depends_on_length", isinstance(callback, StochasticWeightAveraging)):
             yield f"what {type(callback).__name__} does depends on the number of epochs"

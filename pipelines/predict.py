@@ -8,8 +8,8 @@ from handful.errors import UserError
 from handful.images import Pictures
 from handful.report.csv_file import write_csv
 from handful.report.prediction_table import prediction_columns, prediction_rows, said_accuracy
-from lightning_modules.base import ClassifierModule
 from lightning_modules.batches import class_probabilities
+from lightning_modules.classifier import ClassifierModule
 from pipelines.output_folder import output_folder
 from pipelines.runs import Run
 

@@ -1,43 +1,37 @@
-"""How a pipeline runs: order, folders, a fresh Trainer a phase, hand-over by files, resume."""
+"""Run a pipeline: order, folders, a fresh Trainer per phase, hand-over by files, resume."""
 
 import contextlib
 import json
-import math
-import platform
 import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lightning
 import lightning.pytorch as pl
-import timm
 import torch
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
-import handful
 from datamodules.base import HandfulDataModule
 from handful.atomic import copy_file, write_json, write_text
 from handful.errors import UserError, did_you_mean
 from handful.networks import build_classifier, input_statistics
-from lightning_modules import PhaseModule, load_module, save_module
-from pipelines.build import build_callbacks, build_datamodule, build_module, class_of, plain
+from lightning_modules import TrainedModule
+from pipelines.build import build_callbacks, build_datamodule, build_phase, plain
+from pipelines.config import PhaseConfig, Pipeline
 from pipelines.find_run import check_run_dir
 from pipelines.loggers import finish_wandb
 from pipelines.memory import peak_memory_mib, reset_peak_memory
-from pipelines.phases import Phase, Pipeline
+from pipelines.phase_config import phase_config, pipeline_config
+from pipelines.phases import Context, Phase, Train
 from pipelines.plan import Plan, Step
 from pipelines.ranks import global_rank
+from pipelines.results import gather_results, write_results
 from pipelines.run_folder import PhaseFolder, lock, replaced_folder, sweep
-from pipelines.tables import format_table, stage_table
+from pipelines.tables import format_table
 from pipelines.trainer import build_trainer, check_trainer, try_trainer
-
-#: Digits after the point in `results.json`; float32 sums of other batches differ only beyond them.
-DIGITS = 4
 
 
 class Runner:
@@ -106,9 +100,12 @@ class Runner:
         finally:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
-        return self._results(datamodule.summary())
+        results = gather_results(self.folder, list(self.pipeline.phases), datamodule.summary())
+        if global_rank() == 0:
+            write_results(self.folder, results)
+        return results
 
-    def _contents(self, phase: Phase) -> str:
+    def _contents(self, phase: PhaseConfig) -> str:
         """The phase's images, by their names and sizes."""
         key = json.dumps(plain(phase.data), sort_keys=True)
         if key not in self._known_contents:
@@ -133,18 +130,18 @@ class Runner:
         before: dict[str, frozenset[str]] = {}
         for index, (name, phase) in enumerate(self.pipeline.phases.items()):
             key = f"phases.{name}"
-            module = build_module(phase.module, name, self._arguments(index, shared))
+            what = build_phase(phase.module, name, self._arguments(index, shared))
             try:
-                module.check(classifier)
+                what.check(classifier)
             except UserError as error:
                 raise UserError(f"{key}: {error}") from error
-            for needed, kind in module.needs():
+            for needed, kind in what.inputs:
                 suitable = [other for other, leaves in before.items() if kind in leaves]
                 if needed not in suitable:
                     found = f"{needed!r} leaves none" if needed in before else f"no {needed!r} is before it"
                     known = (", ".join(suitable) or "none") + did_you_mean(needed, suitable)
                     raise UserError(f"{key}: needs an earlier phase that leaves {kind}; {found}; there are {known}")
-            if phase.max_epochs == 0 and module.starts_fresh:
+            if phase.max_epochs == 0 and isinstance(what, Train) and what.module.starts_fresh:
                 raise UserError(
                     f"{key}.max_epochs is 0, but there are no weights to take; give epochs, --init_from or "
                     "--network.pretrained"
@@ -155,7 +152,7 @@ class Runner:
                 self._data(phase.data)
             build_callbacks(phase.callbacks)
             self._processes = try_trainer(key, self.pipeline, phase)
-            before[name] = module.leaves
+            before[name] = what.leaves
 
     def _check_share(self, datamodule: HandfulDataModule) -> None:
         """Refuse more processes than images: one without any would leave the others waiting."""
@@ -175,7 +172,7 @@ class Runner:
         self,
         index: int,
         name: str,
-        phase: Phase,
+        phase: PhaseConfig,
         step: Step,
         datamodule: HandfulDataModule,
         shared: dict[str, Any],
@@ -187,30 +184,30 @@ class Runner:
             PhaseFolder(phase_before).verify()
         seed = self.pipeline.seed + index
         pl.seed_everything(seed, workers=True, verbose=False)
-        module = build_module(phase.module, name, self._arguments(index, shared))
-        module.hand_over(earlier)
+        what = build_phase(phase.module, name, self._arguments(index, shared))
+        what.take(earlier)
         # nothing of an earlier run is touched before the new phase could be built and handed its weights
         config, made_from, spent = self.plan.fingerprint(phase), self.plan.made_from(name), _spent(folder, step)
         if global_rank() == 0:
             if not resume:
                 self._make_room(folder)
             folder.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / "config.yaml", yaml.safe_dump(_as_config(self.pipeline), sort_keys=False))
+            write_text(self.folder / "config.yaml", yaml.safe_dump(pipeline_config(self.pipeline), sort_keys=False))
             folder.start(config, made_from, spent)
             for outdated in (self.folder / "results.json", folder.done_file):
                 outdated.unlink(missing_ok=True)
-            self._write_phase_config(folder.path, phase, type(module).__name__, dict(module.hparams), datamodule)
+            self._describe(folder, phase, what, datamodule)
         validates = datamodule.val_dataset is not None
-        parameters = {"phase": name, **_as_config(self.pipeline)}
-        trainer = build_trainer(self.pipeline, phase, folder, seed, resume, validates, parameters)
+        parameters = {"phase": name, **pipeline_config(self.pipeline)}
+        trainer = build_trainer(
+            self.pipeline, phase, folder, seed, resume, validates, parameters, all_images=what.needs_all_images
+        )
+        context = Context(trainer, datamodule, earlier, folder, phase.max_epochs, resume)
         rank_zero_info(f"── {name}" + (f", resumed from {folder.last}" if resume else ""))
         reset_peak_memory()
         clock = time.perf_counter()
         try:
-            if phase.max_epochs == 0 and type(module).execute is PhaseModule.execute:
-                _take_as_it_is(trainer, module, datamodule, folder.path)
-            else:
-                module.execute(trainer, datamodule, resume)
+            produced = what.run(context)
             if trainer.interrupted:
                 raise KeyboardInterrupt
             trainer.strategy.barrier(f"{name} finished")
@@ -220,7 +217,10 @@ class Runner:
             if trainer.is_global_zero:
                 if folder.last.is_file() and not (validates and folder.best.is_file()):
                     copy_file(folder.last, folder.best)  # no validation images to choose by
-                self._describe_best(folder.path, phase, datamodule)
+                if produced.module is not None:
+                    self._describe(folder, phase, produced.module, datamodule)
+                if produced.rows:
+                    write_json(folder.stages_file, produced.rows)
                 seconds = spent + time.perf_counter() - clock
                 folder.finish(config, made_from, seconds, peak_memory_mib(trainer.strategy.root_device))
                 shutil.rmtree(replaced_folder(folder.path), ignore_errors=True)
@@ -240,6 +240,13 @@ class Runner:
         finally:
             finish_wandb()
 
+    def _describe(
+        self, folder: PhaseFolder, phase: PhaseConfig, what: Phase | TrainedModule, datamodule: HandfulDataModule
+    ) -> None:
+        """Write the phase's config."""
+        config = phase_config(self.pipeline, phase, what, datamodule)
+        write_text(folder.config, yaml.safe_dump(config, sort_keys=False))
+
     @staticmethod
     def _make_room(folder: PhaseFolder) -> None:
         """Put what an earlier run left in a phase's folder aside until the new phase is finished.
@@ -253,54 +260,6 @@ class Runner:
             else:
                 folder.path.rename(replaced)
 
-    def _write_phase_config(
-        self, folder: Path, phase: Phase, class_name: str, hparams: dict[str, Any], datamodule: HandfulDataModule
-    ) -> None:
-        """The phase as a config of `train.py fit|validate|test|predict`, with the normalisation it runs with."""
-        init_args = dict(phase.module.get("init_args") or {}) if phase.module["class_path"].endswith(class_name) else {}
-        accepts = class_of(PhaseModule, {"class_path": class_name}, "module").accepts
-        init_args = {k: v for k, v in {**init_args, **hparams}.items() if accepts(k) and k != "num_classes"}
-        data = {**(self.pipeline.data.get("init_args") or {}), **phase.data}
-        data["normalisation"] = {"mean": list(datamodule.mean), "std": list(datamodule.std)}
-        config = {
-            "seed_everything": self.pipeline.seed,
-            "trainer": {**self.pipeline.trainer, **phase.trainer, "max_epochs": phase.max_epochs},
-            "model": {"class_path": f"lightning_modules.{class_name}", "init_args": init_args},
-            "data": {"class_path": self.pipeline.data["class_path"], "init_args": data},
-        }
-        write_text(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
-
-    def _describe_best(self, folder: Path, phase: Phase, datamodule: HandfulDataModule) -> None:
-        """Let the phase's config name the module that its checkpoint holds (the sparse phase's is a classifier)."""
-        if (folder / "best.ckpt").is_file():
-            module = load_module(folder / "best.ckpt")
-            self._write_phase_config(folder, phase, type(module).__name__, dict(module.hparams), datamodule)
-
-    def _results(self, summary: dict[str, Any]) -> dict[str, Any]:
-        """Gather the rows and records of all phases into `results.json`."""
-        stages: dict[str, Any] = {}
-        seconds: dict[str, float] = {}
-        memory: dict[str, float] = {}
-        for name in self.pipeline.phases:
-            folder = PhaseFolder(self.folder / name)
-            record = folder.done()
-            if record is None:
-                raise UserError(f"{folder.done_file}: was removed while the run was going on")
-            seconds[name], memory[name] = record["seconds"], record["peak_memory_mib"]
-            stages |= folder.stages()
-        results: dict[str, Any] = {
-            "stages": {stage: {k: _rounded(v) for k, v in row.items()} for stage, row in stages.items()},
-            "seconds": seconds,
-            "peak_memory_mib": memory,
-            "versions": versions(),
-            "data": summary,
-        }
-        if global_rank() == 0:
-            write_json(self.folder / "results.json", results)
-            if stages:
-                print(f"\n{stage_table(results['stages'])}\n\n  written to {self.folder / 'results.json'}", flush=True)
-        return results
-
 
 def _tell(trainer: pl.Trainer, name: str, seconds: float) -> None:
     """What the phase ended with, as a table of one row."""
@@ -308,19 +267,6 @@ def _tell(trainer: pl.Trainer, name: str, seconds: float) -> None:
     if measures:
         columns = ["phase", *(k.removeprefix("val/") for k in measures), "seconds"]
         print(f"\n{format_table(columns, [[name, *measures.values(), seconds]])}\n", flush=True)
-
-
-def _take_as_it_is(
-    trainer: pl.Trainer, module: PhaseModule, datamodule: HandfulDataModule, folder: Path
-) -> None:
-    """A phase of no epochs: validate the module it was handed, and store it."""
-    if datamodule.val_dataset is not None:
-        trainer.validate(module, datamodule=datamodule, verbose=False)
-    elif trainer.strategy.launcher is not None:
-        trainer.validate(module, dataloaders=[], verbose=False)  # starts the other processes all the same
-    if trainer.is_global_zero:
-        for file in ("last.ckpt", "best.ckpt"):
-            save_module(module, folder / file)
 
 
 def _spent(folder: PhaseFolder, step: Step) -> float:
@@ -331,24 +277,3 @@ def _spent(folder: PhaseFolder, step: Step) -> float:
     if step is Step.RUN or begun is None:
         return 0.0
     return float(begun["seconds"] + max(0.0, folder.last.stat().st_mtime - begun["started"]))
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    return {
-        "handful": handful.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": lightning.__version__,
-        "timm": timm.__version__,
-    }
-
-
-def _as_config(pipeline: Pipeline) -> dict[str, Any]:
-    return dict(plain(asdict(pipeline)))
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, DIGITS) if isinstance(value, float) and math.isfinite(value) else (
-        None if isinstance(value, float) else value
-    )

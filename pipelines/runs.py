@@ -12,10 +12,11 @@ from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
 from handful.images import Inputs
 from handful.networks import input_statistics
-from lightning_modules import PhaseModule, load_module
-from lightning_modules.evaluate import SLDD_STAGES
+from lightning_modules import TrainedModule, load_module
+from pipelines.aliases import with_present_names
 from pipelines.build import build_datamodule
 from pipelines.find_run import find_run
+from pipelines.phases import SLDD_STAGES
 from pipelines.run_folder import SHORT, PhaseFolder, digest, made_from, read_results
 
 
@@ -44,7 +45,7 @@ class Run:
         if not isinstance(config, dict) or not isinstance(config.get("phases"), dict):
             raise UserError(f"{path}: not the configuration of a run; it has no phases")
         _check_config(path, config)
-        return config
+        return dict(with_present_names(config))
 
     @property
     def phases(self) -> list[str]:
@@ -102,7 +103,7 @@ class Run:
         for phase in self.phases:
             PhaseFolder(self.folder / phase).verify()
 
-    def load(self, stage: str | None = None) -> PhaseModule:
+    def load(self, stage: str | None = None) -> TrainedModule:
         """The module of a stage or phase, in evaluation mode on the CPU."""
         return load_module(self.folder / self.phase_of(stage) / "best.ckpt")
 

@@ -13,10 +13,10 @@ from handful.explain.gather import gather_features
 from handful.explain.trade_off import accuracy, accuracy_grid, default_sizes, trade_off, trade_off_figure
 from handful.report.csv_file import write_csv
 from handful.report.figures import save_figure
-from lightning_modules.base import ClassifierModule
-from lightning_modules.sparsify import Sparsify
-from pipelines.build import build_module
+from lightning_modules.classifier import ClassifierModule
+from pipelines.build import build_phase
 from pipelines.output_folder import output_folder
+from pipelines.phases import Sparsify
 from pipelines.runs import Run
 from pipelines.tables import format_table
 
@@ -86,12 +86,15 @@ def tradeoff(
 def _options(run: Run) -> dict[str, Any]:
     """How the run's sparse phase solves; the defaults where it has none."""
     for name, phase in run.config["phases"].items():
-        if phase["module"]["class_path"].split(".")[-1] == Sparsify.__name__:
-            options = dict(build_module(phase["module"], name, {}).hparams)
+        if phase["module"]["class_path"].rpartition(".")[2] != Sparsify.__name__:
+            continue
+        found = build_phase(phase["module"], name, {})
+        if isinstance(found, Sparsify):
             break
     else:
-        options = dict(Sparsify().hparams)
-    del options["features_per_class"], options["keep_features"]
+        found = Sparsify()
+    options = found.options | {"source": found.source}
+    del options["features_per_class"]
     return options
 
 

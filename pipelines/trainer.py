@@ -17,8 +17,8 @@ from callbacks.epoch_seed import EpochSeed
 from handful.errors import UserError
 from lightning_modules.checkpoints import AtomicCheckpointIO
 from pipelines.build import build_callbacks
+from pipelines.config import PhaseConfig, Pipeline
 from pipelines.loggers import csv_logger, wandb_logger
-from pipelines.phases import Phase, Pipeline
 from pipelines.progress import with_progress_bar
 from pipelines.resume import ExactResume
 from pipelines.run_folder import PhaseFolder
@@ -30,12 +30,13 @@ PATIENCE = timedelta(days=2)
 
 def build_trainer(
     pipeline: Pipeline,
-    phase: Phase,
+    phase: PhaseConfig,
     folder: PhaseFolder,
     seed: int,
     resume: Path | None,
     validates: bool,
     parameters: dict[str, Any],
+    all_images: bool = False,
 ) -> pl.Trainer:
     """The Trainer of a phase.
 
@@ -47,8 +48,11 @@ def build_trainer(
         resume: the checkpoint that it resumes from.
         validates: whether there are validation images.
         parameters: shown by the dashboard.
+        all_images: whether evaluation sees all images, also where a trial run limits the number of batches.
     """
     arguments = {**pipeline.trainer, **phase.trainer}
+    if all_images:
+        arguments["limit_val_batches"] = 1.0
     if arguments.get("strategy", "auto") in ("auto", "ddp") and _several_processes(arguments):
         arguments["strategy"] = DDPStrategy(timeout=PATIENCE)
     step = None if resume is None else _step_of(resume)
@@ -79,7 +83,7 @@ def build_trainer(
     )
 
 
-def try_trainer(key: str, pipeline: Pipeline, phase: Phase) -> int:
+def try_trainer(key: str, pipeline: Pipeline, phase: PhaseConfig) -> int:
     """Build a phase's Trainer without loggers and checkpoints, for its complaints.
 
     Returns:
@@ -151,7 +155,7 @@ def moved(value: Any, old: str, new: str) -> Any:
     return value
 
 
-def _checkpoints(folder: Path, phase: Phase, validates: bool) -> list[pl.Callback]:
+def _checkpoints(folder: Path, phase: PhaseConfig, validates: bool) -> list[pl.Callback]:
     """`last.ckpt` after every epoch, and `best.ckpt` by the validation measure where there is one."""
     last = PhaseCheckpoint(
         dirpath=folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False

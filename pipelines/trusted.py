@@ -27,9 +27,11 @@ from lightning.pytorch.plugins import environments
 import callbacks
 import datamodules
 import lightning_modules
+import pipelines.phases as phases
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
-from lightning_modules import PhaseModule
+from lightning_modules import TrainedModule
+from pipelines.phases import Phase
 
 #: Packages of the user's own, with commas between.
 ENVIRONMENT = "HANDFUL_TRUST"
@@ -46,14 +48,15 @@ _PLACES: tuple[tuple[ModuleType, tuple[type, ...]], ...] = (
     (accelerators, (accelerators.Accelerator,)),
     (plugins, (plugins.Precision, plugins.CheckpointIO, plugins.LayerSync)),
     (environments, (ClusterEnvironment,)),
-    (lightning_modules, (PhaseModule, torch.optim.lr_scheduler.LRScheduler)),
+    (lightning_modules, (TrainedModule, torch.optim.lr_scheduler.LRScheduler)),
+    (phases, (Phase,)),
     (datamodules, (HandfulDataModule,)),
     (callbacks, (Callback,)),
 )
 
 #: Functions that return an optimizer: the defaults of our modules, as they stand in the configs of their phases.
 _FACTORIES = (
-    "lightning_modules.base.sgd",
+    "lightning_modules.classifier.sgd",
     "lightning_modules.class_filters.adam",
     "lightning_modules.infomax_bottleneck.adam",
     "lightning_modules.prototypical.adam",

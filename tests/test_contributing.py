@@ -3,12 +3,17 @@
 import re
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
+from datamodules import ToyBirds
 from handful.attribution import attribute, contributions, registry
 from handful.networks import backbone, build_classifier, build_head, head, layouts
 from handful.networks.timm_backbone import TimmBackbone
+from lightning_modules import Dense, TrainedModule, save_module
+from pipelines.phases import Phase
+from tests.helpers.phases import run_phase
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.M | re.S)
@@ -21,6 +26,8 @@ def own_registries(monkeypatch):
     monkeypatch.setattr(backbone, "_FACTORIES", dict(backbone._FACTORIES))
     monkeypatch.setattr(layouts, "_READERS", list(layouts._READERS))
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setattr(Phase, "registered", dict(Phase.registered))
+    monkeypatch.setattr(TrainedModule, "registered", dict(TrainedModule.registered))
 
 
 def block(name):
@@ -35,6 +42,20 @@ def block(name):
 def test_every_block_is_short_and_runs(text):
     assert len(text.splitlines()) < 15
     exec(compile(text, "CONTRIBUTING.md", "exec"), {"__name__": "elsewhere"})
+
+
+def test_the_phase(tmp_path):
+    phase = block("ActiveFeatures")["ActiveFeatures"]()
+    assert phase.inputs == (("dense", "a classifier"),)
+    assert Phase.registered["ActiveFeatures"] is type(phase)
+    data = ToyBirds(n_classes=2, images_per_class=4, test_images_per_class=3, image_size=16, batch_size=2)
+    module = Dense(network={"backbone": "conv4", "options": {"width": 4}}, num_classes=2)
+    (tmp_path / "dense").mkdir()
+    save_module(module, tmp_path / "dense" / "best.ckpt")
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    produced = run_phase(phase, trainer, data, earlier={"dense": tmp_path / "dense"})
+    features = module.model.eval().features(torch.stack([image for image, _ in data.test_dataset]))
+    assert produced.rows["active"]["share"] == features.gt(0).double().mean().item()
 
 
 def test_the_head():

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,13 +14,21 @@ from handful.errors import UserError
 from handful.images.reading import resize
 
 
-class _Described(Protocol):
+@runtime_checkable
+class DescribedImages(Protocol):
+    """Data that say what their images are like."""
+
     @property
-    def class_names(self) -> Sequence[str]: ...
+    def class_names(self) -> Sequence[str]:
+        """By class number."""
+
     @property
-    def mean(self) -> Sequence[float]: ...
+    def mean(self) -> Sequence[float]:
+        """Of the channels, for pixel values in [0, 1]."""
+
     @property
-    def std(self) -> Sequence[float]: ...
+    def std(self) -> Sequence[float]:
+        """Of the channels, likewise."""
 
     image_size: int
 
@@ -59,7 +67,7 @@ class Inputs:
     std: Sequence[float]
 
     @classmethod
-    def of(cls, data: _Described) -> "Inputs":
+    def of(cls, data: DescribedImages) -> "Inputs":
         """Those of a data module."""
         return cls(list(data.class_names), data.image_size, list(data.mean), list(data.std))
 

@@ -9,9 +9,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from callbacks.predictions import WritePredictions
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
-from lightning_modules import PhaseModule
-from lightning_modules.base import ClassifierModule
+from lightning_modules import TrainedModule
 from lightning_modules.checkpoints import check_weights
+from lightning_modules.classifier import ClassifierModule
 from pipelines.configs import configs_first, taken
 from pipelines.loggers import guard
 from pipelines.option_parser import OneSentenceParser
@@ -75,12 +75,12 @@ class HandfulCLI(LightningCLI):
         callbacks.append(WritePredictions())
 
     def _take_weights(self) -> None:
-        assert isinstance(self.model, PhaseModule)
+        assert isinstance(self.model, TrainedModule)
         path = self.config[self.subcommand].ckpt_path
         if path and not (self.subcommand == "fit" and path in ("last", "hpc")):  # Lightning's words for what it finds
             check_weights(path, self.model)
         elif not path:
-            self.model.hand_over({})
+            self.model.take({})
             if self.subcommand != "fit" and self.model.starts_fresh:
                 raise UserError(
                     f"{self.subcommand}: no weights but random ones; give --run_dir RUN, --ckpt_path FILE or "

@@ -19,8 +19,8 @@ from handful.attribution.registry import _METHODS
 from handful.errors import UserError
 from handful.networks.heads import SparseHead
 from lightning_modules import Dense
+from pipelines.config import WandbConfig
 from pipelines.loggers import finish_wandb, wandb_logger
-from pipelines.phases import WandbConfig
 from tests.helpers.logged import tensorboard_kept, wandb_kept
 
 NETWORK = {"backbone": "cifar_resnet20", "dropout": 0.4}

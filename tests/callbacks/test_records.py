@@ -15,8 +15,8 @@ from torch import nn
 
 from callbacks.records import log_image, log_table
 from handful.report.csv_file import read_csv
+from pipelines.config import WandbConfig
 from pipelines.loggers import finish_wandb, guard, wandb_logger
-from pipelines.phases import WandbConfig
 from tests.helpers.full_disk import with_full_disk
 from tests.helpers.logged import tensorboard_kept, wandb_kept
 

@@ -14,7 +14,9 @@ from datamodules.base import HandfulDataModule
 from datamodules.images import Split
 from handful.errors import UserError
 from handful.networks.decomposed import DecomposedHead
-from lightning_modules import Decompose, Dense, Evaluate, FindFilters, Retrain, load_module, save_module
+from lightning_modules import Decompose, Dense, Retrain, load_module, save_module
+from pipelines.phases import Evaluate, FindFilters
+from tests.helpers.phases import run_phase
 
 NETWORK = {"backbone": "cifar_resnet20", "dropout": 0.0}
 
@@ -85,8 +87,8 @@ def dense(tmp_path_factory, data):
 
 def find(folder, dense_folder, data, more=None, **arguments):
     module = FindFilters(**{"k1": 4, "k2": 3, "grid_k1": [1, 4, 99], "grid_k2": [2, 30, 64, 65], **arguments})
-    module.hand_over({"dense": dense_folder})
-    module.execute(trainer(folder, **(more or {})), data, None)
+    module.take({"dense": dense_folder})
+    run_phase(module, trainer(folder, **(more or {})), data)
     return torch.load(folder / "filters.pt", weights_only=True)
 
 
@@ -157,7 +159,7 @@ def test_two_processes_find_what_one_finds(tmp_path, dense, data):
 def decomposed_folder(tmp_path, dense, data):
     find(tmp_path / "filters", dense[0], data, images_per_filter=0)
     module = Decompose(NETWORK, 3)
-    module.hand_over({"dense": dense[0], "filters": tmp_path / "filters"})
+    module.take({"dense": dense[0], "filters": tmp_path / "filters"})
     (tmp_path / "decompose").mkdir()
     save_module(module, tmp_path / "decompose" / "best.ckpt")
     return tmp_path / "decompose"
@@ -179,9 +181,9 @@ def test_decomposing_keeps_the_backbone_and_the_chosen_weights(tmp_path, dense, 
 def test_retraining_trains_what_it_says(tmp_path, dense, data, trained):
     folder = decomposed_folder(tmp_path, dense, data)
     module = Retrain(NETWORK, 3, trained=trained)
-    module.hand_over({"decompose": folder})
+    module.take({"decompose": folder})
     before = {k: v.clone() for k, v in module.model.state_dict().items()}
-    module.execute(trainer(tmp_path / "retrain"), data, None)
+    run_phase(module, trainer(tmp_path / "retrain"), data)
     after = module.model.state_dict()
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     assert {"head.weight", "head.bias"} <= changed
@@ -203,8 +205,8 @@ def test_retraining_trains_what_it_says(tmp_path, dense, data, trained):
 def test_every_stage_is_evaluated(tmp_path, dense, data):
     folder = decomposed_folder(tmp_path, dense, data)
     evaluate = Evaluate({"dense": "dense", "decomposed": "decompose"})
-    evaluate.hand_over({"dense": dense[0], "decompose": folder})
-    evaluate.execute(trainer(tmp_path / "evaluate"), data, None)
+    evaluate.take({"dense": dense[0], "decompose": folder})
+    run_phase(evaluate, trainer(tmp_path / "evaluate"), data)
     rows = json.loads((tmp_path / "evaluate" / "stages.json").read_text())
     assert rows["dense"]["features_per_class"] == 64
     assert rows["decomposed"]["features_per_class"] == 3
@@ -226,6 +228,6 @@ def test_values_that_cannot_be_are_refused_before_anything_runs(dense, arguments
 
 def test_missing_parts_are_named(tmp_path, dense):
     with pytest.raises(UserError, match="'filters' left no filters"):
-        Decompose(NETWORK, 3).hand_over({"dense": dense[0], "filters": tmp_path})
+        Decompose(NETWORK, 3).take({"dense": dense[0], "filters": tmp_path})
     with pytest.raises(UserError, match="holds no decomposed classifier, but Dense"):
-        Retrain(NETWORK, 3).hand_over({"decompose": dense[0]})
+        Retrain(NETWORK, 3).take({"decompose": dense[0]})

@@ -14,7 +14,9 @@ from handful.attribution import attribute
 from handful.bottleneck import MAP_NAMES, NoiseBottleneck
 from handful.errors import UserError
 from handful.networks import Classifier, build_classifier
-from lightning_modules import CompareMaps, Dense, InfoMaxPlugin, Prototypical, load_module, save_module
+from lightning_modules import Dense, InfoMaxPlugin, Prototypical, load_module, save_module
+from pipelines.phases import CompareMaps
+from tests.helpers.phases import run_phase
 
 NETWORK = {"backbone": "conv4", "dropout": 0.5, "options": {"width": 8}}
 SMALL = {
@@ -74,13 +76,13 @@ def dense(tmp_path_factory) -> Path:
 def plugin(dense: Path, **options) -> InfoMaxPlugin:
     torch.manual_seed(1)
     module = InfoMaxPlugin(**SMALL | options)
-    module.hand_over({"dense": dense})
+    module.take({"dense": dense})
     return module
 
 
 def test_the_base_is_left_alone_and_the_checkpoint_holds_everything(tmp_path, dense) -> None:
     module = plugin(dense)
-    module.execute(trainer(tmp_path, max_epochs=2), data(), None)
+    run_phase(module, trainer(tmp_path, max_epochs=2), data())
     original = load_module(dense / "best.ckpt").model.state_dict()
     assert all(torch.equal(value, original[name]) for name, value in module.plugin.base.state_dict().items())
 
@@ -101,7 +103,7 @@ def test_the_base_is_left_alone_and_the_checkpoint_holds_everything(tmp_path, de
 
 def test_finetuning_trains_the_base(tmp_path, dense) -> None:
     module = plugin(dense, finetune=True, explain="label")
-    module.execute(trainer(tmp_path), data(), None)
+    run_phase(module, trainer(tmp_path), data())
     original = load_module(dense / "best.ckpt").model.state_dict()
     trained = module.plugin.base.state_dict()
     assert not torch.equal(trained["backbone.layer1.0.weight"], original["backbone.layer1.0.weight"])
@@ -122,7 +124,7 @@ def test_two_processes_gather_the_statistics_of_one(tmp_path, dense) -> None:
 
 def test_two_processes_measure_what_one_measures(tmp_path, dense) -> None:
     module = plugin(dense)
-    module.execute(trainer(tmp_path / "one"), data(), None)
+    run_phase(module, trainer(tmp_path / "one"), data())
     saved = load_module(tmp_path / "one" / "last.ckpt")
     one = trainer(tmp_path / "one").test(saved, data(), verbose=False)[0]
     two = trainer(tmp_path / "two", devices=2, strategy="ddp_fork").test(saved, data(), verbose=False)[0]
@@ -138,9 +140,9 @@ def test_two_processes_measure_what_one_measures(tmp_path, dense) -> None:
 
 def test_a_resumed_training_keeps_its_statistics(tmp_path, dense) -> None:
     module = plugin(dense)
-    module.execute(trainer(tmp_path), data(), None)
+    run_phase(module, trainer(tmp_path), data())
     resumed = plugin(dense, seed=5)  # would choose other images
-    resumed.execute(trainer(tmp_path, max_epochs=2), data(), tmp_path / "last.ckpt")
+    run_phase(resumed, trainer(tmp_path, max_epochs=2), data(), tmp_path / "last.ckpt")
     assert torch.equal(resumed.plugin.bank.features, module.plugin.bank.features)
     assert resumed.trainer.current_epoch == 2
 
@@ -148,7 +150,7 @@ def test_a_resumed_training_keeps_its_statistics(tmp_path, dense) -> None:
 def test_the_readout_bottleneck_alone(tmp_path, dense) -> None:
     module = plugin(dense, objective="readout")
     assert type(module.plugin) is NoiseBottleneck
-    module.execute(trainer(tmp_path), data(), None)
+    run_phase(module, trainer(tmp_path), data())
     row = json.loads((tmp_path / "stages.json").read_text())[tmp_path.name]
     assert "sufficient_bits" not in row
     assert row["capacity_bits"] > 0
@@ -160,7 +162,7 @@ def test_the_readout_bottleneck_alone(tmp_path, dense) -> None:
 
 def test_every_method_works_on_the_classifier_with_its_plugin(tmp_path, dense) -> None:
     module = plugin(dense)
-    module.execute(trainer(tmp_path), data(), None)
+    run_phase(module, trainer(tmp_path), data())
     model, base = load_module(tmp_path / "last.ckpt").model, load_module(dense / "best.ckpt").model
     assert isinstance(model, Classifier)
     assert len(model.state_dict()) == len(model.plugin.state_dict()), "held once"
@@ -191,13 +193,13 @@ def test_networks_are_compared_side_by_side(tmp_path, dense) -> None:
     earlier = {}
     for name, beta3 in (("gentle", 0.01), ("harsh", 1.0)):
         module = plugin(dense, beta3=beta3)
-        module.execute(trainer(tmp_path / name), data(), None)
+        run_phase(module, trainer(tmp_path / name), data())
         (tmp_path / name / "last.ckpt").rename(tmp_path / name / "best.ckpt")
         earlier[name] = tmp_path / name
     compare = CompareMaps({"first": "gentle", "second": "harsh"}, maps=MAP_NAMES[:3], images=2)
-    compare.hand_over(earlier)
+    compare.take(earlier)
     (tmp_path / "compare").mkdir()
-    compare.execute(trainer(tmp_path / "compare"), data(), None)
+    run_phase(compare, trainer(tmp_path / "compare"), data())
     rows = json.loads((tmp_path / "compare" / "comparison.json").read_text())
     assert list(rows) == ["first", "second"]
     stored = json.loads((tmp_path / "gentle" / "stages.json").read_text())["gentle"]
@@ -209,12 +211,12 @@ def test_bad_input_is_told(dense, tmp_path) -> None:
     with pytest.raises(UserError, match=r"no layer 'backbone\.layer7'"):
         InfoMaxPlugin(local_layer="backbone.layer7").check(build_classifier(NETWORK, 3))
     with pytest.raises(UserError, match="phase named 'dense'"):
-        InfoMaxPlugin().hand_over({})
+        InfoMaxPlugin().take({})
     assert InfoMaxPlugin().weights.beta2 == 1.0
     folder = tmp_path / "few"
     folder.mkdir()
     save_module(Prototypical(NETWORK), folder / "best.ckpt")
     few = InfoMaxPlugin(source="few", **SMALL)
-    few.hand_over({"few": folder})
+    few.take({"few": folder})
     assert few.head == "gaussian"
     assert few.weights.beta2 == 0.01

@@ -10,6 +10,7 @@ from handful.fewshot.prototypes import prototype_scores
 from lightning_modules import InfoMaxPlugin, Prototypical, load_module
 from lightning_modules.prototypical import EpisodeTester
 from tests.datamodules.fakes import write_images
+from tests.helpers.phases import run_phase
 
 NETWORK = {"backbone": "conv4", "options": {"width": 4}}
 
@@ -65,7 +66,7 @@ def test_the_tester_gives_the_accuracy_of_the_episodes_one_by_one() -> None:
 def test_it_learns_and_its_checkpoint_alone_rebuilds_it(tmp_path, data) -> None:
     module, datamodule = prototypical(), data()
     before = [p.clone() for p in module.parameters()]
-    module.execute(trainer(tmp_path), datamodule, None)
+    run_phase(module, trainer(tmp_path), datamodule)
     assert not any(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True) if a.dim() > 1)
     loaded = load_module(tmp_path / "last.ckpt")
     images = torch.stack([datamodule.test_dataset[i][0] for i in range(3)])
@@ -93,15 +94,15 @@ def test_a_batch_that_is_no_episode_is_refused(data) -> None:
 def test_the_plugin_on_its_embedding(tmp_path, data) -> None:
     folder = tmp_path / "prototypical"
     module = prototypical()
-    module.execute(trainer(folder), data(), None)
+    run_phase(module, trainer(folder), data())
     (folder / "last.ckpt").rename(folder / "best.ckpt")
     plugin = InfoMaxPlugin(
         source="prototypical", units=16, hidden=16, components=8, bank_size=64, statistics_images=40, samples=2,
         image_size=16, local_layer="backbone.layer2",
     )  # fmt: skip
-    plugin.hand_over({"prototypical": folder})
+    plugin.take({"prototypical": folder})
     before = {name: value.clone() for name, value in plugin.plugin.base.state_dict().items()}
-    plugin.execute(trainer(tmp_path / "plugin"), data(), None)
+    run_phase(plugin, trainer(tmp_path / "plugin"), data())
     assert all(torch.equal(value, before[name]) for name, value in plugin.plugin.base.state_dict().items())
     assert plugin.head == "gaussian"
     assert plugin.plugin.code.components == 4

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from handful.errors import UserError
-from pipelines.build import build_module
+from pipelines.build import build_phase
 from pipelines.cli import main
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
@@ -119,9 +119,9 @@ def test_lightnings_plateau_keeps_its_own_monitor(tmp_path):
     ],
 )
 def test_every_module_that_is_trained_has_one_way(module, extra):
-    built = build_module(
+    built = build_phase(
         {"class_path": module, "init_args": {"lr_scheduler": spec("OneCycleLR", max_lr=0.1), **extra}}, "x", {}
-    )
+    ).module
     built.scheduler_interval = None
     for wrong in ({"lr": -1}, {"betas": (2, 2)}):
         built.optimizer_factory = lambda parameters, wrong=wrong: torch.optim.AdamW(parameters, **wrong)

@@ -76,11 +76,10 @@ def test_training_options(tmp_path, extra, steps):
 def test_head_has_its_own_learning_rate(tmp_path):
     config = write_config(tmp_path)
     pipeline, _ = parse_pipeline(["--config", str(config), "--phases.dense.module.head_lr", "0.5"])
-    from pipelines.build import build_module
+    from pipelines.build import build_phase
 
-    module = build_module(
-        pipeline.phases["dense"].module, "dense", {"network": pipeline.network.plain(), "num_classes": 3}
-    )
+    shared = {"network": pipeline.network.plain(), "num_classes": 3}
+    module = build_phase(pipeline.phases["dense"].module, "dense", shared).module
     rates = {len(g["params"]): g["lr"] for g in module.configure_optimizers()["optimizer"].param_groups}
     assert rates[2] == 0.5
     assert sorted(rates.values()) == [0.01, 0.5]

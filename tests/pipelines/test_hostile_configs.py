@@ -248,9 +248,10 @@ def test_ones_own_class_needs_trust(tmp_path, capsys, monkeypatch):
 
 def test_what_is_known():
     for path in ("torch.optim.AdamW", "lightning.pytorch.callbacks.EarlyStopping", "callbacks.Diversity",
-                 "lightning_modules.Dense", "datamodules.ToyBirds", "lightning_modules.base.sgd",
+                 "lightning_modules.Dense", "datamodules.ToyBirds", "lightning_modules.classifier.sgd",
                  "lightning.pytorch.callbacks.early_stopping.EarlyStopping", "lightning.pytorch.strategies.DDPStrategy",
                  "lightning.pytorch.loggers.TensorBoardLogger", "lightning.pytorch.profilers.SimpleProfiler",
                  "torch.optim.lr_scheduler.OneCycleLR", "lightning_modules.WarmupThen"):  # fmt: skip
         assert permitted(path), path
-    assert not any(path.startswith(("os", "torch.hub", "pipelines", "builtins")) for path in KNOWN)
+    assert not any(path.startswith(("os", "torch.hub", "builtins")) for path in KNOWN)
+    assert all(path.startswith("pipelines.phases.") for path in KNOWN if path.startswith("pipelines"))

@@ -5,8 +5,8 @@ import csv
 import pytest
 
 import pipelines.loggers
+from pipelines.config import WandbConfig
 from pipelines.loggers import csv_logger, finish_wandb, wandb_logger
-from pipelines.phases import WandbConfig
 from tests.helpers.full_disk import with_full_disk
 
 

@@ -68,8 +68,8 @@ def accuracies(folder):
 
 
 def test_logged_in_nowhere_means_offline_without_a_question(tmp_path, monkeypatch):
+    from pipelines.config import WandbConfig
     from pipelines.loggers import _mode
-    from pipelines.phases import WandbConfig
 
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -86,8 +86,8 @@ def test_logged_in_nowhere_means_offline_without_a_question(tmp_path, monkeypatc
 def test_a_dashboard_that_cannot_be_had_is_no_reason_to_stop(tmp_path, monkeypatch):
     import wandb
 
+    from pipelines.config import WandbConfig
     from pipelines.loggers import wandb_logger
-    from pipelines.phases import WandbConfig
 
     asked = []
 

@@ -26,11 +26,11 @@ class WandbConfig:
 
 
 @dataclass
-class Phase:
-    """One step of a pipeline: *what* is done; the runner knows how.
+class PhaseConfig:
+    """One step of a pipeline.
 
     Attributes:
-        module: the class of the phase and its arguments.
+        module: what is trained, or the phase that does something else, with its arguments.
         max_epochs: epochs of training; 0 takes the module as it is handed over and only validates it.
         trainer: Trainer arguments that differ from the shared ones.
         callbacks: callbacks of this phase, with their arguments.
@@ -63,7 +63,7 @@ class Pipeline:
         phases: name → phase, in order.
     """
 
-    phases: dict[str, Phase]
+    phases: dict[str, PhaseConfig]
     data: Spec
     name: str = "run"
     seed: int = 0

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import lightning.pytorch as pl
 import torch
 
 from handful.atomic import atomic, write_json
@@ -13,15 +11,16 @@ from handful.errors import UserError
 from handful.report.attempts import attempt
 from handful.report.information_maps import comparison_sheet
 from handful.report.overlays import denormalise
-from lightning_modules.base import PhaseModule
-from lightning_modules.checkpoints import load_module
-from lightning_modules.infomax_bottleneck import InfoMaxPlugin
+from lightning_modules import InfoMaxPlugin, Input, load_module
+from lightning_modules.trained import folder_of
+from pipelines.phases.base import Phase, Produced
+from pipelines.phases.context import Context
 
 
-class CompareMaps(PhaseModule):
+class CompareMaps(Phase):
     """Compare the plug-ins of several phases: of checkpoints of one training, or of two ways of training.
 
-    Writes `comparison.json`, a row a plug-in as in its own test (mean bits general, sufficient, redundant, …), the
+    Writes `comparison.json`, a row per plug-in as in its own test (mean bits general, sufficient, redundant, …), the
     same rows into the results, and `comparison.png`, the maps of the same images side by side.
 
     Args:
@@ -38,26 +37,23 @@ class CompareMaps(PhaseModule):
         images: int = 6,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(
-            {"plugins": dict(plugins), "maps": list(maps), "images": images, "seed": seed}, logger=False
-        )
+        self.plugins, self.maps, self.images, self.seed = dict(plugins), list(maps), images, seed
         self.paths: dict[str, Path] = {}
 
-    def needs(self) -> list[tuple[str, str]]:
+    @property
+    def inputs(self) -> tuple[Input, ...]:
         """The phases of the plug-ins."""
-        return [(phase, "a plug-in") for phase in self.hparams["plugins"].values()]
+        return tuple(Input(phase, "a plug-in") for phase in self.plugins.values())
 
-    def hand_over(self, earlier: Mapping[str, Path]) -> None:
+    def take(self, earlier: Mapping[str, Path]) -> None:
         """Find the plug-ins."""
-        plugins = self.hparams["plugins"]
-        self.paths = {name: self.folder(earlier, phase) / "best.ckpt" for name, phase in plugins.items()}
+        self.paths = {name: folder_of(earlier, phase) / "best.ckpt" for name, phase in self.plugins.items()}
 
-    def execute(self, trainer: pl.Trainer, datamodule: Any, resume_from: Path | None) -> None:
+    def run(self, context: Context) -> Produced:
         """Test one plug-in after another; draw."""
-        datamodule.trainer = trainer
+        trainer, datamodule = context.trainer, context.datamodule
         dataset = datamodule.test_dataset
-        count = min(self.hparams["images"], len(dataset))
+        count = min(self.images, len(dataset))
         chosen = torch.linspace(0, len(dataset) - 1, count).round().long().tolist()
         images = torch.stack([dataset[i][0] for i in chosen])
         rows, drawn = {}, {}
@@ -67,24 +63,21 @@ class CompareMaps(PhaseModule):
                 raise UserError(f"{path}: holds no plug-in, but {type(plugin).__name__}")
             trainer.test(plugin, dataloaders=datamodule.test_dataloader(), verbose=False)
             rows[name] = plugin.results
-            if trainer.is_global_zero:
+            if context.is_rank_zero:
+                model = plugin.model.cpu()
                 drawn[name] = {
-                    kind: attribute(
-                        plugin.model.cpu(), images, method=kind, seed=self.hparams["seed"], image_ids=chosen
-                    ).map()
-                    for kind in self.hparams["maps"]
+                    kind: attribute(model, images, method=kind, seed=self.seed, image_ids=chosen).map()
+                    for kind in self.maps
                 }
-        self.trainer = trainer
-        self.report(rows)
-        if trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir)
+        if context.is_rank_zero:
+            folder = context.folder.path
             write_json(folder / "comparison.json", rows)
             colours = denormalise(images, datamodule.mean, datamodule.std)
 
             def draw() -> None:
-                sheet = comparison_sheet(colours, drawn, self.hparams["maps"])
+                sheet = comparison_sheet(colours, drawn, self.maps)
                 with atomic(folder / "comparison.png") as file:
                     sheet.save(file, format="PNG")
 
             attempt(self, "comparison.png", draw)
-        trainer.strategy.barrier("comparison written")
+        return Produced(rows)

@@ -1,12 +1,9 @@
-"""What every phase's module shares: hand-over by files, and the steps of a classifier."""
+"""A classifier that is trained: its losses, steps, measures and optimizer."""
 
-import inspect
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
@@ -14,9 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from handful.atomic import write_json
 from handful.errors import UserError
-from handful.images import Inputs
 from handful.losses import feature_diversity_loss
 from handful.losses.class_weights import ClassWeights, check_class_weights, loss_weights
 from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean
@@ -25,8 +20,10 @@ from handful.networks.description import KEY as DESCRIPTION
 from handful.networks.description import describe
 from lightning_modules.batches import checked_images, checked_logits, class_probabilities, labelled
 from lightning_modules.schedules import Interval, check_optimizer, configured
+from lightning_modules.trained import TrainedModule
+from lightning_modules.trainer_data import TrainerData
 
-#: Which image every number of an evaluated stage comes from is fixed; these are the k of diversity@k.
+#: The largest k of diversity@k in the results.
 MAX_DIVERSITY = 5
 
 
@@ -35,89 +32,7 @@ def sgd(params: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=0.005, momentum=0.9, weight_decay=5e-4)
 
 
-class PhaseModule(pl.LightningModule):
-    """One step of a pipeline: what it computes. The runner decides when, with which Trainer and in which folder.
-
-    Sub-classes are built from plain values (and optimizer factories), so that a checkpoint alone rebuilds them.
-    """
-
-    #: What depends on the number of epochs besides their number, for a sentence; empty where nothing does, so that a
-    #: finished training can be continued for more epochs.
-    depends_on_length: ClassVar[str] = ""
-
-    def check(self, classifier: Classifier) -> None:
-        """Refuse a configuration that cannot work, before the first phase starts.
-
-        Args:
-            classifier: the pipeline's network with its dense head, without real weights.
-
-        Raises:
-            UserError: in one sentence, what does not fit.
-        """
-
-    #: What a phase of this class leaves for later ones: "a network", "a classifier", "filters", …
-    leaves: ClassVar[frozenset[str]] = frozenset()
-
-    def needs(self) -> list[tuple[str, str]]:
-        """The earlier phases that this one takes something from, each with what it must leave (`leaves`).
-
-        Checked before the first phase starts.
-        """
-        return []
-
-    @property
-    def starts_fresh(self) -> bool:
-        """Whether the module has no weights but random ones before it is trained."""
-        return False
-
-    def hand_over(self, earlier: Mapping[str, Path]) -> None:
-        """Take what earlier phases wrote.
-
-        Called on every rank before the phase runs, also before it is resumed.
-
-        Args:
-            earlier: name of every finished earlier phase → its folder with `best.ckpt`, `last.ckpt` and more.
-
-        Raises:
-            UserError: a phase or file that is needed is not there.
-        """
-
-    def execute(self, trainer: pl.Trainer, datamodule: pl.LightningDataModule, resume_from: Path | None) -> None:
-        """Run the phase; by default train. `resume_from` is the `last.ckpt` of a run that was cut short."""
-        trainer.fit(self, datamodule=datamodule, ckpt_path=resume_from and str(resume_from), weights_only=True)
-
-    def report(self, stages: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write rows for `results.json`: stage name → plain numbers. Any rank may call; rank zero writes."""
-        if self.trainer.is_global_zero:
-            write_json(Path(self.trainer.default_root_dir) / "stages.json", stages)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note the class by name, so that `lightning_modules.load_module` finds it."""
-        checkpoint["handful_module"] = type(self).__name__
-
-    @classmethod
-    def accepts(cls, argument: str) -> bool:
-        """Whether the class takes a keyword argument of that name."""
-        return any(
-            argument in inspect.signature(base.__init__).parameters
-            for base in cls.__mro__
-            if issubclass(base, PhaseModule)
-        )
-
-    @staticmethod
-    def folder(earlier: Mapping[str, Path], phase: str) -> Path:
-        """The folder of an earlier phase.
-
-        Raises:
-            UserError: no finished earlier phase has that name.
-        """
-        if phase not in earlier:
-            known = ", ".join(earlier) or "none"
-            raise UserError(f"a phase named {phase!r} is needed before this one; finished so far: {known}")
-        return earlier[phase]
-
-
-class ClassifierModule(PhaseModule):
+class ClassifierModule(TrainedModule):
     """A classifier with its losses, steps, measures and optimizer.
 
     The validation and test steps return `{"loss", "logits", "features", "maps", "labels"}`, so that callbacks
@@ -137,7 +52,7 @@ class ClassifierModule(PhaseModule):
         class_weights: of the training loss: "balanced" (all classes count the same), one number per class, or none.
     """
 
-    leaves = frozenset({"a network", "a classifier"})
+    leaves: ClassVar[frozenset[str]] = frozenset({"a network", "a classifier"})
     model: Classifier
     #: The stage that is being tested, where several are.
     stage = ""
@@ -204,10 +119,9 @@ class ClassifierModule(PhaseModule):
 
     def setup(self, stage: str) -> None:
         """Compile the backbone in place, which keeps the names of its parameters; note what the images are like."""
-        datamodule: Any = getattr(self.trainer, "datamodule", None)
-        names = getattr(datamodule, "class_names", None)
-        if names is not None and len(names) == self.model.num_classes:
-            self.model.inputs = Inputs.of(datamodule)
+        inputs = TrainerData(self.trainer).inputs
+        if inputs is not None and len(inputs.class_names) == self.model.num_classes:
+            self.model.inputs = inputs
         if self.compile_backbone:
             self.model.backbone.compile()
 
@@ -215,8 +129,8 @@ class ClassifierModule(PhaseModule):
         """Weigh the classes by the training images."""
         if self.class_weights in (None, "none"):
             return
-        dataset = getattr(getattr(self.trainer, "datamodule", None), "train_dataset", None)
-        labels: Sequence[int] | Tensor = getattr(dataset, "labels", ())
+        labels = TrainerData(self.trainer).training_labels
+        labels = torch.zeros(0, dtype=torch.int64) if labels is None else labels
         if self.class_weights == "balanced" and not len(labels):
             raise UserError("class_weights: the data module does not say the labels of its training images, which "
                             "balanced needs; give one number per class")

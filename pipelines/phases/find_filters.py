@@ -1,0 +1,220 @@
+"""Find the filters of every class of a trained classifier ("Decomposing the Deep")."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from handful.atomic import write_json
+from handful.errors import UserError
+from handful.filters import (
+    AccuracyGrid,
+    EssentialityTest,
+    FeatureStatistics,
+    Rule,
+    StatisticsCollector,
+    StrongestImages,
+    select_filters,
+    union_size,
+)
+from handful.filters.ranking import check_k1
+from handful.networks import Classifier
+from handful.report.attempts import attempt
+from handful.report.class_filters import accuracy_grid_figure, draw_class_filters
+from handful.report.csv_file import write_csv
+from handful.report.figures import save_figure
+from lightning_modules import ClassifierModule, Input, load_classifier
+from lightning_modules.checkpoints import write_tensors
+from lightning_modules.trained import folder_of
+from pipelines.phases.base import Phase, Produced
+from pipelines.phases.context import Context
+
+
+class FindFilters(Phase):
+    """Find the filters of every class of a trained classifier, from one pass over the training images.
+
+    The images are un-augmented, the network is in evaluation mode and float32. A second pass, over the test
+    images, fills the grid of accuracies over k1 × k2 and puts noise on the filters. Writes into the phase's
+    folder: `filters.pt` (filters and statistics), `filters.json` (the filters of every class, readable),
+    `grid.csv` (`k1,k2,accuracy`: test accuracy in per cent before retraining), `grid.png`, `essentiality.json`
+    and `pictures/NNN.png`, one per class.
+
+    Args:
+        k1: strongest features counted per image; or, in (0, 1), the share of the L1 mass they carry.
+        k2: filters that a class keeps.
+        rule: how a class chooses: `frequency` (the paper's), `contribution`, `activation`, `weight` or
+            `absolute_weight`.
+        source: name of the phase whose classifier is looked at.
+        grid_k1: rows of the grid; values above the number of features are left out. Empty: no grid.
+        grid_k2: columns of the grid, likewise.
+        images_per_filter: images drawn per filter; 0 draws none.
+        drawn_classes: how many classes are drawn, from the first.
+        seed: of the noise.
+
+    Source: arXiv 2112.07719.
+    """
+
+    leaves = frozenset({"filters"})
+
+    def __init__(
+        self,
+        k1: int | float = 5,
+        k2: int = 5,
+        rule: Rule = "frequency",
+        source: str = "dense",
+        grid_k1: Sequence[int | float] = (1, 3, 5, 10, 20, 30),
+        grid_k2: Sequence[int] = (1, 2, 3, 5, 8, 10, 15, 20, 30),
+        images_per_filter: int = 5,
+        drawn_classes: int = 20,
+        seed: int = 0,
+    ) -> None:
+        self.k1, self.k2, self.rule = k1, k2, rule
+        self.source = source
+        self.grid_k1, self.grid_k2 = list(grid_k1), list(grid_k2)
+        self.images_per_filter, self.drawn_classes = images_per_filter, drawn_classes
+        self.seed = seed
+        self._classifier: ClassifierModule | None = None
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The phase whose classifier is looked at."""
+        return (Input(self.source, "a classifier"),)
+
+    def check(self, classifier: Classifier) -> None:
+        """Refuse k1 and k2 out of range."""
+        check_k1(self.k1, classifier.num_features)
+        if not 1 <= self.k2 <= classifier.num_features:
+            raise UserError(f"k2 must lie in 1…{classifier.num_features}, the backbone's features; got {self.k2}")
+
+    def take(self, earlier: Mapping[str, Path]) -> None:
+        """Take the classifier of the `source` phase."""
+        self._classifier = load_classifier(folder_of(earlier, self.source) / "best.ckpt")
+        self.check(self._classifier.model)
+
+    def run(self, context: Context) -> Produced:
+        """Two passes, then files. A search cut short starts over: it has no state worth keeping."""
+        classifier = self._classifier or load_classifier(folder_of(context.earlier, self.source) / "best.ckpt")
+        model = classifier.model
+        statistics, strongest = self._statistics(context, classifier)
+        weight, bias = (value.detach().cpu() for value in model.head.class_weights())
+        filters = select_filters(self.rule, self.k2, statistics, weight, self.k1)
+        grid = self._empty_grid(statistics, weight, bias, model.num_features)
+        essentiality = self._test(context, model, EssentialityTest(model.head, filters, model.num_features, self.seed),
+                                  grid)
+        accuracy = None if grid is None else grid.compute().cpu()
+        if context.is_rank_zero:
+            folder = context.folder.path
+            names = list(context.datamodule.class_names)
+            write_tensors({"filters": filters, "statistics": statistics.state()}, folder / "filters.pt")
+            self._write_json(folder, filters, statistics, weight, names)
+            write_json(folder / "essentiality.json", essentiality)
+            if grid is not None and accuracy is not None:
+                _write_grid(folder, grid.k1s, grid.k2s, accuracy, essentiality["clean"])
+            if strongest is not None:
+                self._draw(context, model, filters, strongest, statistics.frequencies(self.k1), names)
+            rank_zero_info(
+                f"filters: {self.k2} per class, {union_size(filters)} of {model.num_features} features in all; test "
+                f"accuracy {essentiality['clean']:.2f} %, with noise in their place {essentiality['filters']:.2f} %, "
+                f"in the place of as many others {essentiality['as_many_others']:.2f} %"
+            )
+        return Produced()
+
+    def _statistics(
+        self, context: Context, classifier: ClassifierModule
+    ) -> tuple[FeatureStatistics, Tensor | None]:
+        """Statistics of the training images' features, and the indices of the strongest images per feature."""
+        model, device = classifier.model, context.trainer.strategy.root_device
+        k1s = sorted({check_k1(k1, model.num_features) for k1 in (self.k1, *self.grid_k1) if k1 <= model.num_features})
+        collector = StatisticsCollector(classifier.num_classes, model.num_features, k1s).to(device)
+        images = StrongestImages(model.num_features, self.images_per_filter) if self.images_per_filter else None
+        if images is not None:
+            images.to(device)
+
+        def count(features: Tensor, labels: Tensor, indices: Tensor) -> None:
+            collector.update(features, labels)
+            if images is not None:
+                images.update(features, indices)
+
+        context.each_batch(model, context.datamodule.plain_train_dataloader(), count)
+        statistics: FeatureStatistics = collector.compute()
+        return statistics, None if images is None else images.compute()[1].cpu()
+
+    def _empty_grid(
+        self, statistics: FeatureStatistics, weight: Tensor, bias: Tensor, num_features: int
+    ) -> AccuracyGrid | None:
+        rows, columns = ([k for k in ks if k <= num_features] for ks in (self.grid_k1, self.grid_k2))
+        if not rows or not columns:
+            return None
+        return AccuracyGrid(weight, bias, statistics.only(rows), [int(k2) for k2 in columns])
+
+    @staticmethod
+    def _test(
+        context: Context, model: Classifier, essentiality: EssentialityTest, grid: AccuracyGrid | None
+    ) -> dict[str, float]:
+        """Fill the grid and the noise test with the test images; the accuracies of the noise test."""
+        device = context.trainer.strategy.root_device
+        essentiality.to(device)
+        if grid is not None:
+            grid.to(device)
+
+        def test(features: Tensor, labels: Tensor, indices: Tensor) -> None:
+            essentiality.update(features, labels, indices)
+            if grid is not None:
+                grid.update(features, labels)
+
+        context.each_batch(model, context.datamodule.test_dataloader(), test)
+        return essentiality.compute()
+
+    def _write_json(
+        self, folder: Path, filters: Tensor, statistics: FeatureStatistics, weight: Tensor, names: list[str]
+    ) -> None:
+        frequencies, means = statistics.frequencies(self.k1), statistics.means()
+        classes = {
+            name: [
+                {
+                    "filter": f,
+                    "frequency": float(frequencies[c, f]),
+                    "mean": float(means[c, f]),
+                    "weight": float(weight[c, f]),
+                }
+                for f in filters[c].tolist()
+            ]
+            for c, name in enumerate(names)
+        }
+        head = {"k1": self.k1, "k2": self.k2, "rule": self.rule, "union": union_size(filters)}
+        write_json(folder / "filters.json", {**head, "classes": classes})
+
+    def _draw(
+        self,
+        context: Context,
+        model: Classifier,
+        filters: Tensor,
+        strongest: Tensor,
+        frequencies: Tensor,
+        names: list[str],
+    ) -> None:
+        pictures, data = context.folder.path / "pictures", context.datamodule
+        pictures.mkdir(exist_ok=True)
+        drawn = range(min(self.drawn_classes, len(names)))
+        figures = draw_class_filters(
+            model.eval(), data.plain_train_dataset, filters, strongest, names, frequencies, data.mean, data.std, drawn
+        )
+
+        def draw() -> None:
+            for c, figure in figures:
+                save_figure(figure, pictures / f"{c:03d}.png", dpi=110)
+
+        attempt(self, "the pictures of the class filters", draw)
+
+
+def _write_grid(folder: Path, k1s: Sequence[float], k2s: Sequence[int], accuracy: Tensor, dense: float) -> None:
+    """Write `grid.csv` with the columns `k1,k2,accuracy`, and `grid.png`."""
+    rows = [
+        (k1, k2, round(value, 4))
+        for k1, row in zip(k1s, accuracy.tolist(), strict=True)
+        for k2, value in zip(k2s, row, strict=True)
+    ]
+    write_csv(folder / "grid.csv", ("k1", "k2", "accuracy"), rows)
+    figure = accuracy_grid_figure(k1s, k2s, accuracy, dense)
+    attempt(figure, "grid.png", lambda: save_figure(figure, folder / "grid.png", dpi=120))

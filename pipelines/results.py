@@ -1,0 +1,75 @@
+"""`results.json`: the rows, seconds and memory of all phases, and what they depend on."""
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import timm
+import torch
+
+import handful
+from handful.atomic import write_json
+from handful.errors import UserError
+from pipelines.run_folder import PhaseFolder
+from pipelines.tables import stage_table
+
+#: Digits after the point; float32 sums of other batches differ only beyond them.
+DIGITS = 4
+
+
+def gather_results(run: Path, phases: Sequence[str], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows and records of all finished phases.
+
+    Args:
+        run: folder of the run.
+        phases: their names, in order.
+        data: summary of the data set.
+
+    Raises:
+        UserError: a phase is not finished.
+    """
+    stages: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    memory: dict[str, float] = {}
+    for name in phases:
+        folder = PhaseFolder(run / name)
+        record = folder.done()
+        if record is None:
+            raise UserError(f"{folder.done_file}: was removed while the run was going on")
+        seconds[name], memory[name] = record["seconds"], record["peak_memory_mib"]
+        stages |= folder.stages()
+    return {
+        "stages": {stage: {k: _rounded(v) for k, v in row.items()} for stage, row in stages.items()},
+        "seconds": seconds,
+        "peak_memory_mib": memory,
+        "versions": versions(),
+        "data": dict(data),
+    }
+
+
+def write_results(run: Path, results: Mapping[str, Any]) -> None:
+    """Write `results.json`, and print its stages as a table."""
+    write_json(run / "results.json", results)
+    if results["stages"]:
+        print(f"\n{stage_table(results['stages'])}\n\n  written to {run / 'results.json'}", flush=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {
+        "handful": handful.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "timm": timm.__version__,
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to the digits that hold, and what is no number as null."""
+    if not isinstance(value, float):
+        return value
+    return round(value, DIGITS) if math.isfinite(value) else None
