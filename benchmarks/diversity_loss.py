@@ -14,7 +14,7 @@ from benchmarks.results import write_section
 from pipelines.parse import QUICKSTART, parse_pipeline
 from pipelines.runner import Runner
 
-CONFIG = QUICKSTART.parent / "sldd" / "image_folder.yaml"
+CONFIG = QUICKSTART.parent / "sldd" / "photos.yaml"
 SEEDS = (0, 1, 2)
 BETAS = (0.196, 0.0)
 STAGES = ("dense", "sparse", "finetuned")

@@ -95,6 +95,10 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         """Return a short text by which a run recognises its images, also in another folder."""
         return self.fingerprint()
 
+    def training_size(self) -> int:
+        """About how many training images there are, without reading them where their names tell it."""
+        return len(self.splits["train"])
+
     #: One line about what was read and what was left out, printed once; set by `load_splits`.
     report: str = ""
 

@@ -131,6 +131,13 @@ class ImageFolder(HandfulDataModule):
         """Names of the classes, sorted."""
         return self.listing.class_names
 
+    def training_size(self) -> int:
+        """About how many training images there are: the files, less the share of splits to be drawn."""
+        size = float(len(self.listing.files["train"]))
+        for split, fraction in (("test", self.test_fraction), ("val", self.val_fraction)):
+            size *= 1 if split in self.listing.files else 1 - fraction
+        return round(size)
+
     def fingerprint(self) -> str:
         """Return a short text that changes with the files and with what the splits are drawn from."""
         options = [self.repeats, self.unreadable, str(self.test_fraction if "test" not in self.listing.files else 0)]

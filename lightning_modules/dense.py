@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from handful.errors import UserError
 from handful.networks import NetworkConfig, build_classifier, load_weights
 from handful.networks.timm_backbone import TimmBackbone
+from handful.networks.weights import name_of_weights
 from lightning_modules.classifier import ClassifierModule
 
 
@@ -37,12 +38,13 @@ class Dense(ClassifierModule):
         """Start from `init_from`, else from pretrained weights, else fresh."""
         file = self.init_from or (self.network.pretrained if isinstance(self.network.pretrained, str) else None)
         if file is not None:
+            self.started_from = name_of_weights(file)
             if not load_weights(self.model, file):
                 rank_zero_warn(f"{file}: no last layer for {self.num_classes} classes; this one starts fresh")
         elif self.network.pretrained:
             if not isinstance(self.model.backbone, TimmBackbone):
                 raise UserError(f"network.pretrained: {self.network.backbone} has no published weights; give a file")
-            self.model.backbone.load_published()
+            self.started_from = self.model.backbone.load_published()
 
     @property
     def starts_fresh(self) -> bool:

@@ -17,6 +17,7 @@ from handful.metrics.episodes import EpisodeAccuracy
 from handful.networks import Classifier, NetworkConfig, build_classifier, load_weights
 from handful.networks.build import build_backbone
 from handful.networks.timm_backbone import TimmBackbone
+from handful.networks.weights import name_of_weights
 from handful.ranks import interleave, share
 from lightning_modules.schedules import Interval, check_optimizer, configured
 from lightning_modules.trained import TrainedModule
@@ -172,13 +173,14 @@ class Prototypical(TrainedModule):
         """Start from `init_from`, else from pretrained weights, else fresh."""
         file = self.init_from or (self.network.pretrained if isinstance(self.network.pretrained, str) else None)
         if file is not None:
+            self.started_from = name_of_weights(file)
             holder = build_classifier(self.network, 2)
             load_weights(holder, file, head=False)
             self.model.backbone.load_state_dict(holder.backbone.state_dict())
         elif self.network.pretrained:
             if not isinstance(self.model.backbone, TimmBackbone):
                 raise UserError(f"network.pretrained: {self.network.backbone} has no published weights; give a file")
-            self.model.backbone.load_published()
+            self.started_from = self.model.backbone.load_published()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` → embeddings `(B, D)`."""

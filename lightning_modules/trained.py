@@ -38,6 +38,9 @@ class TrainedModule(pl.LightningModule):
     depends_on_length: ClassVar[str] = ""
     #: Whether the best checkpoint is tested when the training has ended; `results` is then the phase's row.
     tested_after_training: ClassVar[bool] = False
+    #: Where the weights that training starts from come from, with their digest; empty for fresh ones and those of
+    #: earlier phases. `take` sets it.
+    started_from: str = ""
     #: Measures of the test loop that has just run, by name.
     results: dict[str, float]
 

@@ -13,6 +13,7 @@ from handful.errors import UserError, did_you_mean
 from handful.networks import NetworkConfig
 from lightning_modules import TrainedModule
 from pipelines.build import plain
+from pipelines.choices import with_choices
 from pipelines.config import PhaseConfig, Pipeline, WandbConfig
 from pipelines.configs import check_name, configs_first, read_config
 from pipelines.option_parser import OneSentenceParser
@@ -20,8 +21,10 @@ from pipelines.phases import Phase
 from pipelines.run_folder import OF_COMMANDS
 from pipelines.trainer_arguments import check_values
 
-#: What runs where no config is given.
+#: What runs where no config is given: without images of one's own, and with them.
 QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+PHOTOS = QUICKSTART.parent / "sldd" / "photos.yaml"
+_OWN_IMAGES = ("--data.root", "--data.labels", "--data.init_args.root", "--data.init_args.labels")
 
 
 def parse_pipeline(arguments: Sequence[str]) -> tuple[Pipeline, str | None]:
@@ -45,12 +48,14 @@ def prepare_pipeline(arguments: Sequence[str]) -> tuple[OneSentenceParser, list[
     """The parser for a pipeline's configs and options, and these as it takes them.
 
     Raises:
-        UserError: a config file cannot be read.
+        UserError: a config file cannot be read, or what a value follows from that it leaves to the data (`auto`).
     """
     arranged, files = configs_first(arguments)
     if not files and not {"-h", "--help"} & set(arguments):
-        arranged, files = configs_first(["--config", str(QUICKSTART), *arguments])
-    return pipeline_parser(_phase_names(files) if files else ()), arranged
+        own = any(argument.partition("=")[0] in _OWN_IMAGES for argument in arguments)
+        arranged, files = configs_first(["--config", str(PHOTOS if own else QUICKSTART), *arguments])
+    parser = pipeline_parser(_phase_names(files) if files else ())
+    return parser, with_choices(parser, arranged)
 
 
 def pipeline_of(parsed: Namespace) -> tuple[Pipeline, str | None]:

@@ -34,17 +34,20 @@ def gather_results(run: Path, phases: Sequence[str], data: Mapping[str, Any]) ->
     stages: dict[str, Any] = {}
     seconds: dict[str, float] = {}
     memory: dict[str, float] = {}
+    weights = ""
     for name in phases:
         folder = PhaseFolder(run / name)
         record = folder.done()
         if record is None:
             raise UserError(f"{folder.done_file}: was removed while the run was going on")
         seconds[name], memory[name] = record["seconds"], record["peak_memory_mib"]
+        weights = weights or str(record.get("started_from", ""))
         stages |= folder.stages()
     return {
         "stages": {stage: {k: _rounded(v) for k, v in row.items()} for stage, row in stages.items()},
         "seconds": seconds,
         "peak_memory_mib": memory,
+        **({"weights": weights} if weights else {}),
         "versions": versions(),
         "data": dict(data),
     }

@@ -101,6 +101,7 @@ _DONE: dict[str, _Check] = {
     "config": _is_mapping, "made_from": _is_text_by_name, "seconds": _is_number, "peak_memory_mib": _is_number,
 }  # fmt: skip
 _RESULTS: dict[str, _Check] = {
+    "weights": lambda value: isinstance(value, str),
     "stages": _is_rows,
     "seconds": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "peak_memory_mib": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
@@ -188,7 +189,14 @@ class PhaseFolder:
         record = {"config": config, "made_from": made_from, "started": time.time(), "seconds": seconds}
         write_json(self.started_file, record)
 
-    def finish(self, config: Mapping[str, Any], made_from: Mapping[str, str], seconds: float, memory: float) -> None:
+    def finish(
+        self,
+        config: Mapping[str, Any],
+        made_from: Mapping[str, str],
+        seconds: float,
+        memory: float,
+        started_from: str = "",
+    ) -> None:
         """Record, as the last step, that the phase is finished, with digests of all it hands over."""
         sweep_drafts(self.path)
         record: dict[str, Any] = {
@@ -201,6 +209,8 @@ class PhaseFolder:
                 file.name: {"size": file.stat().st_size, "sha256": digest(file)} for file in self._handed_over()
             },
         }
+        if started_from:
+            record["started_from"] = started_from
         write_json(self.done_file, record | {"checksum": _checksum(record)})
 
     def _handed_over(self) -> list[Path]:

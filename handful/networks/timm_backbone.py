@@ -1,7 +1,6 @@
 """Any timm network with a spatial map, as a backbone that speaks NCHW."""
 
 import difflib
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from handful.errors import UserError
 from handful.networks.layouts import GivenGrid, output_layout
+from handful.networks.published import published_config, published_weights
 
 #: What `timm.create_model` takes beside the options of a network: they read files, or are settled here.
 _NOT_OPTIONS = frozenset(("checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit", "num_classes"))
@@ -130,21 +130,21 @@ class TimmBackbone(nn.Module):
             raise UserError(_no_map(self.name, output, size, self.given_grid))
         return layout.maps(output)
 
-    def load_published(self) -> None:
-        """Take the published weights of the model, from timm's hub or its cache.
+    def load_published(self) -> str:
+        """Take the published weights of the model, from timm's cache, its hub, or an installed package.
+
+        Returns:
+            Where they come from, with their digest.
 
         Raises:
-            UserError: the hub cannot be reached, or the model has no published weights.
+            UserError: the weights cannot be had.
         """
-        try:
-            published = timm.create_model(self.name, pretrained=True, num_classes=0, **self.options)
-        except Exception as error:  # the hub's client raises many kinds
-            offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-            raise UserError(
-                f"network.pretrained: no weights of {self.name} could be had from timm's hub{offline}; "
-                f"give a file instead: --network.pretrained PATH ({type(error).__name__})"
-            ) from error
-        self.net.load_state_dict(published.state_dict())
+        state, source = published_weights(self.name, self.options)
+        missing, unexpected = self.net.load_state_dict(state, strict=False)
+        unknown = [*(key for key in missing if not key.endswith("num_batches_tracked")), *unexpected]
+        if unknown:
+            raise UserError(f"network.pretrained: weights of another network than {self.name}; see {unknown[0]!r}")
+        return source
 
 
 def _no_map(name: str, output: object, size: tuple[int, int], given: GivenGrid | None) -> str:
@@ -174,18 +174,6 @@ def _check_options(name: str, options: Mapping[str, Any]) -> None:
             raise UserError(
                 f"network.options: {option} is not an option of {name}; weights are given by --network.pretrained"
             )
-
-
-def published_config(name: str) -> Any:
-    """What timm says of a model's published weights: sizes, mean, std; None for a model without any.
-
-    Raises:
-        UserError: the tag behind the point is none of the model's.
-    """
-    try:
-        return timm.get_pretrained_cfg(name, allow_unregistered=True)
-    except RuntimeError as error:
-        raise UserError(f"network: {name} cannot be built ({error})") from error
 
 
 def reduce_strides(net: nn.Module, name: str) -> None:

@@ -1,5 +1,6 @@
 """Reading weights from files, without ever unpickling what a stranger wrote."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,32 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the tensors by name, whatever file they came from; counters of batches and the classifier left out.
+
+    Example:
+        >>> weights_digest({"b": torch.zeros(1), "a": torch.ones(2)})[:8]
+        'd25393f0'
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if name.endswith("num_batches_tracked") or name in ("classifier.weight", "classifier.bias"):
+            continue
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.view(torch.uint8).numpy().tobytes() if value.ndim else value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def name_of_weights(path: str | Path) -> str:
+    """The name of a file of weights with the first 16 hex digits of their `weights_digest`.
+
+    Raises:
+        UserError: see `read_state`.
+    """
+    return f"{Path(path).name}, {weights_digest(read_state(Path(path)))[:16]}"
 
 
 def _split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -91,6 +91,7 @@ def _facts(results: Mapping[str, Any]) -> list[str]:
     facts = [f"{data.get('name', '')}, {data['num_classes']} classes"] if "num_classes" in data else []
     splits = data.get("images") or data.get("splits") or {}
     facts += [", ".join(f"{count} {split}" for split, count in splits.items()) + " images"] if splits else []
+    facts += [f"started from {results['weights']}"] if results.get("weights") else []
     facts += [" ".join(f"{name} {version}" for name, version in versions.items() if name in ("handful", "torch"))]
     return [fact for fact in facts if fact]
 

@@ -37,6 +37,9 @@ class Phase(ABC):
     #: Whether the phase needs all images even where a trial run limits the number of batches.
     needs_all_images: ClassVar[bool] = False
 
+    #: Where the weights come from that the phase starts from, if they are not an earlier phase's; `take` sets it.
+    started_from: str = ""
+
     registered: ClassVar[dict[str, type["Phase"]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

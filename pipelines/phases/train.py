@@ -32,6 +32,7 @@ class Train(Phase):
     def take(self, earlier: Mapping[str, Path]) -> None:
         """Let the module take its weights."""
         self.module.take(earlier)
+        self.started_from = self.module.started_from
 
     def run(self, context: Context) -> Produced:
         """Train, and test the best checkpoint where the module asks for it."""

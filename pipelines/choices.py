@@ -1,0 +1,163 @@
+"""Values that a config leaves to the data and the machine: `auto`, settled before anything is built."""
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from pipelines.build import plain
+from pipelines.photo_recipe import Facts, Recipe
+from pipelines.ranks import global_rank
+
+AUTO = "auto"
+
+#: Where a config may say `auto`, by the rule that settles it; the parts in brackets may be left out of an option.
+_RULES: dict[str, str] = {
+    r"name": "name",
+    r"network\.backbone": "backbone",
+    r"data\.init_args\.image_size": "image_size",
+    r"phases\.([^.]+)\.max_epochs": "epochs",
+    r"phases\.([^.]+)\.module\.init_args\.lr_scheduler\.init_args\.T_max": "schedule",
+    r"phases\.([^.]+)\.module\.init_args\.n_features": "n_features",
+}
+_PLACEHOLDERS: dict[str, Any] = {
+    "name": "run", "backbone": "conv4", "image_size": 224, "epochs": 1, "schedule": 1, "n_features": 2
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value settled for the user.
+
+    Attributes:
+        option: of the command line, which overrides it.
+        value: chosen.
+        reason: in a few words.
+    """
+
+    option: str
+    value: Any
+    reason: str
+
+
+def with_choices(parser: ArgumentParser, arranged: Sequence[str]) -> list[str]:
+    """Replace every `auto` of configs and options by a value that fits the data and the machine, and print each.
+
+    Args:
+        parser: of the pipeline.
+        arranged: `--config=TEXT` for every config, then the options.
+
+    Raises:
+        UserError: what the values follow from cannot be read.
+    """
+    wanted = _wanted(arranged)
+    if not wanted or {"-h", "--help"} & set(arranged):
+        return _filled(arranged, {path: _PLACEHOLDERS[rule] for path, (rule, _) in wanted.items()})
+    trial = [argument for argument in arranged if not argument.startswith("--print_config")]
+    parsed = parser.parse_args(_filled(trial, {path: _PLACEHOLDERS[rule] for path, (rule, _) in wanted.items()}))
+    facts = Facts.of(plain(parsed), {path for path, (rule, _) in wanted.items()})
+    recipe = Recipe(facts)
+    choices = {}
+    for path, (rule, phase) in sorted(wanted.items(), key=lambda item: list(_PLACEHOLDERS).index(item[1][0])):
+        value, reason = recipe.settle(rule, phase)
+        choices[path] = Choice(f"--{_short(path)}", value, reason)
+    if global_rank() == 0:
+        config_wanted = any(argument.startswith("--print_config") for argument in arranged)
+        print(_text(facts, list(choices.values())), flush=True, file=sys.stderr if config_wanted else sys.stdout)
+    return _filled(arranged, {path: choice.value for path, choice in choices.items()})
+
+
+def _text(facts: Facts, choices: Sequence[Choice]) -> str:
+    width = max(len(f"{c.option} {c.value}") for c in choices)
+    lines = [f"  {f'{c.option} {c.value}'.ljust(width)}   {c.reason}" for c in choices]
+    return "\n".join([f"{facts.described}. Chosen for them, unless you give the option yourself:", *lines])
+
+
+def _wanted(arranged: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Path → (rule, phase) of every value that is `auto` and stays so."""
+    found: dict[str, tuple[str, str]] = {}
+    for path, value in _values(arranged):
+        for pattern, rule in _RULES.items():
+            if match := re.fullmatch(pattern, path):
+                found.pop(path, None)
+                if value == AUTO:
+                    found[path] = rule, (match.groups() or ("",))[0]
+    return found
+
+
+def _values(arranged: Sequence[str]) -> list[tuple[str, Any]]:
+    """Path and value of every leaf of the configs, then of every option, in the order in which they win."""
+    values: list[tuple[str, Any]] = []
+    for index, argument in enumerate(arranged):
+        name, equals, text = argument.partition("=")
+        if name == "--config":
+            values += _leaves(yaml.safe_load(text))
+        elif name.startswith("--"):
+            following = text if equals else (arranged[index + 1] if index + 1 < len(arranged) else "")
+            values.append((_whole(name.removeprefix("--")), following))
+    return values
+
+
+def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(path, value)]
+    return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}" if path else str(key))]
+
+
+def _filled(arranged: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    """The arguments with values in the place of every `auto` of a rule; later ones override where they did before."""
+    filled: list[str] = []
+    waiting = list(arranged)
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, text = argument.partition("=")
+        path = _whole(name.removeprefix("--"))
+        if name == "--config":
+            filled.append(f"--config={_config(text, values)}")
+        elif name.startswith("--") and _has_rule(path) and (text if equals else [*waiting, ""][0]) == AUTO:
+            if not equals:
+                waiting.pop(0)
+            filled.append(f"{name}={values.get(path, _placeholder(path))}")
+        else:
+            filled.append(argument)
+    return filled
+
+
+def _config(text: str, values: Mapping[str, Any]) -> str:
+    content = yaml.safe_load(text)
+    if not any(value == AUTO and _has_rule(path) for path, value in _leaves(content)):
+        return text
+    return yaml.safe_dump(_replaced(content, lambda path: values.get(path, _placeholder(path))), sort_keys=False)
+
+
+def _replaced(value: Any, of: Callable[[str], Any], path: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _replaced(inner, of, f"{path}.{key}" if path else str(key)) for key, inner in value.items()}
+    return of(path) if value == AUTO and _has_rule(path) else value
+
+
+def _rule(path: str) -> str | None:
+    return next((rule for pattern, rule in _RULES.items() if re.fullmatch(pattern, path)), None)
+
+
+def _has_rule(path: str) -> bool:
+    return _rule(path) is not None
+
+
+def _placeholder(path: str) -> Any:
+    rule = _rule(path)
+    return None if rule is None else _PLACEHOLDERS[rule]
+
+
+def _short(path: str) -> str:
+    """A path as an option: `init_args` may be left out behind `data` and `module`."""
+    return re.sub(r"^(data|phases\.[^.]+\.module)\.init_args\.", r"\1.", path)
+
+
+def _whole(option: str) -> str:
+    """An option as a path of the config."""
+    return re.sub(r"^(data|phases\.[^.]+\.module)\.(?!init_args\.|class_path)", r"\1.init_args.", option)

