@@ -20,10 +20,12 @@ lint: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks
 
-# damaged command lines, configs, pictures, records and archives, and kills at random points: about eight minutes; SEED=1 gives others
+# damaged command lines, configs, pictures, records and archives, kills at random points and of
+# one process of two: about ten minutes; SEED=1 gives others
 soak: $(VENV)/dev
 	$(BIN)/python -m tests.soak --seed $(SEED)
 	$(BIN)/python -m tests.soak.kills --points 30 --seed $(SEED)
+	$(BIN)/python -m tests.soak.lost --seed $(SEED)
 
 $(VENV)/runtime: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -18,6 +18,7 @@ from handful.text import safe_text
 from pipelines.configs import taken
 from pipelines.errors import run_command
 from pipelines.option_parser import OneSentenceParser
+from pipelines.processes import watch_parent
 
 #: Our own commands and LightningCLI's, and what they do.
 COMMANDS = {
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     _quieten()
+    watch_parent()  # before imports of seconds: the process that started this one may be killed meanwhile
     run_command(lambda: _run(given or ["--help"]))
 
 

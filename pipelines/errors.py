@@ -75,12 +75,17 @@ def user_error_in(error: BaseException) -> UserError | None:
 
 
 def _end(sentence: str) -> NoReturn:
+    print_sentence(sentence)
+    raise SystemExit(BAD_INPUT)
+
+
+def print_sentence(sentence: str) -> None:
+    """Print what went wrong on standard error, such that it cannot steer the terminal."""
     # the others say which they are: mostly they only repeat what process 0 says
     rank = _rank()
     process = f" (process {rank})" if rank else ""
     words = re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: shorten(word.group(), _LONG_WORD), sentence)
     print(safe_text(f"handful{process}: {words}"), file=sys.stderr, flush=True)
-    raise SystemExit(BAD_INPUT)
 
 
 def _rank() -> int:

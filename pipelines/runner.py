@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from pipelines.memory import peak_memory_mib, reset_peak_memory
 from pipelines.phase_config import phase_config, pipeline_config
 from pipelines.phases import Context, Phase, Train
 from pipelines.plan import Plan, Step
+from pipelines.processes import lost_process
 from pipelines.ranks import global_rank
 from pipelines.results import gather_results, write_results
 from pipelines.run_folder import PhaseFolder, lock, replaced_folder, sweep
@@ -230,11 +230,8 @@ class Runner:
         except UserError as error:
             raise UserError(f"phase {name}: {error}") from error
         except RuntimeError as error:
-            if trainer.world_size > 1 and re.search(r"Connection (reset|closed) by peer|Broken pipe", str(error)):
-                raise UserError(
-                    f"phase {name}: another process of this run has ended (killed, or out of memory); give the same "
-                    "command again to resume"
-                ) from error
+            if trainer.world_size > 1 and (lost := lost_process(error)) is not None:
+                raise UserError(f"phase {name}: {lost}") from error
             if not str(error).startswith("Early stopping conditioned on metric"):
                 raise
             raise UserError(f"phase {name}: {' '.join(str(error).split())}") from error

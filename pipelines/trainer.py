@@ -18,6 +18,7 @@ from handful.errors import UserError
 from lightning_modules.checkpoints import AtomicCheckpointIO
 from pipelines.build import build_callbacks
 from pipelines.config import PhaseConfig, Pipeline
+from pipelines.launcher import watch_processes
 from pipelines.loggers import csv_logger, wandb_logger
 from pipelines.progress import with_progress_bar
 from pipelines.resume import ExactResume
@@ -63,7 +64,7 @@ def build_trainer(
         dashboard.log_hyperparams(parameters)
         loggers.append(dashboard)
     arguments = synchronised({**arguments, "plugins": [AtomicCheckpointIO()]})
-    return pl.Trainer(
+    trainer = pl.Trainer(
         **{
             "max_epochs": phase.max_epochs,
             "num_sanity_val_steps": 0,
@@ -81,6 +82,8 @@ def build_trainer(
             *with_progress_bar(_observers_first(build_callbacks(phase.callbacks)), shows),
         ],
     )
+    watch_processes(trainer)
+    return trainer
 
 
 def try_trainer(key: str, pipeline: Pipeline, phase: PhaseConfig) -> int:

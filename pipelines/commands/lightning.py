@@ -13,8 +13,10 @@ from lightning_modules import TrainedModule
 from lightning_modules.checkpoints import check_weights
 from lightning_modules.classifier import ClassifierModule
 from pipelines.configs import configs_first, taken
+from pipelines.launcher import watch_processes
 from pipelines.loggers import guard
 from pipelines.option_parser import OneSentenceParser
+from pipelines.processes import lost_process
 from pipelines.runs import Run
 from pipelines.sync_batchnorm import synchronised
 from pipelines.trainer_arguments import on_this_machine
@@ -49,6 +51,7 @@ class HandfulCLI(LightningCLI):
                 raise
             raise UserError(f"trainer: the Trainer refuses its arguments: {' '.join(str(error).split())}") from error
         guard(trainer.loggers)
+        watch_processes(trainer)
         return trainer
 
     def _parse_ckpt_path(self) -> None:
@@ -94,6 +97,16 @@ class _LightningParser(OneSentenceParser, LightningArgumentParser):
 
 def run(arguments: list[str]) -> None:
     """Run `fit`, `validate`, `test` or `predict` with its options."""
+    try:
+        _run(arguments)
+    except RuntimeError as error:
+        lost = lost_process(error)
+        if lost is None:
+            raise
+        raise lost from error
+
+
+def _run(arguments: list[str]) -> None:
     HandfulCLI(
         LightningModule,
         HandfulDataModule,

@@ -28,7 +28,7 @@ from tests.helpers.pipeline import tiny_config
 _OWN = {"callbacks", "hparams_name", "pytorch-lightning_version"}
 
 #: What a finished run may not hold.
-_LEFT_BEHIND = ("*.tmp", "*.writing", "*.replaced", ".lock")
+LEFT_BEHIND = ("*.tmp", "*.writing", "*.replaced", ".lock")
 
 
 def _batches(phase: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Pipeline:
             ended = forked.run(self.command(run), run)
             if ended.status:
                 return f"the run that finishes ended with {ended.status}: {ended.text[-800:]}"
-            left = [str(p.relative_to(run)) for pattern in _LEFT_BEHIND for p in run.rglob(pattern)]
+            left = [str(p.relative_to(run)) for pattern in LEFT_BEHIND for p in run.rglob(pattern)]
             return f"left behind {', '.join(left)}" if left else difference(self.expected, content(run))
         finally:
             shutil.rmtree(run, ignore_errors=True)

@@ -1,0 +1,124 @@
+"""Pipelines on two real processes, started as a person starts them, of which one is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.helpers.pipeline import ROOT
+
+#: A run whose other process was killed must have ended after so many seconds.
+LIMIT = 30
+
+
+@dataclass(frozen=True)
+class Lost:
+    """How a run ended of which a process was killed.
+
+    Attributes:
+        status: of the first process; -9 where that was the killed one.
+        seconds: until the last process had ended.
+        text: standard output and error of all.
+        left: processes that were still there after `LIMIT` seconds.
+    """
+
+    status: int
+    seconds: float
+    text: str
+    left: list[int]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the command said, without what other libraries log."""
+        return [line for line in self.text.splitlines() if line.startswith("handful")]
+
+
+def start(config: Path, run: Path) -> "subprocess.Popen[str]":
+    """Start a pipeline on two processes, in a session of its own."""
+    arguments = ["pipeline", "--config", config, "--run_dir", run, "--trainer.devices", "2"]
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *map(str, arguments), "--trainer.strategy", "ddp"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HANDFUL_TRUST": "tests", "WANDB_MODE": "disabled"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(config: Path, run: Path) -> str:
+    """Run a pipeline on two processes to its end; what it printed.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    process = start(config, run)
+    text, _ = process.communicate(timeout=300)
+    if process.returncode:
+        raise RuntimeError(f"ended with {process.returncode}: {text[-2000:]}")
+    return text
+
+
+def lose(config: Path, run: Path, phase: str, rank: int, after: float = 0.0) -> Lost:
+    """Start a pipeline on two processes and kill one of them.
+
+    Args:
+        config: of the pipeline.
+        run: its folder.
+        phase: once this has begun.
+        rank: of the process that is killed.
+        after: seconds to wait before.
+    """
+    process = start(config, run)
+    while not (run / phase / "started.json").exists() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(after)
+    victim = process.pid
+    while rank and (victim := _second(process.pid)) is None and process.poll() is None:
+        time.sleep(0.02)
+    if process.poll() is not None or victim is None:
+        raise RuntimeError(f"ended before it could be killed: {process.communicate()[0][-2000:]}")
+    os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    while (left := _session(process.pid)) and time.monotonic() < killed + LIMIT:
+        time.sleep(0.1)
+        process.poll()  # a process that nobody waits for would stay as a zombie
+    seconds = time.monotonic() - killed
+    for other in left:
+        os.kill(other, signal.SIGKILL)
+    text, _ = process.communicate(timeout=60)
+    return Lost(process.returncode, seconds, text, left)
+
+
+def _stat(pid: int) -> tuple[str, int, int]:
+    """State, parent and session of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], int(fields[1]), int(fields[3])
+
+
+def _session(leader: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            state, _, session = _stat(int(entry.name))
+        except (OSError, ValueError):
+            continue
+        if session == leader and state != "Z":
+            found.append(int(entry.name))
+    return found
+
+
+def _second(first: int) -> int | None:
+    """The process of rank one that the first has started."""
+    for pid in _session(first):
+        try:
+            if _stat(pid)[1] == first and b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                return pid
+        except OSError:
+            continue
+    return None
