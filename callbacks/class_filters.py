@@ -58,6 +58,12 @@ class ClassFilters(pl.Callback):
         self._collector: StatisticsCollector | None = None
         self._kept: list[tuple[Tensor, Tensor]] = []
 
+    @property
+    def measures(self) -> list[str]:
+        """What is logged, for a phase's `monitor`."""
+        noise = ("filters", "as_many_others", "the_rest") if self.noise_test else ()
+        return ["filters/union", "filters/overlap", *(f"filters/noise_on_{name}" for name in noise)]
+
     def state_dict(self) -> dict[str, Any]:
         """Return the filters of the last epoch, so that a resumed run compares with them."""
         return {} if self.before is None else {"filters": self.before}

@@ -26,6 +26,11 @@ class Diversity(pl.Callback):
         self.metric: DiversityAtK | None = None
         self.seen = False
 
+    @property
+    def measures(self) -> list[str]:
+        """What is logged, for a phase's `monitor`."""
+        return [f"val/diversity@{i + 1}" for i in range(self.k)]
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn where there are no validation images."""
         if TrainerData(trainer).lacks_validation:

@@ -23,6 +23,9 @@ from handful.images import centre_crop
 
 Triple = tuple[float, float, float]
 
+#: What was printed by this process about images that were read.
+_reported: set[str] = set()
+
 IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -108,7 +111,8 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     def splits(self) -> dict[str, Split]:
         """The splits by name, read when first asked for; the first process says what was read."""
         splits = self.load_splits()
-        if self.report and getattr(rank_zero_only, "rank", 0) == 0:
+        if self.report and self.report not in _reported and getattr(rank_zero_only, "rank", 0) == 0:
+            _reported.add(self.report)  # phases and commands read the same images more than once
             print(self.report, flush=True)
         return splits
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from handful.cache_home import cache_home
 from handful.errors import UserError
 
 _DRAFT, _LOCK, _VALUE = ".draft-", ".lock-", "value.json"
@@ -31,11 +32,12 @@ class Cache:
     Two processes that need the same entry work it out once: the second waits for the first.
 
     Args:
-        folder: where to keep them; by default `$XDG_CACHE_HOME/handful`, else `~/.cache/handful`.
+        folder: where to keep them; by default `$XDG_CACHE_HOME/handful`, else `~/.cache/handful`; see
+            `handful.cache_home`.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self.folder = Path(folder).expanduser() if folder else _default_folder()
+        self.folder = Path(folder).expanduser() if folder else cache_home() / "handful"
 
     def find(self, key: str) -> Path | None:
         """Return the finished folder of that key, None where there is none."""
@@ -170,14 +172,6 @@ class Cache:
             return True
         finally:
             os.close(handle)
-
-
-def _default_folder() -> Path:
-    given = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(given) if given else Path.home() / ".cache") / "handful"
-    except RuntimeError:  # no home folder
-        return Path(tempfile.gettempdir()) / f"handful-{os.getuid()}"
 
 
 def _short(key: str) -> str:

@@ -1,6 +1,5 @@
 """A trained classifier read back from disk: from a run, a phase's folder, a checkpoint or a saved model."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +13,10 @@ from handful.errors import UserError, did_you_mean
 from handful.images.inputs import Inputs
 from handful.networks.classifier import Classifier
 from handful.networks.description import KEY, describe, description_of, rebuild
+from handful.tensor_files import CHECKPOINTS, read_tensors
 
 #: What a Lightning checkpoint puts before the names of a classifier's tensors.
 _PREFIX = "model."
-
-#: Names of the checkpoint in a phase's folder and in a saved model's.
-_CHECKPOINTS = ("best.ckpt", "model.ckpt", "last.ckpt")
 
 
 def load(path: str | Path, phase: str | None = None) -> Classifier:
@@ -82,12 +79,7 @@ def read_classifier(path: Path) -> Classifier:
     Raises:
         UserError: the file is missing, damaged, or holds no classifier.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint")
-    try:
-        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file it does not like
-        raise UserError(f"{path}: not a checkpoint written by Handful ({type(error).__name__})") from error
+    checkpoint = read_tensors(path)
     if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
         raise UserError(f"{path}: not a checkpoint written by Handful")
     try:
@@ -108,21 +100,18 @@ def read_classifier(path: Path) -> Classifier:
 
 
 def _checkpoint_in(folder: Path, phase: str | None) -> Path:
-    own = next((folder / name for name in _CHECKPOINTS if (folder / name).is_file()), None)
+    own = next((folder / name for name in CHECKPOINTS if (folder / name).is_file()), None)
     if own is not None and phase is None:
-        _verify(own)
         return own
-    finished = {name: file for name in _phases(folder) if (file := folder / name / _CHECKPOINTS[0]).is_file()}
+    finished = {name: file for name in _phases(folder) if (file := folder / name / CHECKPOINTS[0]).is_file()}
     if phase is not None:
         if phase not in finished:
             known = ", ".join(finished) or "none"
             near = did_you_mean(phase, finished)
             raise UserError(f"{folder}: no finished phase {phase!r} with a checkpoint{near}; there are {known}")
-        _verify(finished[phase])
         return finished[phase]
     for file in reversed(finished.values()):
         if _holds_classifier(file):
-            _verify(file)
             return file
     raise UserError(f"{folder}: no finished phase of a run, and no checkpoint, that holds a classifier")
 
@@ -143,26 +132,12 @@ def _phases(folder: Path) -> list[str]:
 
 
 def _holds_classifier(file: Path) -> bool:
+    checkpoint = read_tensors(file, mmap=True)
     try:
-        checkpoint: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         description_of(checkpoint)
     except UserError:
         return False
-    except Exception as error:  # torch raises many kinds for a file it does not like
-        raise UserError(f"{file}: not a checkpoint written by Handful ({type(error).__name__})") from error
     return True
-
-
-def _verify(file: Path) -> None:
-    """Refuse a finished phase's checkpoint that is not the one it finished with, where its record holds a digest."""
-    record = _json(file.parent / "done.json")
-    files = record.get("files")
-    expected = files.get(file.name) if isinstance(files, Mapping) else None
-    if isinstance(expected, Mapping):
-        with file.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if found != expected.get("sha256"):
-            raise UserError(f"{file}: damaged or changed since the phase finished")
 
 
 def _recorded_inputs(checkpoint: Path, num_classes: int) -> Inputs | None:

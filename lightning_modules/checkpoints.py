@@ -12,6 +12,7 @@ from handful.atomic import atomic
 from handful.errors import UserError
 from handful.images import Inputs
 from handful.networks.description import KEY as DESCRIPTION
+from handful.tensor_files import read_tensors
 from lightning_modules.classifier import ClassifierModule
 from lightning_modules.trained import TrainedModule
 
@@ -26,12 +27,10 @@ def load_module(path: str | Path) -> TrainedModule:
         UserError: the file is missing, not a checkpoint of ours, or of a class that is not imported.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint")
+    checkpoint = read_tensors(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         name, parameters, state = (checkpoint[k] for k in ("handful_module", "hyper_parameters", "state_dict"))
-    except Exception as error:  # torch raises many kinds for a file it does not like
+    except (TypeError, LookupError) as error:
         raise UserError(f"{path}: not a checkpoint written by Handful ({type(error).__name__})") from error
     if name not in TrainedModule.registered:
         raise UserError(f"{path}: a checkpoint of {name}, a module that is not known here")
@@ -66,12 +65,10 @@ def check_weights(path: str | Path, module: TrainedModule) -> None:
         UserError: with the file and the first thing that does not fit.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint")
+    checkpoint = read_tensors(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        shapes = {name: tuple(value.shape) for name, value in found.items()}
-    except Exception as error:  # torch raises many kinds for a file it does not like
+        shapes = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    except (TypeError, LookupError, AttributeError) as error:
         raise UserError(f"{path}: not a checkpoint written by Handful ({type(error).__name__})") from error
     for name, value in module.state_dict().items():
         if shapes.get(name) != tuple(value.shape):

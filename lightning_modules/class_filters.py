@@ -12,6 +12,7 @@ from handful.errors import UserError
 from handful.networks import Classifier, NetworkConfig
 from handful.networks.build import build_backbone
 from handful.networks.decomposed import DecomposedHead
+from handful.tensor_files import read_tensors
 from lightning_modules.checkpoints import load_classifier, load_module
 from lightning_modules.classifier import ClassifierModule
 from lightning_modules.trained import Input, folder_of
@@ -75,7 +76,7 @@ class Decompose(ClassifierModule):
         path = folder_of(earlier, self.filters) / "filters.pt"
         if not path.is_file():
             raise UserError(f"{path}: the phase {self.filters!r} left no filters")
-        filters: Tensor = torch.load(path, weights_only=True)["filters"]
+        filters: Tensor = read_tensors(path)["filters"]
         self.build(filters.shape[1])
         self.model.backbone.load_state_dict(source.model.backbone.state_dict())
         head: Any = self.model.head

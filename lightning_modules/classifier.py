@@ -1,7 +1,7 @@
 """A classifier that is trained: its losses, steps, measures and optimizer."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -105,6 +105,11 @@ class ClassifierModule(TrainedModule):
         self.test_loss = Mean()
         self.test_dependence = Dependence()
         self.test_diversity = DiversityAtK(MAX_DIVERSITY)
+
+    @property
+    def measures(self) -> Collection[str]:
+        """Losses of training, and what validation measures."""
+        return {"train/loss", "train/diversity_loss", "val/accuracy", "val/balanced_accuracy", "val/loss"}
 
     def check(self, classifier: Classifier) -> None:
         """Refuse numbers out of range, and an optimizer or schedule that cannot be built."""

@@ -1,7 +1,7 @@
 """The InfoMax / information-bottleneck plug-in as a phase after any trained network."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -219,6 +219,13 @@ class InfoMaxPlugin(TrainedModule):
     def plugin(self) -> NoiseBottleneck:
         """The plug-in; `model` is the classifier with it, or itself where the network is no classifier."""
         return self.model.plugin if isinstance(self.model, InformedClassifier) else self.model
+
+    @property
+    def measures(self) -> Collection[str]:
+        """The loss of training, and what any kind of plug-in measures in validation."""
+        names = {*_MEASURED.values(), "accuracy", "clean_accuracy", "loss", "moved"}
+        intervals = {"accuracy_interval", "clean_accuracy_interval"}
+        return {"train/loss", *(f"val/{name}" for name in names | intervals)}
 
     @property
     def head(self) -> HeadKind:

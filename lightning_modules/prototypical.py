@@ -1,6 +1,6 @@
 """Prototypical networks: classes distinguished by one or five images each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,6 +181,11 @@ class Prototypical(TrainedModule):
             if not isinstance(self.model.backbone, TimmBackbone):
                 raise UserError(f"network.pretrained: {self.network.backbone} has no published weights; give a file")
             self.started_from = self.model.backbone.load_published()
+
+    @property
+    def measures(self) -> Collection[str]:
+        """Of the training's episodes and of those of validation."""
+        return {"train/loss", "train/accuracy", "val/accuracy", "val/interval"}
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` → embeddings `(B, D)`."""

@@ -1,6 +1,6 @@
 """What is trained in a phase: where its weights come from, and how it is found again by its name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -55,6 +55,11 @@ class TrainedModule(pl.LightningModule):
     def inputs(self) -> tuple[Input, ...]:
         """The earlier phases that the module takes something from."""
         return ()
+
+    @property
+    def measures(self) -> Collection[str] | None:
+        """The measures that training logs, any of which `monitor` may name; None where they are not known."""
+        return None
 
     @property
     def starts_fresh(self) -> bool:

@@ -13,6 +13,7 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 from jsonargparse import DefaultHelpFormatter
 
 import handful
+from handful.cache_home import settle_cache_home
 from handful.errors import UserError, did_you_mean
 from handful.text import safe_text
 from pipelines.configs import taken
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     _quieten()
+    settle_cache_home()
     watch_parent()  # before imports of seconds: the process that started this one may be killed meanwhile
     run_command(lambda: _run(given or ["--help"]))
 

@@ -20,6 +20,16 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 _PLATEAU = re.compile(r"(?<![\w.])ReduceLROnPlateau\b")
 
 
+#: Keys that YAML takes for something else than text.
+_OTHER_KEYS = {
+    "int": "a number", "float": "a number", "bool": "a truth value", "null": "nothing", "timestamp": "a date",
+}  # fmt: skip
+
+
+class _WrongKeyError(Exception):
+    """A key of a config that is no text; with its line."""
+
+
 class _StrictLoader(yaml.SafeLoader):
     """A safe loader that takes no key twice, and keys that are text only."""
 
@@ -29,8 +39,14 @@ class _StrictLoader(yaml.SafeLoader):
             name = key.value if isinstance(key, yaml.ScalarNode) else None
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
-            if not isinstance(name, str) or not name or key.tag == "tag:yaml.org,2002:null":
-                raise yaml.MarkedYAMLError(problem="a key that is no name", problem_mark=key.start_mark)
+            kind = key.tag.removeprefix("tag:yaml.org,2002:")
+            if kind != "str" and isinstance(name, str) and kind in _OTHER_KEYS:
+                raise _WrongKeyError(
+                    f"line {key.start_mark.line + 1}: the key {name or 'null'} is {_OTHER_KEYS[kind]}, not a name; put "
+                    "it into quotes where a name is meant"
+                )
+            if kind != "str" or not name:
+                raise _WrongKeyError(f"line {key.start_mark.line + 1}: a key must be a name")
             if name in seen:
                 raise yaml.MarkedYAMLError(problem=f"{name!r} stands there twice", problem_mark=key.start_mark)
             seen.add(name)
@@ -63,6 +79,8 @@ def read_text(text: str, path: Path) -> tuple[str, dict[str, Any]]:
     try:
         found = yaml.load(text, Loader=_StrictLoader)
         size = _size(found, ())
+    except _WrongKeyError as error:
+        raise UserError(f"{path}: {error}") from error
     except RecursionError as error:
         raise UserError(f"{path}: not a YAML file; nested too deeply, or in itself") from error
     # of tags that cannot take their value (`!!int x`) the constructors raise what they like

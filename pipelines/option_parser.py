@@ -1,6 +1,7 @@
 """A parser whose complaints are one sentence with the nearest valid name."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,15 +50,38 @@ class OneSentenceParser(ArgumentParser):
             names = [action.dest for action in self._actions if action.dest not in ("help", "config")]
             hint = did_you_mean(unknown.group(1), names)
             return message.replace(unknown.group(0), f"{unknown.group(0)}{hint}", 1)
+        missing = re.search(r"the following arguments are required: (.*)", message)
+        if missing:
+            names = [name.strip() for name in missing.group(1).split(",")]
+            return _missing(names)
         extra = re.search(r"unrecognized arguments: (\S+)", message)
         if extra:
             name = extra.group(1).partition("=")[0]
             if not name.startswith("-"):
                 return f"{brief(name)}: an argument that belongs to no option{_meant(name)}"
             strings = [string for action in self._actions for string in action.option_strings]
-            strings += ["--trust", "--run_dir", "--phase"]
+            below = [s.removeprefix(f"{name}.") for s in strings if s.startswith(f"{name}.") and not s.endswith("+")]
+            inner = sorted({s.partition(".")[0] for s in below})
+            if inner:
+                return f"{name}: a group of options; give those in it, {name}.{f', {name}.'.join(inner[:6])}"
+            of_a_pipeline = any(string.startswith("--phases.") for string in strings)
+            strings += ["--trust"] if of_a_pipeline else ["--trust", "--run_dir", "--phase"]
             return f"{name}: there is no such option{did_you_mean(name, strings)}"
         return message
+
+
+def _missing(names: Sequence[str]) -> str:
+    """What a command needs and was not given, as it would be given."""
+    from pipelines.cli import COMMANDS
+
+    command, _, first = names[0].partition(".")
+    options = " and ".join(f"--{name.removeprefix(f'{command}.') if command in COMMANDS else name}" for name in names)
+    if first in ("data", "model") and command == "fit":
+        return "fit: nothing to train was given; add --config FILE, or --model CLASS and --data CLASS"
+    if first in ("data", "model") and command in ("validate", "test", "predict"):
+        what = " [--images FOLDER]" if command == "predict" else ""
+        return f"{command}: no model was given; add --run_dir RUN{what}, or --config FILE and --ckpt_path FILE"
+    return f"{command}: {options} must be given" if command in COMMANDS else f"{options} must be given"
 
 
 def _meant(argument: str) -> str:
@@ -99,6 +123,7 @@ def condense(message: str) -> str:
     ]
     telling = [r for r in reasons if re.search(r"not accepted|[Nn]o such|not found|required", r)] or reasons
     text = "; ".join(map(_brief_value, dict.fromkeys(telling))) or " ".join(message.split())
+    text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
     for kind, words in _KINDS.items():
         text = re.sub(rf"(\ba )?<class '{kind}'>", words, text)
     named = key and re.search(rf"(?<![\w.]){re.escape(key)}(?!\w)", text)

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from handful.errors import UserError
+from handful.tensor_files import find_tensors
 from lightning_modules import TrainedModule
 from pipelines.aliases import with_present_names
 from pipelines.build import build_callbacks, phase_class, plain
@@ -106,7 +107,7 @@ class Plan:
     def _weights(self) -> list[str]:
         """Digests of the files of weights to start from."""
         files = [self.pipeline.init_from, self.pipeline.network.pretrained]
-        return [digest(Path(file))[:SHORT] for file in files if isinstance(file, str) and Path(file).is_file()]
+        return [digest(find_tensors(file))[:SHORT] for file in files if isinstance(file, str) and Path(file).exists()]
 
     def fingerprint(self, phase: PhaseConfig) -> dict[str, Any]:
         """What must be equal for a finished phase to count as the one asked for, in plain values."""

@@ -23,6 +23,7 @@ from pipelines.config import PhaseConfig, Pipeline
 from pipelines.find_run import check_run_dir
 from pipelines.loggers import finish_wandb
 from pipelines.memory import peak_memory_mib, reset_peak_memory
+from pipelines.monitors import check_monitors
 from pipelines.phase_config import phase_config, pipeline_config
 from pipelines.phases import Context, Phase, Train
 from pipelines.plan import Plan, Step
@@ -55,6 +56,7 @@ class Runner:
         if not 0 <= pipeline.seed < 2**32 - len(names):
             raise UserError(f"seed: from 0 to {2**32 - len(names) - 1}, not {pipeline.seed}")
         self._processes = 1
+        self._needs_validation: list[str] = []
         self._known_contents: dict[str, str] = {}
         self.plan = Plan(pipeline, self.folder, self.redo, self._contents)
         check_run_dir(self.folder, names)
@@ -67,7 +69,7 @@ class Runner:
         datamodule = self._data({})
         shared = self._shared(datamodule)
         self._check(shared)
-        self._check_share(datamodule)
+        self._check_images(datamodule)
         # one process holds the lock for all of them
         with self._locked() if global_rank() == 0 else contextlib.nullcontext():
             return self._run(datamodule, shared)
@@ -150,13 +152,19 @@ class Runner:
                 raise UserError(f"{key}.max_epochs: at least 0, not {phase.max_epochs}")
             if phase.data:
                 self._data(phase.data)
-            build_callbacks(phase.callbacks)
+            callbacks = build_callbacks(phase.callbacks)
+            if isinstance(what, Train):
+                self._needs_validation += check_monitors(key, phase, what.module, callbacks)
             self._processes = try_trainer(key, self.pipeline, phase)
             before[name] = what.leaves
 
-    def _check_share(self, datamodule: HandfulDataModule) -> None:
-        """Refuse more processes than images: one without any would leave the others waiting."""
-        if self._processes == 1 or global_rank() != 0:  # reading the images is for one process; the others find them
+    def _check_images(self, datamodule: HandfulDataModule) -> None:
+        """Refuse more processes than images, one without any would leave the others waiting; and a lack of images."""
+        if global_rank() != 0:  # reading the images is for one process; the others find them
+            return
+        if self._needs_validation and "val" not in datamodule.splits:
+            raise UserError(f"{self._needs_validation[0]}, but there are no validation images")
+        if self._processes == 1:
             return
         for split, images in datamodule.splits.items():
             if len(images) < self._processes:

@@ -54,6 +54,19 @@ def check_values(key: str, arguments: Mapping[str, Any]) -> None:
             raise UserError(f"{key}.{name}: the Trainer refuses {value!r}: {' '.join(str(error).split())}") from error
 
 
+def given_values(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values among a Trainer's arguments that differ from its defaults."""
+    defaults = inspect.signature(pl.Trainer.__init__).parameters
+    return {
+        name: value
+        for name, value in arguments.items()
+        if isinstance(value, bool | int | float | str | list)
+        and not (isinstance(value, list) and not all(isinstance(item, int | str) for item in value))
+        and value != getattr(defaults.get(name), "default", None)
+        and name not in ("default_root_dir", "logger", "callbacks", "fast_dev_run")
+    }
+
+
 def _check_kind(key: str, name: str, value: object) -> None:
     parser = OneSentenceParser()
     parser.add_class_arguments(pl.Trainer, "trainer", skip=set(_PARAMETERS) - {name})

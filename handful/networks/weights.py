@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from handful.errors import UserError
 from handful.networks.classifier import Classifier
+from handful.tensor_files import find_tensors, read_tensors
 
 # How the files of others call what we call by the name on the right.
 _PREFIXES = ("module.", "model.", "_orig_mod.")
+# Where a training loop keeps a network beside its optimizer and counters; the first that is there.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params", "backbone")
 _HEADS = ("linear.", "fc.", "classifier.", "head.fc.", "head.linear.", "head.")
 # Parts of a file that our backbones do without: norms and layers of another head, auxiliary classifiers.
 _UNUSED = ("head", "head_dist", "fc_norm", "AuxLogits", "aux_logits")
@@ -21,32 +24,38 @@ _UNUSED = ("head", "head_dist", "fc_norm", "AuxLogits", "aux_logits")
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint file (`.pth`, `.pt`, `.ckpt`, `.safetensors`), prefixes of wrappers taken off.
 
+    They may lie one level down (`{"model": …, "optimizer": …}`), and the file in a folder that holds no other.
+
     Raises:
         UserError: the file is missing, holds more than tensors and plain values, or holds no tensors.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file of weights")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds
-        raise UserError(
-            f"{path}: not a readable file of weights ({type(error).__name__}); files that hold more than tensors "
-            "and plain values are refused"
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    if not state:
-        raise UserError(f"{path}: the file holds no tensors by name")
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    content = _unwrapped(read_tensors(find_tensors(path), ours=False), path)
+    state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    prefix: str | None = ""
+    while prefix is not None:
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)
     return state
+
+
+def _unwrapped(content: Any, path: Path) -> Mapping[str, Any]:
+    """The mapping of tensors in a file, which may lie one level down beside other things."""
+    if _holds_tensors(content):
+        return content
+    inner = {k: v for k, v in content.items() if _holds_tensors(v)} if isinstance(content, Mapping) else {}
+    name = next((name for name in _WRAPPERS if name in inner), None)
+    if name is None and len(inner) > 1:
+        found = ", ".join(map(str, inner))
+        raise UserError(f"{path}: holds the tensors of several networks ({found}); save those of one alone")
+    if not inner:
+        raise UserError(f"{path}: the file holds no tensors by name")
+    return inner[name] if name is not None else next(iter(inner.values()))
+
+
+def _holds_tensors(content: Any) -> bool:
+    return isinstance(content, Mapping) and any(
+        isinstance(k, str) and isinstance(v, Tensor) and v.ndim > 0 for k, v in content.items()
+    )
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
@@ -72,7 +81,8 @@ def name_of_weights(path: str | Path) -> str:
     Raises:
         UserError: see `read_state`.
     """
-    return f"{Path(path).name}, {weights_digest(read_state(Path(path)))[:16]}"
+    path = find_tensors(path)
+    return f"{path.name}, {weights_digest(read_state(path))[:16]}"
 
 
 def _split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -95,8 +105,9 @@ def load_weights(classifier: Classifier, path: str | Path, head: bool | None = N
 
     Args:
         classifier: gets the weights; untouched where the file does not fit.
-        path: the file. Its `state_dict`, a `module.` or `model.` prefix and the usual names of a last layer
-            (`fc`, `linear`, `classifier`, `head.fc`) are understood.
+        path: the file, or the folder that holds it. A mapping of tensors inside it (`state_dict`, `model`), a `module.`
+            or `model.` prefix and the usual names of a last layer (`fc`, `linear`, `classifier`, `head.fc`) are
+            understood.
         head: whether the last layer is taken too; by default where the file has one for as many classes.
 
     Returns:
@@ -114,7 +125,7 @@ def load_weights(classifier: Classifier, path: str | Path, head: bool | None = N
         ...     load_weights(build_classifier(network, 3), f"{folder}/weights.pth")
         True
     """
-    path = Path(path)
+    path = find_tensors(path)
     backbone_state, head_state = _split(read_state(path))
     # the tensors of a timm network live one level down
     if not any(key.startswith("net.") for key in backbone_state) and hasattr(classifier.backbone, "net"):

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from callbacks.predictions import WritePredictions
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError
+from handful.tensor_files import find_tensors
 from lightning_modules import TrainedModule
 from lightning_modules.checkpoints import check_weights
 from lightning_modules.classifier import ClassifierModule
@@ -19,7 +20,7 @@ from pipelines.option_parser import OneSentenceParser
 from pipelines.processes import lost_process
 from pipelines.runs import Run
 from pipelines.sync_batchnorm import synchronised
-from pipelines.trainer_arguments import on_this_machine
+from pipelines.trainer_arguments import check_values, given_values, on_this_machine
 
 
 class HandfulCLI(LightningCLI):
@@ -43,6 +44,7 @@ class HandfulCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with batch norms synchronised in our way where it is asked to."""
         arguments: dict[str, Any] = {**self._get(self.config_init, "trainer", default={}), **kwargs}
+        check_values("trainer", given_values(arguments))
         arguments = on_this_machine(arguments)
         try:
             trainer = super().instantiate_trainer(**synchronised(arguments), sync_batchnorm=False)
@@ -81,7 +83,9 @@ class HandfulCLI(LightningCLI):
         assert isinstance(self.model, TrainedModule)
         path = self.config[self.subcommand].ckpt_path
         if path and not (self.subcommand == "fit" and path in ("last", "hpc")):  # Lightning's words for what it finds
+            path = find_tensors(path)
             check_weights(path, self.model)
+            self.config_init[self.subcommand].ckpt_path = str(path)
         elif not path:
             self.model.take({})
             if self.subcommand != "fit" and self.model.starts_fresh:

@@ -469,3 +469,9 @@ def test_classes_of_one_image_leave_nothing_to_validate_on(tmp_path):
     one = {"owl": 1, "tit": 1}
     with pytest.raises(UserError, match=r"No validation image can be drawn .* Set data\.val_fraction to 0"):
         folder(write_images(tmp_path / "data", {"train": one, "test": one})).prepare_data()
+
+
+def test_what_was_read_is_said_once(root, capsys):
+    for _ in range(2):
+        _ = ImageFolder(str(root)).splits
+    assert capsys.readouterr().out.count("Read ") == 1

@@ -84,9 +84,9 @@ BAD = {
     b"name: [": "not a YAML file",
     b"name: a\nname: b\n": "'name' stands there twice",
     b"phases: {dense: {module: {}, module: {}}}": "'module' stands there twice",
-    b"? [a]\n: 1\n": "a key that is no name",
+    b"? [a]\n: 1\n": "line 1: ",
     b": 1\n": "not a YAML file",
-    b"~: 1\n": "a key that is no name",
+    b"~: 1\n": "line 1: ",
     b"- a\n": "holds a list where a mapping is needed",
     b"a\n": "holds a text where a mapping is needed",
     b"5\n": "holds a number where a mapping is needed",
@@ -276,3 +276,49 @@ def test_a_gpu_is_asked_for_in_vain(tmp_path):
     config = tiny_config(phases={"dense": dense}, trainer={"accelerator": "gpu", "devices": -1})
     main(["pipeline", "--config", str(write_config(tmp_path, **config)), "--run_dir", str(tmp_path / "run")])
     assert (tmp_path / "run/dense/done.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1: 2\n", "line 1: the key 1 is a number"),
+        ("phases:\n  1: {}\n", "line 2: the key 1 is a number"),
+        ("data:\n  true: 3\n", "line 2: the key true is a truth value"),
+        ("2024-01-01: x\n", "line 1: the key 2024-01-01 is a date"),
+        ("name: a\n~: 4\n", "line 2: the key ~ is nothing"),
+        ("? [a]\n: 1\n", "line 1: a key must be a name"),
+    ],
+)
+def test_keys_that_are_no_text(tmp_path, text, said):
+    path = tmp_path / "keys.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"keys.yaml: {said}"):
+        read_config(path)
+    path.write_text("'1': 2\n")
+    assert read_config(path)[1] == {"1": 2}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("fit", "add --config FILE, or --model CLASS"),
+        ("test", "add --run_dir RUN, or --config FILE and --ckpt_path FILE"),
+        ("validate", "add --run_dir RUN"),
+        ("predict", r"add --run_dir RUN [--images FOLDER]"),
+        ("explain", "--run_dir and --images must be given"),
+        ("report", "--run_dir must be given"),
+        ("tradeoff", "--run_dir must be given"),
+    ],
+)
+def test_commands_without_options_say_what_to_give(capsys, command, said):
+    assert said in sentence(capsys, command)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("devices", "x"), ("accelerator", "tpux"), ("limit_test_batches", "2.5"), ("accumulate_grad_batches", "0"),
+     ("max_time", "yesterday"), ("log_every_n_steps", "0"), ("num_nodes", "0"), ("profiler", "x")],
+)  # fmt: skip
+def test_trainer_options_of_lightnings_commands_are_named(capsys, option, value, tmp_path):
+    network = ["--model", "Dense", "--model.network", "{backbone: conv4}", "--data", "ToyBirds"]
+    assert f"trainer.{option}: " in sentence(capsys, "fit", *network, f"--trainer.{option}", value)

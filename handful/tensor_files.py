@@ -1,0 +1,105 @@
+"""Files of tensors: found in folders, read without unpickling what a stranger wrote, refused in one sentence."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from handful.errors import UserError
+
+#: Names that are taken where a folder holds several files, the first of them that is there.
+CHECKPOINTS = ("best.ckpt", "model.ckpt", "last.ckpt", "model.safetensors", "pytorch_model.bin")
+
+#: Ends of the names of files of weights.
+SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors", ".bin", ".tar")
+
+
+def find_tensors(path: str | Path) -> Path:
+    """The one file of weights that a path means: itself, or the only one in a folder or in the folders inside it.
+
+    Raises:
+        UserError: a folder holds none, or several of which none has a usual name.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for folders in ([path], sorted(inner for inner in path.iterdir() if inner.is_dir())):
+        found = [file for folder in folders for file in _of_folder(folder)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            some = ", ".join(str(file.relative_to(path)) for file in found[:6]) + (", …" if len(found) > 6 else "")
+            raise UserError(f"{path}: holds {len(found)} files of weights; give one of them: {some}")
+    raise UserError(f"{path}: a folder without a file of weights ({', '.join(SUFFIXES)})")
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    usual = next((folder / name for name in CHECKPOINTS if (folder / name).is_file()), None)
+    if usual is not None:
+        return [usual]
+    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+
+
+def read_tensors(path: Path, ours: bool = True, mmap: bool = False) -> Any:
+    """The content of a file of tensors and plain values.
+
+    Args:
+        path: of the file; of a finished phase's folder, it must be the one that the phase finished with.
+        ours: whether a checkpoint of Handful is meant, for the sentence, rather than any file of weights.
+        mmap: leave the tensors on the disk until they are used.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or holds other things.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such {'checkpoint' if ours else 'file of weights'}")
+    check_digest(path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
+    except Exception as error:  # torch and safetensors raise many kinds
+        kind = "a checkpoint written by Handful" if ours else "a readable file of weights"
+        raise UserError(f"{path}: not {kind} ({_reason(path, error)})") from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file cannot be read, and what to do where it holds objects of classes."""
+    remedy = "save its tensors alone, torch.save(model.state_dict(), FILE), where they can be loaded"
+    if "TorchScript" in str(error):
+        return f"a TorchScript archive, which holds code; {remedy}"
+    try:
+        classes = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # as many kinds, for the same damage
+        classes = []
+    if classes:
+        some = ", ".join(sorted(classes)[:3]) + (", …" if len(classes) > 3 else "")
+        return f"it needs the class {some}, and only tensors and plain values are read; {remedy}"
+    return type(error).__name__
+
+
+def check_digest(path: Path) -> None:
+    """Refuse a file of a finished phase that is not the one it finished with, where its record holds a digest.
+
+    Raises:
+        UserError: the file was damaged or changed, or the record is no JSON.
+    """
+    record_file = path.parent / "done.json"
+    if not record_file.is_file():
+        return
+    try:
+        record = json.loads(record_file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{record_file}: not a JSON file ({error})") from error
+    files = record.get("files") if isinstance(record, Mapping) else None
+    expected = files.get(path.name) if isinstance(files, Mapping) else None
+    if isinstance(expected, Mapping):
+        with path.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+        if found != expected.get("sha256"):
+            raise UserError(f"{path}: damaged or changed since the phase finished")

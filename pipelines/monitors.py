@@ -1,0 +1,65 @@
+"""The measure that a phase watches must be one that its training logs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+
+from handful.errors import UserError, did_you_mean
+from lightning_modules import TrainedModule
+from pipelines.config import PhaseConfig
+
+
+def check_monitors(
+    key: str, phase: PhaseConfig, module: TrainedModule, callbacks: Sequence[pl.Callback]
+) -> list[str]:
+    """Refuse a measure that is never logged, where the module and the callbacks say what they log.
+
+    Args:
+        key: of the phase in the config.
+        phase: whose `monitor` chooses `best.ckpt`.
+        module: that is trained.
+        callbacks: of the phase; `EarlyStopping` and others watch measures of their own.
+
+    Returns:
+        What cannot do without validation images, for a sentence.
+
+    Raises:
+        UserError: names the option, and the nearest measure.
+    """
+    watched = {f"{key}.monitor": phase.monitor}
+    for callback in callbacks:
+        own: Any = getattr(callback, "monitor", None)
+        if isinstance(own, str):
+            watched[f"{key}.callbacks: {type(callback).__name__}.monitor"] = own
+    known = _logged(module, callbacks)
+    for option, measure in watched.items():
+        if known is not None and measure not in known:
+            listed = ", ".join(sorted(known))
+            raise UserError(
+                f"{option}: {measure!r} is none of the measures of a training of {type(module).__name__}"
+                f"{_nearest(measure, known)}; there are {listed}"
+            )
+    return [
+        f"{option}: watches {measure}"
+        for option, measure in watched.items()
+        if measure.startswith("val/") and option != f"{key}.monitor"
+    ]
+
+
+def _logged(module: TrainedModule, callbacks: Sequence[pl.Callback]) -> set[str] | None:
+    """All measures that are logged in training; None where somebody does not say which."""
+    found: set[str] = set()
+    for source in (module, *callbacks):
+        measures: Any = getattr(source, "measures", None)
+        if measures is None and type(source).__module__.partition(".")[0] not in ("lightning", "callbacks"):
+            return None
+        found |= set(measures or ())
+    return found
+
+
+def _nearest(measure: str, known: set[str]) -> str:
+    """The known measure that is probably meant; `accuracy` means that of validation."""
+    if f"val/{measure}" in known:
+        return f"; did you mean 'val/{measure}'?"
+    return did_you_mean(measure, sorted(known))

@@ -1,0 +1,83 @@
+"""What a phase watches is checked before the first phase, and said to be what is really logged."""
+
+import pytest
+
+from callbacks import ClassFilters, Diversity
+from handful.errors import UserError
+from lightning_modules import Dense
+from pipelines.build import build_phase
+from pipelines.cli import main
+from pipelines.config import PhaseConfig
+from pipelines.monitors import check_monitors
+from pipelines.parse import parse_pipeline
+from pipelines.runner import Runner
+from tests.helpers.pipeline import write_config
+from tests.soak.kills import configs
+
+NETWORK = {"backbone": "conv4", "options": {"width": 4}}
+
+
+class Counting(Diversity):
+    """A callback of a user's own that does not say what it logs."""
+
+    measures = None
+
+
+Counting.__module__ = "mine"
+
+
+def check(monitor, *callbacks):
+    phase = PhaseConfig({"class_path": "Dense"}, monitor=monitor)
+    return check_monitors("phases.dense", phase, Dense(NETWORK, 3), list(callbacks))
+
+
+@pytest.mark.parametrize("monitor", ["val/loss", "val/accuracy", "val/balanced_accuracy", "train/loss"])
+def test_what_is_logged_may_be_watched(monitor):
+    assert check(monitor) == []
+
+
+@pytest.mark.parametrize(
+    ("monitor", "meant"),
+    [("val/acuracy", "val/accuracy"), ("accuracy", "val/accuracy"), ("loss", "val/loss"), ("val_loss", "val/loss")],
+)
+def test_a_wrong_name_is_refused_with_the_nearest(monitor, meant):
+    with pytest.raises(UserError, match=rf"dense\.monitor: '{monitor}' .*; did you mean '{meant}'\?; there are"):
+        check(monitor)
+
+
+def test_measures_of_callbacks():
+    assert check("val/diversity@5", Diversity()) == []
+    assert check("filters/union", ClassFilters()) == []
+    with pytest.raises(UserError, match=r"'val/diversity@6' .*did you mean 'val/diversity@5'"):
+        check("val/diversity@6", Diversity())
+    assert check("anything", Counting()) == []
+
+
+@pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
+def test_callbacks_that_watch(tmp_path, capsys, callback):
+    phases = {"dense": {"module": {"class_path": "Dense"}, "max_epochs": 1, "callbacks": [
+        {"class_path": callback, "init_args": {"monitor": "val/los"}}]}}  # fmt: skip
+    with pytest.raises(SystemExit):
+        main(["pipeline", "--config", str(write_config(tmp_path, phases=phases)), "--run_dir", str(tmp_path / "run")])
+    assert rf"phases.dense.callbacks: {callback}.monitor: 'val/los' is none of the measures" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_measure_that_trainings_log_may_be_watched(tmp_path):
+    """The plug-in, a dense and a retrained classifier: what their trainings really log is what they say."""
+    for name, phase in (("plugin", "plugin"), ("filters", "retrain")):
+        config = configs()[name]
+        for values in config["phases"].values():
+            values.pop("callbacks", None)
+
+        path = write_config(tmp_path, **config)
+        pipeline, _ = parse_pipeline(["--config", str(path), "--run_dir", str(tmp_path / name)])
+        Runner(pipeline).run()
+        module = pipeline.phases[phase]
+        header = (tmp_path / name / phase / "metrics.csv").read_text().splitlines()[0].split(",")
+        logged = {m for m in header if m.startswith("val/")}
+        assert logged
+        for measure in logged:
+            module.monitor = measure
+            what = build_phase(module.module, phase, {"network": NETWORK, "num_classes": 3}).module
+            assert check_monitors("x", module, what, []) == []
