@@ -1,8 +1,10 @@
 """What all data modules share: splits, normalisation, augmentation, and loaders exact on any number of ranks."""
 
+import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,10 +17,13 @@ from torch.utils.data import DataLoader
 from datamodules.augmentation import AugmentationName, build_augmentation
 from datamodules.cache import Cache
 from datamodules.dataset import ImageDataset
+from datamodules.file_tree import digest
 from datamodules.images import Split, batches
 from datamodules.loaders import LateLoader, affordable_workers, collate
 from datamodules.samplers import EvaluationSampler, TrainingSampler
+from datamodules.stored_features import StoredFeatures, as_it_is
 from handful.errors import UserError
+from handful.features import FeatureStore
 from handful.images import centre_crop
 
 Triple = tuple[float, float, float]
@@ -78,6 +83,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         self.cache = Cache(cache_dir)
         self._augment = build_augmentation(augmentation, image_size)
         self._given = _given_normalisation(normalisation)
+        self._stores: Mapping[str, FeatureStore] = {}
 
     # -- what a subclass provides ---------------------------------------------------------------------------------
 
@@ -93,6 +99,13 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a short text that changes whenever the training images do."""
+
+    def images_key(self, split: str) -> str:
+        """Return a text that changes with the images of a split as a network gets them, un-augmented."""
+        images = self.splits[split]
+        names = digest(*images.names)
+        given = [self.fingerprint(), split, len(images), names, self.image_size, self.mean, self.std]
+        return json.dumps([type(self).__qualname__, *given])
 
     def contents(self) -> str:
         """Return a short text by which a run recognises its images, also in another folder."""
@@ -204,6 +217,9 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Augmented training images in the order of the epoch, padded to equally many on every rank."""
         rank, world_size = self._ranks()
+        if "train" in self._stores:
+            order = TrainingSampler(self.plain_train_dataset, self._epoch, self.seed, rank, world_size)
+            return self._feature_loader("train", self.batch_size, order)
         dataset = self.train_dataset
         sampler = TrainingSampler(dataset, self._epoch, self.seed, rank, world_size, self.batch_size)
         if sampler.leaves_one_out and rank == 0:
@@ -221,15 +237,61 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int]] | list[Any]:
         """Validation images, each once over all ranks; an empty list where there is no validation split."""
         dataset = self.val_dataset
-        return [] if dataset is None else self.evaluation_loader(dataset)
+        return [] if dataset is None else self._split_loader("val", dataset)
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Test images, each once over all ranks."""
-        return self.evaluation_loader(self.test_dataset)
+        return self._split_loader("test", self.test_dataset)
 
     def predict_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Test images: what `predict` runs on by default."""
         return self.test_dataloader()
+
+    @contextmanager
+    def serving(self, stores: Mapping[str, FeatureStore]) -> Iterator[None]:
+        """Let the loaders of training, validation and test give stored features in the place of images.
+
+        The data sets stay those of the images, for whoever looks at these.
+
+        Args:
+            stores: split → features of its images, un-augmented and in their order.
+        """
+        before, self._stores = self._stores, stores
+        try:
+            yield
+        finally:
+            self._stores = before
+
+    def plain_dataset(self, split: str) -> ImageDataset:
+        """Images of a split as in evaluation, not augmented."""
+        return self._dataset(split)
+
+    def chunk_loader(self, dataset: ImageDataset, chunks: Sequence[Sequence[int]]) -> DataLoader[tuple[Tensor, int]]:
+        """Images of a data set in given batches: dataset indices of each."""
+        size = max((len(chunk) for chunk in chunks), default=1)
+        workers = affordable_workers(self.num_workers, size * 3 * self.image_size**2 * 4)
+        given = [list(chunk) for chunk in chunks]
+        return LateLoader(dataset, batch_sampler=given, collate_fn=collate, num_workers=workers)
+
+    def _split_loader(self, split: str, dataset: ImageDataset) -> DataLoader[Any]:
+        if split not in self._stores:
+            return self.evaluation_loader(dataset)
+        return self._feature_loader(split, self.eval_batch_size, EvaluationSampler(dataset, *self._ranks()))
+
+    def _feature_loader(
+        self, split: str, batch_size: int, sampler: EvaluationSampler | TrainingSampler
+    ) -> DataLoader[Any]:
+        """Stored features in batches, from memory: loader processes would only copy them."""
+        features = StoredFeatures(self._stores[split], self._dataset(split))
+        generator = torch.Generator().manual_seed(self.seed)
+        return DataLoader(
+            features,
+            batch_size,
+            sampler=sampler,
+            collate_fn=as_it_is,
+            pin_memory=torch.cuda.is_available(),
+            generator=generator,
+        )
 
     def evaluation_loader(self, dataset: ImageDataset) -> DataLoader[tuple[Tensor, int]]:
         """Images of a data set, each once over all ranks, in its order."""

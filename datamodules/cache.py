@@ -1,5 +1,6 @@
 """Folders that are worked out once and kept, shared by processes and safe from interruptions."""
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -17,13 +18,24 @@ from typing import Any
 from handful.cache_home import cache_home
 from handful.errors import UserError
 
-_DRAFT, _LOCK, _VALUE = ".draft-", ".lock-", "value.json"
+_DRAFT, _LOCK, _PARTS, _VALUE = ".draft-", ".lock-", ".parts-", "value.json"
 # A draft without a known maker is taken for abandoned after so many seconds.
 _ABANDONED = 24 * 3600
+# Parts of an entry wait so many seconds for their maker to come back.
+_FORGOTTEN = 7 * 24 * 3600
 
 
 class CacheUnwritableError(UserError):
-    """The cache's folder cannot be written."""
+    """The cache's folder cannot be written.
+
+    Args:
+        sentence: for the user.
+        cause: what the system says.
+    """
+
+    def __init__(self, sentence: str, cause: OSError) -> None:
+        super().__init__(sentence)
+        self.cause = cause
 
 
 class Cache:
@@ -70,6 +82,26 @@ class Cache:
             self._sweep()
             found = self.find(key)  # another process may have made it while this one waited
             return found if found is not None else self._made(key, make)
+
+    @contextmanager
+    def gradually(self, key: str) -> Iterator["GradualEntry"]:
+        """Hold the lock of an entry that takes long: it is made in parts, which outlive a process that is killed.
+
+        Args:
+            key: name of the folder.
+
+        Raises:
+            UserError: the cache cannot be written.
+        """
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked(key):
+            self._sweep()
+            yield GradualEntry(self, key)
+
+    def parts_folder(self, key: str) -> Path:
+        """Return where the parts of an entry lie until it is finished."""
+        return self.folder / f"{_PARTS}{_short(key)}"
 
     def value(self, key: str, compute: Callable[[], Any]) -> Any:
         """Return a small value that is worked out once: plain values, as JSON holds them.
@@ -132,7 +164,8 @@ class Cache:
         except OSError as error:
             raise CacheUnwritableError(
                 f"The image cache {self.folder} cannot be written ({error.strerror or error}): "
-                "choose another place with data.cache_dir or set data.cache to false."
+                "choose another place with data.cache_dir or set data.cache to false.",
+                error,
             ) from None
 
     @contextmanager
@@ -153,6 +186,10 @@ class Cache:
             owner = draft.name.removeprefix(_DRAFT).split("-")[0]
             if self._is_dead(owner, draft):
                 shutil.rmtree(draft, ignore_errors=True)
+        for parts in self.folder.glob(f"{_PARTS}*"):
+            with contextlib.suppress(OSError):  # it went away meanwhile
+                if time.time() - parts.stat().st_mtime > _FORGOTTEN:
+                    shutil.rmtree(parts, ignore_errors=True)
 
     def _is_dead(self, owner: str, draft: Path) -> bool:
         path = self.folder / f"{_LOCK}{owner}"
@@ -172,6 +209,40 @@ class Cache:
             return True
         finally:
             os.close(handle)
+
+
+class GradualEntry:
+    """An entry of a cache that is made in parts, while its lock is held; see `Cache.gradually`.
+
+    Args:
+        cache: the cache.
+        key: of the entry.
+
+    Attributes:
+        parts: the folder of the parts, which may hold those of a process that was killed.
+    """
+
+    def __init__(self, cache: Cache, key: str) -> None:
+        self._cache, self._key = cache, key
+        self.parts = cache.parts_folder(key)
+
+    def begin(self) -> None:
+        """Make the folder of the parts, where there is none yet."""
+        with self._cache._writing():
+            self.parts.mkdir(exist_ok=True)
+
+    def finish(self, make: Callable[[Path], None]) -> Path:
+        """Put the entry in its place, also in that of a damaged one, and remove the parts.
+
+        Args:
+            make: fills the empty folder that it is given.
+
+        Raises:
+            UserError: the cache cannot be written.
+        """
+        entry = self._cache._made(self._key, make, replace=True)
+        shutil.rmtree(self.parts, ignore_errors=True)
+        return entry
 
 
 def _short(key: str) -> str:

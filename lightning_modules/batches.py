@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from handful.errors import UserError
+from handful.features import FeatureBatch
 from handful.inputs import as_labels
 
 
-def labelled(batch: Any, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Return a batch as images and class numbers.
+def labelled(batch: Any, num_classes: int) -> tuple[Tensor, Tensor] | FeatureBatch:
+    """Return a batch as images and class numbers; one of stored features is returned as one.
 
     Called while the batch still lies in the CPU's memory, where looking at its values costs nothing.
 
@@ -25,6 +26,8 @@ def labelled(batch: Any, num_classes: int) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: the batch is something else.
     """
+    if isinstance(batch, FeatureBatch):
+        return batch._replace(labels=as_labels(batch.labels, len(batch.features), num_classes, "data: labels"))
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         kind = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
         raise UserError(f"data: a batch is a pair (images, labels), not {kind}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.errors import UserError
+from handful.features import FeatureBatch
 from handful.losses import feature_diversity_loss
 from handful.losses.class_weights import ClassWeights, check_class_weights, loss_weights
 from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean
@@ -50,6 +51,9 @@ class ClassifierModule(TrainedModule):
         lr_scheduler_interval: whether the schedule steps by epochs or by batches; None follows the schedule
             (`lightning_modules.schedules.configured`).
         class_weights: of the training loss: "balanced" (all classes count the same), one number per class, or none.
+        train_backbone: whether the backbone is trained with the head. Otherwise it stays in evaluation mode, the
+            statistics of its batch norms as they are, and a pipeline computes its features once, of the un-augmented
+            images, and keeps them in the data's cache.
     """
 
     leaves: ClassVar[frozenset[str]] = frozenset({"a network", "a classifier"})
@@ -71,6 +75,7 @@ class ClassifierModule(TrainedModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         class_weights: ClassWeights = None,
         lr_scheduler_interval: Interval | None = None,
+        train_backbone: bool = True,
     ) -> None:
         super().__init__()
         check_class_weights(class_weights, num_classes)
@@ -84,6 +89,7 @@ class ClassifierModule(TrainedModule):
                 "head_lr": head_lr,
                 "compile_backbone": compile_backbone,
                 "class_weights": class_weights,
+                "train_backbone": train_backbone,
             },
             logger=False,
         )
@@ -95,6 +101,7 @@ class ClassifierModule(TrainedModule):
         self.optimizer_factory = optimizer
         self.scheduler_factory = lr_scheduler
         self.class_weights = class_weights
+        self.train_backbone = train_backbone
         self.register_buffer("loss_weights", None, persistent=False)
         self.scheduler_interval = lr_scheduler_interval
         self.val_accuracy = Mean()
@@ -129,6 +136,15 @@ class ClassifierModule(TrainedModule):
             self.model.inputs = inputs
         if self.compile_backbone:
             self.model.backbone.compile()
+        if stage == "fit" and not self.train_backbone:
+            self.model.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation mode, of which a frozen backbone knows the second only."""
+        super().train(mode)
+        if not self.train_backbone and hasattr(self, "model"):
+            self.model.backbone.eval()
+        return self
 
     def on_fit_start(self) -> None:
         """Weigh the classes by the training images."""
@@ -153,12 +169,16 @@ class ClassifierModule(TrainedModule):
         """Images `(B, 3, H, W)` → logits `(B, C)`."""
         return self.model(images)
 
-    def shared_step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """One forward pass, with everything that came by on the way."""
-        images, labels = batch
-        maps = self.model.feature_maps(images)
-        features = self.model.pool(maps)
-        logits = checked_logits(self.model.head(features), len(images), self.num_classes)
+    def shared_step(self, batch: tuple[Tensor, Tensor] | FeatureBatch) -> dict[str, Tensor]:
+        """One forward pass, with everything that came by on the way; stored features take the backbone's place."""
+        if isinstance(batch, FeatureBatch):
+            features, labels = batch.features, batch.labels
+            maps = features[:, :, None, None] if batch.maps is None else batch.maps.float()
+        else:
+            images, labels = batch
+            maps = self.model.feature_maps(images)
+            features = self.model.pool(maps)
+        logits = checked_logits(self.model.head(features), len(labels), self.num_classes)
         cross_entropy = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return {
             "loss": cross_entropy,
@@ -168,7 +188,7 @@ class ClassifierModule(TrainedModule):
             "labels": labels,
         }
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor] | FeatureBatch, batch_idx: int) -> Tensor:
         """Cross-entropy plus β · L_div on the maps that the head looks at."""
         try:
             out = self.shared_step(batch)
@@ -193,7 +213,7 @@ class ClassifierModule(TrainedModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch[1]))
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, batch: tuple[Tensor, Tensor] | FeatureBatch, batch_idx: int) -> dict[str, Tensor]:
         """Accuracy in per cent and loss, exact over ranks."""
         out = self.shared_step(batch)
         self._measure(out, self.val_accuracy, self.val_balanced_accuracy, self.val_loss)
@@ -202,13 +222,14 @@ class ClassifierModule(TrainedModule):
         self.log("val/loss", self.val_loss, batch_size=len(batch[1]))
         return out
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def test_step(self, batch: tuple[Tensor, Tensor] | FeatureBatch, batch_idx: int) -> dict[str, Tensor]:
         """Accuracy, loss, diversity@k and dependence, exact over ranks."""
         out = self.shared_step(batch)
         self._measure(out, self.test_accuracy, self.test_balanced_accuracy, self.test_loss)
         maps, weight = self.model.head.deciding_maps(out["maps"])
         self.test_diversity.update(maps, out["logits"], weight)
-        self.test_dependence.update(self.model.pool(maps), out["logits"], weight)
+        features, _ = self.model.head.deciding_maps(out["features"][:, :, None, None])
+        self.test_dependence.update(features[:, :, 0, 0], out["logits"], weight)
         return out
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:

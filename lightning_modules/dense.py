@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from handful.errors import UserError
-from handful.networks import NetworkConfig, build_classifier, load_weights
+from handful.networks import Classifier, NetworkConfig, build_classifier, load_weights
 from handful.networks.timm_backbone import TimmBackbone
 from handful.networks.weights import name_of_weights
 from lightning_modules.classifier import ClassifierModule
@@ -33,6 +33,14 @@ class Dense(ClassifierModule):
         super().__init__(network, num_classes, **kwargs)
         self.init_from = init_from
         self.model = build_classifier(self.network, num_classes)
+
+    def check(self, classifier: Classifier) -> None:
+        """Refuse a frozen backbone without weights."""
+        super().check(classifier)
+        if not self.train_backbone and self.starts_fresh:
+            raise UserError(
+                "train_backbone is false, but there are no weights to keep; give --init_from or --network.pretrained"
+            )
 
     def take(self, earlier: Mapping[str, Path]) -> None:
         """Start from `init_from`, else from pretrained weights, else fresh."""

@@ -63,6 +63,15 @@ class Finetune(ClassifierModule):
         self.model = Classifier(backbone, head)
         self.save_hyperparameters({"n_features": n_features}, logger=False)
 
+    def check(self, classifier: Classifier) -> None:
+        """Refuse a finetuning that trains nothing."""
+        super().check(classifier)
+        if not (self.train_backbone or self.hparams["train_normalisation"]):
+            raise UserError(
+                "train_backbone and train_normalisation are both false: nothing is left to train, since the sparse "
+                "layer stays; leave this phase out"
+            )
+
     def take(self, earlier: Mapping[str, Path]) -> None:
         """Take the sparse classifier of the `source` phase, or that of `init_from`."""
         path = Path(self.init_from) if self.init_from is not None else folder_of(earlier, self.source) / "best.ckpt"

@@ -41,6 +41,8 @@ class TrainedModule(pl.LightningModule):
     #: Where the weights that training starts from come from, with their digest; empty for fresh ones and those of
     #: earlier phases. `take` sets it.
     started_from: str = ""
+    #: Whether the backbone is trained; the features of one that is not are computed once and kept.
+    train_backbone: bool = True
     #: Measures of the test loop that has just run, by name.
     results: dict[str, float]
 

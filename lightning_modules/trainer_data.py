@@ -87,7 +87,8 @@ def names_of_classes(trainer: pl.Trainer, count: int) -> list[str]:
 def loaded_images(loaders: object) -> Images | None:
     """The data set of the first loader of a Trainer's `val_dataloaders` and the like."""
     first = (loaders[0] if loaders else None) if isinstance(loaders, list | tuple) else loaders
-    return _images(getattr(first, "dataset", None))
+    dataset = getattr(first, "dataset", None)
+    return _images(getattr(dataset, "images", dataset))  # stored features know the images that they are of
 
 
 def labels_of(images: Images | None) -> Tensor | None:

@@ -17,14 +17,15 @@ from handful.atomic import write_text
 from handful.bottleneck.informed import InformedClassifier
 from handful.errors import UserError
 from handful.explain.deciding import DecidingFeatures
-from handful.explain.gather import gather_features
 from handful.explain.trade_off import trade_off_figure
 from handful.images import Inputs
 from handful.networks import Classifier
 from handful.report.curves import Series, epochs_figure, path_figure, weights_figure
 from handful.report.run_page import ClassRow, FeatureCard, run_page
+from lightning_modules import TrainedModule
 from pipelines.run_folder import read_metrics, read_table
 from pipelines.runs import Run
+from pipelines.stored_features import features_of
 from pipelines.tables import stage_cells
 
 #: Heads that weigh more features than this are not drawn feature by feature.
@@ -53,12 +54,13 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
     run = Run(run_dir)
     run.verify()
     phase = run.phase_of()
-    model = getattr(run.load(), "model", None)
+    module = run.load()
+    model = getattr(module, "model", None)
     cards: list[FeatureCard] = []
     rows: list[ClassRow] = []
     figures: dict[str, Figure] = {}
     if isinstance(model, Classifier):
-        deciding, data = _deciding(model, run)
+        deciding, data = _deciding(module, model, run)
         rows = deciding.classes()
         if model.head.n_features <= FEW:
             cards = deciding.cards(data.test_dataset, Inputs.of(data), images)
@@ -95,11 +97,11 @@ def _called(phase: str, model: Any) -> str:
     return f"phase {phase}"
 
 
-def _deciding(model: Classifier, run: Run) -> tuple[DecidingFeatures, HandfulDataModule]:
+def _deciding(module: TrainedModule, model: Classifier, run: Run) -> tuple[DecidingFeatures, HandfulDataModule]:
     """What decides, measured on the run's test images."""
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     data = run.datamodule()
-    features, labels = gather_features(model, data.test_dataloader(), "test")
+    features, labels = features_of(module, model, data, "test")
     return DecidingFeatures(model, features, labels, data.class_names), data
 
 

@@ -9,7 +9,6 @@ import torch
 
 from handful.atomic import write_text
 from handful.errors import UserError
-from handful.explain.gather import gather_features
 from handful.explain.trade_off import accuracy, accuracy_grid, default_sizes, trade_off, trade_off_figure
 from handful.report.csv_file import write_csv
 from handful.report.figures import save_figure
@@ -18,6 +17,7 @@ from pipelines.build import build_phase
 from pipelines.output_folder import output_folder
 from pipelines.phases import Sparsify
 from pipelines.runs import Run
+from pipelines.stored_features import features_of
 from pipelines.tables import format_table
 
 
@@ -64,9 +64,9 @@ def tradeoff(
     if counts[0] > totals[-1]:
         raise UserError(f"--features_per_class: {counts[0]} and more per class, but only {totals[-1]} features in all")
     data = run.datamodule()
-    train = gather_features(model, data.plain_train_dataloader(), "training")
-    val = None if data.val_dataset is None else gather_features(model, data.val_dataloader(), "validation")
-    test = gather_features(model, data.test_dataloader(), "test")
+    train = features_of(dense, model, data, "train")
+    val = None if data.val_dataset is None else features_of(dense, model, data, "val")
+    test = features_of(dense, model, data, "test")
     with torch.no_grad():
         reached = accuracy(model.head.cpu()(test[0]), test[1])
     sizes = trade_off(train, test, dense.num_classes, totals, counts, val, options)

@@ -1,6 +1,7 @@
 """What a phase runs with: its Trainer, its data, the earlier phases' folders and its own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,9 +15,10 @@ from datamodules.base import HandfulDataModule
 from handful.errors import UserError
 from handful.networks import Classifier
 from handful.ranks import dataset_indices, interleave
-from lightning_modules import TrainedModule, save_module
+from lightning_modules import ClassifierModule, TrainedModule, save_module
 from lightning_modules.checkpoints import write_tensors
 from pipelines.run_folder import PhaseFolder
+from pipelines.stored_features import FrozenFeatures, stored
 
 T = TypeVar("T")
 
@@ -66,6 +68,41 @@ class Context:
             function: called in the order of the loader.
         """
         self.trainer.validate(_FeatureLoop(classifier, function), dataloaders=loader, verbose=False)
+
+    def start_processes(self, module: pl.LightningModule) -> None:
+        """Start the other processes of the run, where there are several and they have not been started."""
+        if self.trainer.strategy.launcher is not None:
+            self.trainer.validate(module, dataloaders=[], verbose=False)
+
+    @contextmanager
+    def stored_features(self, module: ClassifierModule, maps: Mapping[str, bool]) -> Iterator[None]:
+        """Let the data module give features of a frozen backbone in the place of images; see `FrozenFeatures`.
+
+        Args:
+            module: of which the backbone is frozen.
+            maps: split → whether maps are needed beside the pooled features.
+
+        Raises:
+            UserError: on every rank: images that cannot be read, or a cache that cannot be written.
+        """
+        self.start_processes(module)
+        stores = stored(module, self.datamodule, maps, self.trainer)
+        with self.datamodule.serving(stores):
+            yield
+
+    def features_of(self, module: ClassifierModule, split: str) -> tuple[Tensor, Tensor] | None:
+        """Features and labels of a split as `features` gives them; kept ones where the backbone is frozen.
+
+        Args:
+            module: gives the features.
+            split: "train", "val" or "test"; un-augmented.
+        """
+        dataset = self.datamodule.plain_dataset(split)
+        if module.train_backbone:
+            return self.features(module.model, self.datamodule.evaluation_loader(dataset), len(dataset))
+        self.start_processes(module)
+        store = FrozenFeatures(module, self.datamodule, self.trainer).store(split)
+        return (store.features, dataset.labels) if self.is_rank_zero else None
 
     def features(
         self, classifier: Classifier, loader: DataLoader[tuple[Tensor, int]], size: int

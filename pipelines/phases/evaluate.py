@@ -1,12 +1,14 @@
 """Every stage on the test images, one row each."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from handful.errors import UserError
-from lightning_modules import Input, load_classifier
+from lightning_modules import ClassifierModule, Input, load_classifier
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
+from pipelines.stored_features import FrozenFeatures
 
 #: The stages of the SLDD-Model and the phases that hold them.
 SLDD_STAGES = {"dense": "dense", "sparse": "sparsify", "finetuned": "finetune"}
@@ -48,6 +50,23 @@ class Evaluate(Phase):
         for stage, path in self.paths.items():
             module = load_classifier(path)
             module.stage = stage
-            context.trainer.test(module, datamodule=context.datamodule, verbose=False)
+            with self._features_of_a_frozen_backbone(context, module):
+                context.trainer.test(module, datamodule=context.datamodule, verbose=False)
             rows[stage] = module.test_row()
         return Produced(rows)
+
+    @staticmethod
+    def _features_of_a_frozen_backbone(
+        context: Context, module: ClassifierModule
+    ) -> contextlib.AbstractContextManager[None]:
+        """Let stages that share a frozen backbone share one pass through the images, where the disk can hold the maps.
+
+        Pooled features are those of the images to the bit, and so are all measures but diversity@k, of which the maps
+        come from half precision.
+        """
+        if module.train_backbone:
+            return contextlib.nullcontext()
+        context.start_processes(module)
+        if not FrozenFeatures(module, context.datamodule, context.trainer).keeps_maps("test"):
+            return contextlib.nullcontext()
+        return context.stored_features(module, {"test": True})

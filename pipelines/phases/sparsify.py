@@ -111,10 +111,8 @@ class Sparsify(Phase):
         """Gather features, solve on rank zero, write files. A solve cut short starts over: it takes seconds."""
         dense = self._dense or load_classifier(folder_of(context.earlier, self.source) / "best.ckpt")
         data = context.datamodule
-        train = context.features(dense.model, data.plain_train_dataloader(), len(data.plain_train_dataset))
-        val = None
-        if (dataset := data.val_dataset) is not None:
-            val = context.features(dense.model, data.evaluation_loader(dataset), len(dataset))
+        train = context.features_of(dense, "train")
+        val = None if data.val_dataset is None else context.features_of(dense, "val")
 
         def solve() -> Finetune | None:
             return None if train is None else self._solve(context, dense, train, val)
@@ -133,7 +131,13 @@ class Sparsify(Phase):
         if dead:
             rank_zero_info(f"features that never vary, and were not eligible: {', '.join(map(str, dead))}")
         write_records(folder, record, dead)
-        sparse = Finetune(dense.network.plain(), dense.num_classes, n_features=len(head.selection), beta=dense.beta)
+        sparse = Finetune(
+            dense.network.plain(),
+            dense.num_classes,
+            n_features=len(head.selection),
+            beta=dense.beta,
+            train_backbone=dense.train_backbone,
+        )
         sparse.model.backbone.load_state_dict(dense.model.backbone.state_dict())
         sparse.model.inputs = dense.model.inputs
         sparse.model.head.load_state_dict(head.state_dict())

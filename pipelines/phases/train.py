@@ -1,10 +1,15 @@
 """Train a LightningModule."""
 
-from collections.abc import Mapping
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_info
+
 from handful.networks import Classifier
-from lightning_modules import Input, TrainedModule, load_module
+from lightning_modules import ClassifierModule, Input, TrainedModule, load_module
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
 
@@ -41,19 +46,37 @@ class Train(Phase):
             self._take_as_it_is(context)
             return Produced(module=module)
         resume = None if context.resume is None else str(context.resume)
-        trainer.fit(module, datamodule=context.datamodule, ckpt_path=resume, weights_only=True)
+        with self._features_of_a_frozen_backbone(context):
+            trainer.fit(module, datamodule=context.datamodule, ckpt_path=resume, weights_only=True)
         if trainer.interrupted or not module.tested_after_training:
             return Produced(module=module)
         best = self._best(context)
         trainer.test(best, dataloaders=context.datamodule.test_dataloader(), verbose=False)
         return Produced({context.folder.name: best.results}, module)
 
+    @contextlib.contextmanager
+    def _features_of_a_frozen_backbone(self, context: Context) -> Iterator[None]:
+        """Give the head features that were computed once, where the backbone is not trained."""
+        module, data = self.module, context.datamodule
+        if module.train_backbone or not isinstance(module, ClassifierModule):
+            yield
+            return
+        unused = "" if data.augmentation == "none" else f"; data.augmentation {data.augmentation} is not used"
+        rank_zero_info(f"frozen backbone: the head learns from features of the un-augmented images{unused}")
+        maps = {"train": bool(module.beta)} if context.max_epochs else {}
+        if data.val_dataset is not None:
+            maps["val"] = _looked_at(context.trainer)
+        with context.stored_features(module, maps), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # as it is meant
+            yield
+
     def _take_as_it_is(self, context: Context) -> None:
         trainer = context.trainer
         if context.datamodule.val_dataset is not None:
-            trainer.validate(self.module, datamodule=context.datamodule, verbose=False)
-        elif trainer.strategy.launcher is not None:
-            trainer.validate(self.module, dataloaders=[], verbose=False)  # starts the other processes all the same
+            with self._features_of_a_frozen_backbone(context):
+                trainer.validate(self.module, datamodule=context.datamodule, verbose=False)
+        else:
+            context.start_processes(self.module)
         if context.is_rank_zero:
             context.save(self.module, ("last.ckpt", "best.ckpt"))
 
@@ -62,3 +85,9 @@ class Train(Phase):
         context.trainer.strategy.barrier("checkpoints written")
         written = [path for path in (context.folder.best, context.folder.last) if path.is_file()]
         return load_module(written[0]) if written else self.module
+
+
+def _looked_at(trainer: pl.Trainer) -> bool:
+    """Whether a callback, not of Lightning's own, gets to see what validation steps return, maps among it."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(not type(c).on_validation_batch_end.__module__.startswith("lightning.") for c in callbacks)
