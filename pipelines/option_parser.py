@@ -117,11 +117,11 @@ def condense(message: str) -> str:
     reasons = [
         line.strip(" -")
         for line in message.splitlines()
-        if re.search(r"not accepted|not a subclass|[Nn]o such|not found|Expected|required|invalid|Given value:", line)
+        if re.search(r"not accepted|not a subclass|[Nn]o such|not found|Expected|must be given|required|invalid|Given value:", line)
         and "NoneType" not in line
         and not line.rstrip().endswith(":")
     ]
-    telling = [r for r in reasons if re.search(r"not accepted|[Nn]o such|not found|required", r)] or reasons
+    telling = [r for r in reasons if re.search(r"not accepted|[Nn]o such|not found|must be given|required", r)] or reasons
     text = "; ".join(map(_brief_value, dict.fromkeys(telling))) or " ".join(message.split())
     text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
     for kind, words in _KINDS.items():
