@@ -63,7 +63,7 @@ class FrozenFeatures:
         Raises:
             UserError: on every process: an image that cannot be read, or a cache that cannot be written.
         """
-        key = features_key(self.module.model, self.module.network, self.data.images_key(split))
+        key = self._key(split)
         # pooled features that are kept with maps are the same
         names = [f"maps-{key}"] if maps else [f"features-{key}", f"maps-{key}"]
         found = self._on_rank_zero(lambda: self._whole(names))
@@ -75,9 +75,13 @@ class FrozenFeatures:
         return self._opened(found)
 
     def keeps_maps(self, split: str) -> bool:
-        """Whether maps of a split are small enough for the disk to be kept where nobody insists on them."""
+        """Whether maps of a split are kept, or small enough for the disk to be kept where nobody insists on them."""
         needed = self._parts(split, True).bytes
-        return self._everyone(needed <= LIMIT and 4 * 2 * needed <= self.data.cache.free_bytes())[0]
+        small = needed <= LIMIT and 4 * 2 * needed <= self.data.cache.free_bytes()
+        return self._everyone(small or self.data.cache.find(f"maps-{self._key(split)}") is not None)[0]
+
+    def _key(self, split: str) -> str:
+        return features_key(self.module.model, self.module.network, self.data.images_key(split))
 
     def _computed(self, names: list[str], split: str, maps: bool) -> str:
         cache = self.data.cache

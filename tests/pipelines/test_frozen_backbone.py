@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import zipfile
+from collections import Counter
 
 import lightning.pytorch as pl
 import pytest
@@ -15,10 +17,11 @@ from datamodules.toy_birds import ToyBirds
 from handful.errors import UserError
 from handful.features import FeatureParts
 from handful.networks import build_classifier
-from lightning_modules import Dense, load_classifier
+from lightning_modules import Dense, Finetune, load_classifier
 from pipelines.stored_features import FrozenFeatures
 from tests.helpers import forked
 from tests.helpers.full_disk import with_full_disk
+from tests.helpers.phases import run_phase
 from tests.helpers.pipeline import run_train, tiny_config
 
 NETWORK = {"backbone": "cifar_resnet20", "options": {"width": 4}, "dropout": 0.2}
@@ -36,12 +39,11 @@ def weights(tmp_path_factory):
     return path
 
 
-def written(folder, beta=0.0, diversity=False, epochs=3, **dense):
-    """A config of dense, sparsify and evaluate with a frozen backbone; its cache lies beside it."""
+def written(folder, beta=0.0, diversity=False, phases=("dense", "sparsify", "evaluate")):
+    """A config with a frozen backbone; its cache lies beside it."""
     config = tiny_config()
-    phases = {name: config["phases"][name] for name in ("dense", "sparsify", "evaluate")}
-    phases["dense"]["module"]["init_args"] |= {"beta": beta, "train_backbone": False, **dense}
-    phases["dense"]["max_epochs"] = epochs
+    phases = {name: config["phases"][name] for name in phases}
+    phases["dense"]["module"]["init_args"] |= {"beta": beta, "train_backbone": False}
     if not diversity:
         del phases["dense"]["callbacks"][0]
     config["data"]["init_args"]["cache_dir"] = str(folder / "cache")
@@ -97,14 +99,6 @@ def test_deleted_features_give_the_same_digits(finished, weights):
     for phase in ("dense", "sparsify"):
         for name, value in state(run / phase / "best.ckpt").items():
             assert torch.equal(value, state(again / phase / "best.ckpt")[name]), name
-    # and a third run finds them
-    records = {path: path.stat().st_ino for path in (run.parent / "cache").glob("*/record.json")}
-    assert len(records) == 3
-    third = run.parent / "third"
-    ended = forked.run(command(config, third, weights), third)
-    assert ended.status == 0, ended.text
-    assert {path: path.stat().st_ino for path in (run.parent / "cache").glob("*/record.json")} == records
-    assert stages(third) == stages(run)
 
 
 def test_stored_results_are_those_of_the_images(finished):
@@ -144,16 +138,20 @@ def test_two_processes_compute_the_features_of_one(finished, weights, tmp_path):
 
 
 def test_killed_in_training_resumes_to_the_same_bits(finished, weights, monkeypatch):
-    config, run = finished
-    broken = run.parent / "broken"
+    """And the features that the first run has kept are found."""
+    _, run = finished
+    (run.parent / "dense").mkdir()
+    config, broken = written(run.parent / "dense", phases=["dense"]), run.parent / "broken"
+    again = command(config, broken, weights, "--data.cache_dir", run.parent / "cache")
+    kept = {path: path.stat().st_ino for path in (run.parent / "cache").glob("*/record.json")}
     monkeypatch.setenv("HANDFUL_KILL", "Dense/1/2")
-    assert forked.run(command(config, broken, weights), broken).status == -9
+    assert forked.run(again, broken).status == -9
     monkeypatch.setenv("HANDFUL_KILL", "")
-    ended = forked.run(command(config, broken, weights), broken)
+    ended = forked.run(again, broken)
     assert ended.status == 0, ended.text
-    assert stages(broken) == stages(run)
     for name, value in state(run / "dense/last.ckpt").items():
         assert torch.equal(value, state(broken / "dense/last.ckpt")[name]), name
+    assert {path: path.stat().st_ino for path in (run.parent / "cache").glob("*/record.json")} == kept
 
 
 def test_killed_while_features_are_computed_the_next_attempt_resumes(weights, tmp_path):
@@ -227,10 +225,11 @@ def test_any_backbone(backbone, tmp_path):
 
 
 def test_maps_are_kept_where_somebody_looks_at_them(weights, tmp_path):
-    config, run = written(tmp_path, beta=0.2, diversity=True), tmp_path / "run"
+    config, run = written(tmp_path, beta=0.2, diversity=True, phases=["dense"]), tmp_path / "run"
     ended = forked.run(command(config, run, weights), run)
     assert ended.status == 0, ended.text
-    assert stores(tmp_path) == ["maps", "maps", "maps"]
+    # training and validation; the report takes pooled features of the test images
+    assert stores(tmp_path) == ["features", "maps", "maps"]
     metrics = (run / "dense/metrics.csv").read_text()
     assert "val/diversity@5" in metrics
     assert "train/diversity_loss" in metrics
@@ -312,6 +311,18 @@ def test_bad_input(weights, tmp_path):
     assert "phases.finetune: train_backbone and train_normalisation are both false" in refused.text
 
 
+def test_maps_that_are_too_large_for_the_disk_are_not_kept_unless_they_are_there(weights, tmp_path, monkeypatch):
+    """`evaluate` then goes through the images; training with L_div is refused before anything is computed."""
+    features = FrozenFeatures(load_frozen(weights), birds(tmp_path))
+    assert features.keeps_maps("test")
+    features.store("test", maps=True)
+    monkeypatch.setattr("datamodules.cache.Cache.free_bytes", lambda self: 1000)
+    assert features.keeps_maps("test")
+    assert not features.keeps_maps("train")
+    with pytest.raises(UserError, match=r"data.cache_dir: features and maps of 45 images take .* or beta 0, which needs"):
+        features.store("train", maps=True)
+
+
 def test_a_full_disk_is_one_sentence(weights, tmp_path):
     module, data = load_frozen(weights), birds(tmp_path)
     _ = data.splits
@@ -324,22 +335,41 @@ def test_a_full_disk_is_one_sentence(weights, tmp_path):
     assert len(FrozenFeatures(module, data).store("train")) == 45
 
 
-def test_the_sparse_stage_of_a_frozen_backbone_finetunes_where_asked(finished, weights, tmp_path):
-    """A finetune phase trains all of it again, from the images; with a frozen backbone only the normalisation."""
-    _, run = finished
-    assert load_classifier(run / "sparsify/best.ckpt").train_backbone is False
-    phases = yaml.safe_load((run.parent / "frozen.yaml").read_text())["phases"]
-    for trained, unchanged in ((True, False), (False, True)):
-        finetune = {"module": {"class_path": "Finetune", "init_args": {"train_backbone": trained}}, "max_epochs": 1}
-        named = {name: phases[name] for name in ("dense", "sparsify")} | {
-            "finetune": finetune, "evaluate": phases["evaluate"]}  # fmt: skip
-        config = yaml.safe_load((run.parent / "frozen.yaml").read_text()) | {"phases": named}
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        own = tmp_path / f"run{trained}"
-        ended = forked.run(command(tmp_path / "config.yaml", own, weights), own)
-        assert ended.status == 0, ended.text
-        sparse, tuned = state(own / "sparsify/best.ckpt"), state(own / "finetune/best.ckpt")
-        key = "model.backbone.conv1.weight"
-        assert torch.equal(sparse[key], tuned[key]) == unchanged
-        assert not torch.equal(sparse["model.head.mean"], tuned["model.head.mean"])
-        assert set(stages(own)) == {"dense", "sparse", "finetuned"}
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_sparse_stage_of_a_frozen_backbone_finetunes_where_asked(finished, tmp_path, trained):
+    """Trained again: all of it, from the images. Frozen: only the normalisation of the sparse layer."""
+    config, run = finished
+    sparse = load_classifier(run / "sparsify/best.ckpt")
+    assert sparse.train_backbone is False
+    data = ToyBirds(**yaml.safe_load(config.read_text())["data"]["init_args"])
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, logger=False,
+                         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+    tuned = Finetune(NETWORK, 3, train_backbone=trained)
+    tuned.take({"sparsify": run / "sparsify"})
+    run_phase(tuned, trainer, data)
+    before, after = sparse.model.state_dict(), tuned.model.state_dict()
+    assert torch.equal(before["backbone.conv1.weight"], after["backbone.conv1.weight"]) == (not trained)
+    assert not torch.equal(before["head.mean"], after["head.mean"])
+    assert torch.equal(before["head.weight"], after["head.weight"])
+
+
+def test_birds_on_photographs(real_data, tmp_path):
+    """Four species, ImageNet's Lite0 as it is: a dense head and a sparse layer that recognise them."""
+    with zipfile.ZipFile(real_data / "cub100.zip") as archive:
+        seen: Counter[tuple[str, str]] = Counter()
+        for name in sorted(archive.namelist()):
+            split, species, *file = name.split("/")
+            if file and file[0] and len({s for _, s in seen} | {species}) <= 4 and seen[split, species] < 12:
+                seen[split, species] += 1
+                archive.extract(name, tmp_path / "photos")
+    run = tmp_path / "run"
+    sizes = ["--phases.sparsify.module.n_features", "8", "--phases.sparsify.module.features_per_class", "3"]
+    config = ["pipeline", "--config", "configs/sldd/photos_frozen.yaml", "--data.root", tmp_path / "photos"]
+    weights = real_data / "tf_efficientnet_lite0.pth"
+    options = ["--run_dir", run, "--data.cache_dir", tmp_path / "cache", "--network.pretrained", weights]
+    options += ["--data.image_size", "128", "--data.val_fraction", "0"]
+    ended = forked.run([*config, *options, *sizes, "--trainer.enable_progress_bar", "false"], run)
+    assert ended.status == 0, ended.text
+    assert stages(run)["dense"]["accuracy"] >= 80
+    assert stages(run)["sparse"]["accuracy"] >= 65
+    assert stages(run)["sparse"]["n_features"] <= 8
