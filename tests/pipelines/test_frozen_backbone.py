@@ -319,7 +319,7 @@ def test_maps_that_are_too_large_for_the_disk_are_not_kept_unless_they_are_there
     monkeypatch.setattr("datamodules.cache.Cache.free_bytes", lambda self: 1000)
     assert features.keeps_maps("test")
     assert not features.keeps_maps("train")
-    with pytest.raises(UserError, match=r"data.cache_dir: features and maps of 45 images take .* or beta 0, which needs"):
+    with pytest.raises(UserError, match=r"features and maps of 45 images take .* or beta 0, which needs"):
         features.store("train", maps=True)
 
 
