@@ -11,6 +11,7 @@ import sys
 #: Modules with a `main`, with their arguments.
 BENCHMARKS = (
     "pipeline",
+    "cpu_speed",
     "sparse_solver",
     "sparse_growth",
     "sparse_imagenet",
@@ -23,7 +24,7 @@ BENCHMARKS = (
 )
 
 #: Those that need real images.
-ON_REAL_IMAGES = ("sparse_accuracy", "diversity_loss", "plugin cifar", "plugin fewshot", "filters_cifar10")
+ON_REAL_IMAGES = ("sparse_accuracy", "photographs", "plugin cifar", "plugin fewshot", "filters_cifar10")
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ Each is a function of (image, seed), so that what an image looks like in an epoc
 workers, ranks, batches or the global random state.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -17,7 +18,7 @@ from handful.images import centre_crop
 
 # uint8 image (3, h, w) with h, w >= size, and a seed -> uint8 image (3, size, size)
 Augmentation = Callable[[Tensor, int], Tensor]
-AugmentationName = Literal["none", "flip", "crop_flip", "standard"]
+AugmentationName = Literal["none", "flip", "crop_flip", "standard", "resized_crop"]
 
 _PADDING = 4
 
@@ -27,13 +28,16 @@ def build_augmentation(name: AugmentationName, size: int) -> Augmentation:
 
     "none": centre crop. "flip": centre crop, every second image flipped left to right. "crop_flip": random crop out of
     the image padded by 4 black pixels, then flip. "standard": the same, then colour jitter (brightness, contrast,
-    saturation by 0.1) and TrivialAugmentWide, as the SLDD-Model is trained.
+    saturation by 0.1) and TrivialAugmentWide, as the SLDD-Model is trained. "resized_crop": a random part of the
+    image, 35 to 100 % of its area at a ratio of sides from 3:4 to 4:3, resized; then flip, and colour jitter by 0.2, as
+    pretrained networks are adapted.
 
     Raises:
         UserError: an unknown name.
     """
     known: dict[str, Callable[[int], Augmentation]] = {
-        "none": _CentreCrop, "flip": _Flip, "crop_flip": _CropFlip, "standard": _Standard
+        "none": _CentreCrop, "flip": _Flip, "crop_flip": _CropFlip, "standard": _Standard,
+        "resized_crop": _ResizedCrop,
     }  # fmt: skip
     if name not in known:
         raise UserError(f"augmentation must be one of {', '.join(get_args(AugmentationName))}, not {name!r}.")
@@ -70,6 +74,20 @@ class _CropFlip(_CentreCrop):
         return seen.flip(-1) if mixed(seed, 0) % 2 else seen
 
 
+@contextmanager
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Let torchvision, which draws from the global CPU generator, draw from a seed; the generator's state stays.
+
+    `torch.manual_seed` would seed the generators of the GPUs as well.
+    """
+    state = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
 class _Standard(_CropFlip):
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -77,10 +95,20 @@ class _Standard(_CropFlip):
 
     def __call__(self, image: Tensor, seed: int) -> Tensor:
         image = super().__call__(image, seed)
-        # torchvision draws from the global CPU generator; `torch.manual_seed` would seed those of the GPUs as well
-        state = torch.get_rng_state()
-        try:
-            torch.default_generator.manual_seed(seed)
-            return self.colours(image)
-        finally:
-            torch.set_rng_state(state)
+        with _drawing_from(seed):
+            colours: Tensor = self.colours(image)
+        return colours
+
+
+class _ResizedCrop:
+    def __init__(self, size: int) -> None:
+        self.transform = v2.Compose([
+            v2.RandomResizedCrop(size, scale=(0.35, 1.0), antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(0.2, 0.2, 0.2),
+        ])  # fmt: skip
+
+    def __call__(self, image: Tensor, seed: int) -> Tensor:
+        with _drawing_from(seed):
+            transformed: Tensor = self.transform(image)
+        return transformed

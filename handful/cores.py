@@ -1,6 +1,7 @@
 """How many processor cores this process may use, which containers and schedulers often make fewer than there are."""
 
 import os
+import re
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -24,6 +25,20 @@ def usable_cores(cgroup: Path = _CGROUP) -> int:
         cores = os.cpu_count() or 1
     quota = _quota(cgroup)
     return max(1, cores if quota is None else min(cores, -int(-quota // 1)))
+
+
+def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
+    """Return whether the processor has bf16 instructions; None where the system does not say it.
+
+    Args:
+        cpuinfo: where Linux lists the processor's features.
+    """
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return None
+    features = next((line.partition(":")[2].split() for line in lines if re.match(r"(flags|Features)\s*:", line)), None)
+    return None if features is None else not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features)
 
 
 def _quota(cgroup: Path) -> float | None:

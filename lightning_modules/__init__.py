@@ -7,7 +7,7 @@ from lightning_modules.dense import Dense
 from lightning_modules.finetune import Finetune
 from lightning_modules.infomax_bottleneck import InfoMaxPlugin
 from lightning_modules.prototypical import Prototypical
-from lightning_modules.schedules import WarmupThen
+from lightning_modules.schedules import WarmupCosine, WarmupThen
 from lightning_modules.trained import Input, TrainedModule
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Prototypical",
     "Retrain",
     "TrainedModule",
+    "WarmupCosine",
     "WarmupThen",
     "load_classifier",
     "load_module",

@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules: what a schedule watches, and whether it steps by epochs or by batches."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -9,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
@@ -44,6 +46,47 @@ class WarmupThen(SequentialLR):
     def __init__(self, optimizer: Optimizer, schedulers: list[LRSchedulerCallable], milestones: list[int]) -> None:
         built: list[Any] = [factory(optimizer) for factory in schedulers]
         super().__init__(optimizer, built, milestones)
+
+
+class WarmupCosine(LRScheduler):
+    """A linear warm-up from zero, then half a cosine down to zero, over the whole training by batches.
+
+    The peak is the optimizer's own learning rate, of every group of parameters.
+
+    Args:
+        optimizer: whose learning rate is scheduled.
+        total_steps: of the training; settled by the Trainer where it is not given.
+        warmup: share of the steps that the warm-up takes, in [0, 1).
+
+    Raises:
+        ValueError: `total_steps` is not given and nobody settles it, or a value is out of range.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int | None = None, warmup: float = 0.1) -> None:
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup: a share in [0, 1), not {warmup}")
+        if total_steps is None or total_steps < 1:
+            raise ValueError(f"total_steps: at least 1, not {total_steps}")
+        self.total_steps, self.warmup = total_steps, warmup
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The learning rate of every group of parameters."""
+        return [rate * self._factor(self.last_epoch) for rate in self.base_lrs]
+
+    def _factor(self, step: int) -> float:
+        rising = self.warmup * self.total_steps
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - rising) / (self.total_steps - rising)))
+
+
+def follows_length(spec: Mapping[str, Any] | None) -> bool:
+    """Whether a schedule of a config gets its length from the training."""
+    if not spec:
+        return False
+    name = str(spec.get("class_path", "")).rpartition(".")[2]
+    return name in (OneCycleLR.__name__, WarmupCosine.__name__) and not (spec.get("init_args") or {}).get("total_steps")
 
 
 def better(monitor: str) -> Literal["min", "max"]:
@@ -91,7 +134,8 @@ def configured(
 
     * `ReduceLROnPlateau` watches the measure by which `best.ckpt` is chosen, in its direction; Lightning's class of
       that name watches its own `monitor`.
-    * `OneCycleLR` and `CyclicLR` step after every batch; `OneCycleLR` gets the number of steps where it is not given.
+    * `OneCycleLR`, `WarmupCosine` and `CyclicLR` step after every batch; the first two get the number of steps where it
+      is not given.
     * A schedule that begins with a warm-up longer than the training has epochs steps after every batch.
     * Everything else steps once per epoch, unless `interval` says otherwise.
 
@@ -113,7 +157,7 @@ def configured(
         return _plateau(module.trainer, built, lr_scheduler, schedule)
     by: Interval = interval or _own_interval(schedule, module)
     for one in _parts(schedule):
-        if isinstance(one, OneCycleLR):
+        if isinstance(one, OneCycleLR | WarmupCosine):
             _check_length(one, module.trainer, by)
     return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": by}}
 
@@ -133,7 +177,7 @@ def _build(
 def _length(trainer: pl.Trainer, by: Interval) -> int:
     length = trainer.estimated_stepping_batches if by == "step" else trainer.max_epochs
     if length is None or not 0 < length < float("inf"):
-        raise UserError("lr_scheduler: OneCycleLR needs a training of known length; give max_epochs or total_steps")
+        raise UserError("lr_scheduler: needs a training of known length; give max_epochs, or its total_steps")
     return int(length)
 
 
@@ -147,7 +191,7 @@ def _parts(schedule: Any) -> list[LRScheduler]:
 def _own_interval(schedule: Any, module: pl.LightningModule) -> Interval:
     """What a schedule steps by unless it is given."""
     parts = _parts(schedule)
-    if any(isinstance(part, OneCycleLR | CyclicLR) for part in parts):
+    if any(isinstance(part, OneCycleLR | CyclicLR | WarmupCosine) for part in parts):
         return "step"
     first = parts[0]
     if isinstance(first, LinearLR | ConstantLR) and 0 < (module.trainer.max_epochs or 0) < first.total_iters:
@@ -159,15 +203,15 @@ def _own_interval(schedule: Any, module: pl.LightningModule) -> Interval:
     return "epoch"
 
 
-def _check_length(schedule: OneCycleLR, trainer: pl.Trainer, by: Interval) -> None:
-    needed, given = _length(trainer, by), schedule.total_steps
+def _check_length(schedule: OneCycleLR | WarmupCosine, trainer: pl.Trainer, by: Interval) -> None:
+    needed, given, name = _length(trainer, by), schedule.total_steps, type(schedule).__name__
     if given < needed:
         raise UserError(
-            f"lr_scheduler: OneCycleLR ends after {given} {by}s, the training has {needed}; leave total_steps out to "
+            f"lr_scheduler: {name} ends after {given} {by}s, the training has {needed}; leave total_steps out to "
             "get its length"
         )
     if given > needed:
-        rank_zero_warn(f"lr_scheduler: OneCycleLR ends after {given} {by}s, the training already after {needed}")
+        rank_zero_warn(f"lr_scheduler: {name} ends after {given} {by}s, the training already after {needed}")
 
 
 def _validates(trainer: pl.Trainer) -> bool:

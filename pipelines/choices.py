@@ -21,11 +21,10 @@ _RULES: dict[str, str] = {
     r"network\.backbone": "backbone",
     r"data\.init_args\.image_size": "image_size",
     r"phases\.([^.]+)\.max_epochs": "epochs",
-    r"phases\.([^.]+)\.module\.init_args\.lr_scheduler\.init_args\.T_max": "schedule",
     r"phases\.([^.]+)\.module\.init_args\.n_features": "n_features",
 }
 _PLACEHOLDERS: dict[str, Any] = {
-    "name": "run", "backbone": "conv4", "image_size": 224, "epochs": 1, "schedule": 1, "n_features": 2
+    "name": "run", "backbone": "conv4", "image_size": 224, "epochs": 1, "n_features": 2
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from jsonargparse import DefaultHelpFormatter
 import handful
 from handful.cache_home import settle_cache_home
 from handful.errors import UserError, did_you_mean
+from handful.memory import keep_freed_memory
 from handful.text import safe_text
 from pipelines.configs import taken
 from pipelines.errors import run_command
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with status 2 on bad input, with 0 after `--help`, `--version` and `--print_config`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    keep_freed_memory()
     _quieten()
     settle_cache_home()
     watch_parent()  # before imports of seconds: the process that started this one may be killed meanwhile

@@ -16,7 +16,7 @@ from handful.networks.published import hub_answers, published_config, weights_at
 from pipelines.build import build_datamodule
 
 #: Images that pass through the network in dense training, on a CPU and on a GPU, and the bounds of the epochs.
-_PASSES = {False: 24_000, True: 60_000}
+_PASSES = {False: 18_000, True: 40_000}
 _FEWEST, _MOST = 3, 40
 #: The backbone for a machine without a GPU, whose weights need no hub; the one for a GPU, where its weights can be had.
 ON_CPU, ON_GPU = "tf_efficientnet_lite0", "resnet50.tv_in1k"
@@ -90,7 +90,7 @@ class Recipe:
         """
         value, reason = {
             "name": self._name, "backbone": self._settle_backbone, "image_size": self._image_size,
-            "epochs": self._settle_epochs, "schedule": self._schedule, "n_features": self._n_features,
+            "epochs": self._settle_epochs, "n_features": self._n_features,
         }[rule](phase)  # fmt: skip
         return value, reason
 
@@ -120,12 +120,9 @@ class Recipe:
         reason = f"about {passes:,} images pass, in {_FEWEST} to {_MOST} epochs"
         dense = [name for name in self._epochs if self._kind(name) == "Dense"]
         if self._kind(phase) == "Finetune" and dense:
-            epochs, reason = max(2, self._epochs[dense[0]] // 2), "half of the dense training"
+            epochs, reason = self._epochs[dense[0]], "as many as of dense training"
         self._epochs[phase] = epochs
         return epochs, reason
-
-    def _schedule(self, phase: str) -> tuple[int, str]:
-        return max(1, self._epochs[phase]), "the length of the phase"
 
     def _n_features(self, _: str) -> tuple[int, str]:
         classes = self.facts.classes

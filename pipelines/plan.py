@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 from handful.errors import UserError
 from handful.tensor_files import find_tensors
 from lightning_modules import TrainedModule
+from lightning_modules.schedules import follows_length
 from pipelines.aliases import with_present_names
 from pipelines.build import build_callbacks, phase_class, plain
 from pipelines.config import PhaseConfig, Pipeline
@@ -144,6 +145,8 @@ def _obstacles(phase: PhaseConfig, folder: PhaseFolder) -> Iterator[str]:
     what = phase_class(phase.module, "module")
     if issubclass(what, TrainedModule) and what.depends_on_length:
         yield f"{what.__name__} {what.depends_on_length}"
+    if follows_length((phase.module.get("init_args") or {}).get("lr_scheduler")):
+        yield "the learning rate falls over all epochs"
     for callback in build_callbacks(phase.callbacks):
         if getattr(callback, "depends_on_length", isinstance(callback, StochasticWeightAveraging)):
             yield f"what {type(callback).__name__} does depends on the number of epochs"

@@ -16,7 +16,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from datamodules.base import HandfulDataModule
 from handful.atomic import copy_file, write_json, write_text
 from handful.errors import UserError, did_you_mean
+from handful.memory import hand_back_memory
 from handful.networks import build_classifier, input_statistics
+from handful.threads import use_the_cores
 from lightning_modules import TrainedModule
 from pipelines.build import build_callbacks, build_datamodule, build_phase, plain
 from pipelines.config import PhaseConfig, Pipeline
@@ -210,6 +212,8 @@ class Runner:
         trainer = build_trainer(
             self.pipeline, phase, folder, seed, resume, validates, parameters, all_images=what.needs_all_images
         )
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        use_the_cores(trainer.num_devices if on_cpu else 1)
         context = Context(trainer, datamodule, earlier, folder, phase.max_epochs, resume)
         rank_zero_info(f"── {name}" + (f", resumed from {folder.last}" if resume else ""))
         reset_peak_memory()
@@ -245,6 +249,7 @@ class Runner:
             raise UserError(f"phase {name}: {' '.join(str(error).split())}") from error
         finally:
             finish_wandb()
+            hand_back_memory()
 
     def _describe(
         self, folder: PhaseFolder, phase: PhaseConfig, what: Phase | TrainedModule, datamodule: HandfulDataModule

@@ -12,8 +12,10 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.epoch_seed import EpochSeed
+from handful.cores import has_bf16
 from handful.errors import UserError
 from lightning_modules.checkpoints import AtomicCheckpointIO
 from pipelines.build import build_callbacks
@@ -100,6 +102,12 @@ def try_trainer(key: str, pipeline: Pipeline, phase: PhaseConfig) -> int:
         trainer = pl.Trainer(**arguments, logger=False, enable_checkpointing=False, max_epochs=phase.max_epochs)
     except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{key}: the Trainer refuses its arguments: {' '.join(str(error).split())}") from error
+    slow = str(trainer.precision).startswith("bf16") and has_bf16() is False
+    if slow and trainer.strategy.root_device.type == "cpu":
+        rank_zero_warn(
+            f"{key}: precision {trainer.precision}: this processor has no bf16 instructions and computes it many times "
+            "slower than 32-true"
+        )
     return trainer.num_devices * trainer.num_nodes
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from handful.errors import UserError
+from handful.networks.memory_format import for_convolutions
 
 Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
 
@@ -46,7 +47,8 @@ def feature_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     """Images `(B, C, H, W)` → the backbone's feature maps `(B, F, h, w)`.
 
     Args:
-        backbone: may declare `num_features` = F and `in_channels` = C, which are compared.
+        backbone: may declare `num_features` = F and `in_channels` = C, which are compared; and `convolves`, that it
+            consists of convolutions, which are given the order in memory that they are fast in.
         images: floating point, normalised.
 
     Raises:
@@ -60,6 +62,8 @@ def feature_maps(backbone: nn.Module, images: Tensor) -> Tensor:
             f"the backbone takes images of {channels} channels, not {images.shape[1]}; build it for them "
             f"(network.options.in_chans={images.shape[1]})"
         )
+    if getattr(backbone, "convolves", False):
+        images = for_convolutions(images)
     maps: object = backbone(images)
     name = type(backbone).__name__
     if not isinstance(maps, Tensor):

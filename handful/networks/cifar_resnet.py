@@ -44,6 +44,8 @@ class CifarResNet(nn.Module):
         in_chans: channels of the images.
     """
 
+    convolves = True
+
     def __init__(self, depth: int = 20, width: int = 16, in_chans: int = 3) -> None:
         super().__init__()
         if depth not in DEPTHS:

@@ -1,6 +1,5 @@
 """Conv-4, the small backbone of few-shot learning (Vinyals et al. 2016; Snell et al. 2017)."""
 
-import torch
 from torch import Tensor, nn
 
 
@@ -14,6 +13,8 @@ class Conv4(nn.Module):
         in_chans: channels of the images.
     """
 
+    convolves = True
+
     def __init__(self, width: int = 64, in_chans: int = 3) -> None:
         super().__init__()
         self.num_features = width
@@ -25,9 +26,7 @@ class Conv4(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` → feature maps `(B, width, H // 16, W // 16)`."""
-        # channels last: the same numbers, a third less time on a CPU
-        maps = images.contiguous(memory_format=torch.channels_last)
-        return self.layer4(self.layer3(self.layer2(self.layer1(maps))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(images))))
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

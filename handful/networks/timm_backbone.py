@@ -62,6 +62,7 @@ class TimmBackbone(nn.Module):
         except (TypeError, RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
             raise UserError(f"network: {name} cannot be built with options {options or 'none'} ({error})") from error
         self.name = name
+        self.convolves = sum(isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1 for m in self.net.modules()) > 1
         self.in_channels = int(options.get("in_chans", 3))
         if reduced_strides:
             reduce_strides(self.net, name)

@@ -23,6 +23,7 @@ from handful.sparse.rows import Features, Rows
 from handful.sparse.saga import saga_path
 from handful.sparse.search import bisect, coarse_to_fine
 from handful.sparse.standardise import ColumnStatistics, column_statistics, design_matrix
+from handful.threads import threads_for
 
 SOLVERS = ("exact", "saga", "glm_saga")
 SEARCHES = ("path", "bisect", "coarse_to_fine")
@@ -143,7 +144,8 @@ def elastic_net_path(
         design = design_matrix(rows, statistics, columns, index)
         local = MemoryOracle(design, fitted, num_classes)
     oracle = local if group is None else DistributedOracle(local, group)
-    with progress_bar(n_lambdas, "regularisation path", progress) as bar:
+    work = len(fitted) * (rows.n_features if columns is None else len(columns)) * num_classes
+    with threads_for(work), progress_bar(n_lambdas, "regularisation path", progress) as bar:
 
         def tick(point: PathPoint) -> None:
             bar.set_postfix(density=f"{point.density:.1f}", refresh=False)

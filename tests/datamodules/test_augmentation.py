@@ -72,5 +72,20 @@ def test_the_centre_crop_is_torchvisions(shape):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(UserError, match="augmentation must be one of none, flip, crop_flip, standard, not 'mixup'"):
+    with pytest.raises(UserError, match=r"augmentation must be one of none, flip, crop_flip, .*, not 'mixup'"):
         build_augmentation("mixup", 8)
+
+
+def test_a_resized_crop_shows_a_part_of_the_image_at_full_size():
+    ramp = torch.arange(60).repeat(60, 1)[None].repeat(3, 1, 1).to(torch.uint8)  # the value is the column
+    augment = build_augmentation("resized_crop", 60)
+    plain = type(augment)(60)
+    plain.transform = v2.Compose(augment.transform.transforms[:2])  # without the colours
+    widths = []
+    for seed in range(200):
+        seen = plain(ramp, seed)[0, 0].float()
+        widths.append(float((seen.max() - seen.min() + 1) / 60))
+    assert 0.5 < min(widths) < 0.62  # √0.35 at a ratio of 3:4 is 0.51
+    assert max(widths) > 0.97
+    flipped = sum(bool(plain(ramp, seed)[0, 0, 0] > plain(ramp, seed)[0, 0, -1]) for seed in range(200))
+    assert 70 < flipped < 130

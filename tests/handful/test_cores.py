@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from handful.cores import usable_cores
+from handful.cores import has_bf16, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,14 @@ def test_cores_are_those_of_affinity_and_quota(tmp_path, files, quota):
         assert usable_cores(tmp_path) == 1
     finally:
         os.sched_setaffinity(0, may_use)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("flags\t\t: fpu avx512_bf16 x\nflags\t\t: fpu", True), ("flags : fpu avx2", False),
+     ("Features\t: fp asimd bf16", True), ("model name : bf16", None)],
+)  # fmt: skip
+def test_bf16_is_read_off_the_processors_features(tmp_path, text, expected):
+    (tmp_path / "cpuinfo").write_text(text)
+    assert has_bf16(tmp_path / "cpuinfo") is expected
+    assert has_bf16(tmp_path / "nothing") is None

@@ -1,12 +1,15 @@
 """Schedules over real trainings: what the learning rate really was, batch by batch."""
 
 import itertools
+import math
 
 import lightning.pytorch as pl
 import pytest
 import torch
 
 from handful.errors import UserError
+from lightning_modules import WarmupCosine
+from lightning_modules.schedules import follows_length
 from pipelines.build import build_phase
 from pipelines.cli import main
 from pipelines.parse import parse_pipeline
@@ -164,3 +167,46 @@ def test_a_plateau_needs_validation_images(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["pipeline", "--config", str(write_config(tmp_path, **config)), "--run_dir", str(tmp_path / "run")])
     assert "ReduceLROnPlateau watches val/accuracy, but there are no validation images" in capsys.readouterr().err
+
+
+def test_a_warm_up_and_a_cosine_over_the_whole_training(tmp_path):
+    seen = rates(tmp_path, spec("lightning_modules.WarmupCosine", warmup=0.25))
+    steps = EPOCHS * BATCHES
+    rising = 0.25 * steps
+    up = [0.01 * (s + 1) / (rising + 1) for s in range(steps) if s < rising]
+    down = [0.005 + 0.005 * math.cos(math.pi * (s - rising) / (steps - rising)) for s in range(len(up), steps)]
+    expected = up + down
+    assert seen == pytest.approx(expected)
+    assert max(seen) <= 0.01
+    assert seen[-1] < 0.004
+
+
+def test_every_group_keeps_its_own_peak():
+    optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 1.0)], lr=9)
+    schedule = WarmupCosine(optimizer, total_steps=10, warmup=0.0)
+    assert schedule.get_last_lr() == [0.1, 1.0]
+    for _ in range(10):
+        optimizer.step()
+        schedule.step()
+    assert schedule.get_last_lr() == pytest.approx([0, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize("bad", [{"warmup": 1.0}, {"warmup": -0.1}, {"total_steps": 0}])
+def test_a_warm_up_that_cannot_be_is_refused(bad):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        WarmupCosine(optimizer, **{"total_steps": 5, **bad})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "follows"),
+    [
+        (spec("lightning_modules.WarmupCosine"), True),
+        (spec("torch.optim.lr_scheduler.OneCycleLR", max_lr=0.1), True),
+        (spec("OneCycleLR", max_lr=0.1, total_steps=100), False),
+        (spec("CosineAnnealingLR", T_max=3), False),
+        (None, False),
+    ],
+)
+def test_what_gets_its_length_from_the_training_cannot_be_continued_for_longer(schedule, follows):
+    assert follows_length(schedule) == follows

@@ -86,13 +86,18 @@ def test_head_has_its_own_learning_rate(tmp_path):
 
 
 @pytest.mark.parametrize("config", sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs").rglob("*.yaml")))
-def test_every_shipped_config_is_valid(config):
+def test_every_shipped_config_is_valid(config, tmp_path):
     """By itself, or as the command in its own head says: on top of another."""
+    for name in ("one/1.png", "one/2.png", "other/1.png", "other/2.png"):  # what `auto` is settled from
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
     text = (ROOT / config).read_text()
     alone = "\ndata:" in text and "\nphases:" in text
     files = [config] if alone else list(dict.fromkeys(re.findall(r"--config (configs/\S+\.yaml)", text)))
     assert config in files
-    pipeline, _ = parse_pipeline([part for file in files for part in ("--config", str(ROOT / file))])
+    arguments = [part for file in files for part in ("--config", str(ROOT / file))]
+    automatic = any(": auto\n" in (ROOT / file).read_text() for file in files)
+    pipeline, _ = parse_pipeline([*arguments, *(["--data.root", str(tmp_path)] if automatic else [])])
     assert pipeline.phases
 
 

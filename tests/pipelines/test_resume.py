@@ -127,10 +127,23 @@ def test_more_epochs_continue_a_finished_training(tmp_path):
     assert re.search(r"dense: finished with another max_epochs \(4, now 3\); give --start_at dense", shorter.text)
 
 
-def test_more_epochs_are_refused_where_the_training_depends_on_their_number(tmp_path):
-    keep = {"callbacks": [{"class_path": "KeepCheckpoints"}], "max_epochs": 1}
-    config, run = small(tmp_path, keep), tmp_path / "run"
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (
+            {"callbacks": [{"class_path": "KeepCheckpoints"}]},
+            "what KeepCheckpoints does depends on the number of epochs",
+        ),
+        (
+            {"module": {"class_path": "Dense", "init_args": {"lr_scheduler": {
+                "class_path": "lightning_modules.WarmupCosine", "init_args": {"warmup": 0.2}}}}},
+            "the learning rate falls over all epochs",
+        ),
+    ],
+)  # fmt: skip
+def test_more_epochs_are_refused_where_the_training_depends_on_their_number(tmp_path, changes, why):
+    config, run = small(tmp_path, {**changes, "max_epochs": 1}), tmp_path / "run"
     assert forked.run(command(config, run), run).status == 0
     refused = forked.run([*command(config, run), "--phases.dense.max_epochs", "2"], run)
     assert refused.status == 2
-    assert "cannot be continued: what KeepCheckpoints does depends on the number of epochs" in refused.text
+    assert f"cannot be continued: {why}" in refused.text
