@@ -13,4 +13,5 @@ def for_convolutions(images: Tensor) -> Tensor:
         >>> for_convolutions(torch.zeros(2, 3, 8, 8)).stride()
         (192, 1, 24, 3)
     """
-    return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images
+    # a copy: an image alone may pass for being in this order already, with strides that torch takes for another
+    return images.clone(memory_format=torch.channels_last) if images.device.type == "cpu" else images

@@ -96,7 +96,7 @@ def test_every_shipped_config_is_valid(config, tmp_path):
     files = [config] if alone else list(dict.fromkeys(re.findall(r"--config (configs/\S+\.yaml)", text)))
     assert config in files
     arguments = [part for file in files for part in ("--config", str(ROOT / file))]
-    automatic = any(": auto\n" in (ROOT / file).read_text() for file in files)
+    automatic = any("backbone: auto" in (ROOT / file).read_text() for file in files)
     pipeline, _ = parse_pipeline([*arguments, *(["--data.root", str(tmp_path)] if automatic else [])])
     assert pipeline.phases
 
