@@ -149,4 +149,5 @@ def _warning(
 
 def _not_a_tip(record: Any) -> bool:
     text = str(record.getMessage())
-    return not text.startswith(("💡", "GPU available", "TPU available", "HPU available", "`Trainer.fit` stopped"))
+    hardware = ("GPU available", "TPU available", "HPU available")
+    return not text.startswith(("💡", *hardware, "`Trainer.fit` stopped", "Loading `train_dataloader`"))
