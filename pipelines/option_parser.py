@@ -16,6 +16,10 @@ set_parsing_settings(import_path_denylist=["*"], instantiate_subclass_spec_in_an
 #: What is expected, in words.
 _KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "dict": "a mapping"}
 
+#: Lines that say what is wrong, and those among them that say more than the kind of a value.
+_TELLING = re.compile(r"not accepted|[Nn]o such|not found|must be given|required")
+_REASON = re.compile(_TELLING.pattern + "|not a subclass|Expected|invalid|Given value:")
+
 _OURS = re.compile("is none of the classes of|there is no class|there is no such option|did you mean")
 
 
@@ -117,11 +121,11 @@ def condense(message: str) -> str:
     reasons = [
         line.strip(" -")
         for line in message.splitlines()
-        if re.search(r"not accepted|not a subclass|[Nn]o such|not found|Expected|must be given|required|invalid|Given value:", line)
+        if _REASON.search(line)
         and "NoneType" not in line
         and not line.rstrip().endswith(":")
     ]
-    telling = [r for r in reasons if re.search(r"not accepted|[Nn]o such|not found|must be given|required", r)] or reasons
+    telling = [r for r in reasons if _TELLING.search(r)] or reasons
     text = "; ".join(map(_brief_value, dict.fromkeys(telling))) or " ".join(message.split())
     text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
     for kind, words in _KINDS.items():
