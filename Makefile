@@ -25,6 +25,7 @@ bench: $(VENV)/dev
 soak: $(VENV)/dev
 	$(BIN)/python -m tests.soak --seed $(SEED)
 	$(BIN)/python -m tests.soak.kills --points 30 --seed $(SEED)
+	HANDFUL_SOAK=1 $(BIN)/python -m pytest -q tests/handful/images/test_memory.py
 	$(BIN)/python -m tests.soak.lost --seed $(SEED)
 
 $(VENV)/runtime: requirements.txt

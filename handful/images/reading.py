@@ -18,9 +18,15 @@ from handful.images.formats import HEAD, allowed_formats, unreadable_kind
 #: Pixels of the largest image that is read unless a caller allows more; a bomb of so many stays below 1 GB.
 MAX_PIXELS = 120_000_000
 
-# Bytes that decoding takes per pixel, as measured, where it takes more than most formats do.
+# Bytes that an image may take for each of the pixels that are allowed: of its file, its pixels and its decoder.
 _USUAL_BYTES = 8
-_BYTES = {"WEBP": 16, "JPEG2000": 25, "AVIF": 10}
+# Bytes of Pillow's pixels by mode, where they are not four; and what decoders take per pixel besides, as measured.
+_STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+_DECODER = {"WEBP": 12, "JPEG2000": 21, "AVIF": 6, "SGI": 3, "PSD": 4}
+# Icons (ICO, ICNS) hold images of other formats, which Pillow decodes when it opens them: they may have fewer pixels.
+_ICONS, _PART = (b"\x00\x00\x01\x00", b"icns"), 4
+# Rows of images of deep pixels are turned to bytes strip by strip from so many pixels on: their values take much more.
+_DEEP_PIXELS = 4_000_000
 
 #: An image of more pixels is shrunk by whole factors while it is read, to no less than twice the size asked for.
 _SHRINK_PIXELS = 50_000_000
@@ -113,10 +119,11 @@ def open_image(
     """
     name = name or (str(source) if not isinstance(source, bytes) else "image")
     content = source if isinstance(source, bytes) else _content(Path(source))
+    limit = max_pixels // _PART if content.startswith(_ICONS) else max_pixels
     # Pillow's decoders raise what they please on damaged files, from KeyError to struct.error
     try:
-        with _pixel_limit(max_pixels), Image.open(io.BytesIO(content), formats=allowed_formats(name)) as image:
-            _refuse_greedy(image, name, max_pixels)
+        with _pixel_limit(limit), Image.open(io.BytesIO(content), formats=allowed_formats(name)) as image:
+            _refuse_greedy(image, name, max_pixels, len(content))
             if image.width * image.height > _SHRINK_PIXELS:
                 _draft(image, least or _LEAST)
             image.load()
@@ -127,7 +134,7 @@ def open_image(
         raise UserError(f"{name} cannot be read as an image: {unreadable_kind(content[:HEAD])}.") from None
     except Image.DecompressionBombError:
         raise UserError(
-            f"{name} cannot be read as an image: it has more than {max_pixels / 1e6:.0f} million pixels; "
+            f"{name} cannot be read as an image: it has more than {limit / 1e6:.0f} million pixels; "
             "allow more with data.max_megapixels if it is meant."
         ) from None
     except MemoryError:
@@ -135,8 +142,12 @@ def open_image(
     except Exception as error:
         raise UserError(f"{name} cannot be read as an image: {_reason(error)}.") from None
     try:
-        large = image.width * image.height > _SHRINK_PIXELS
-        pixels = _shrunk(image, white, least or _LEAST) if large else to_rgb(image, white)
+        count = image.width * image.height
+        deep = image.mode.startswith(("I", "F")) and count > _DEEP_PIXELS
+        strips = count > _SHRINK_PIXELS or deep
+        pixels = _in_strips(image, white, least or _LEAST) if strips else to_rgb(image, white)
+        if pixels is not image:
+            image.close()  # before it is turned, which needs as much again
     except ValueError as error:
         raise UserError(f"{name} cannot be read as an image: {_reason(error)}.") from None
     return pixels.transpose(turn) if turn is not None else pixels
@@ -170,16 +181,33 @@ def _content(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _refuse_greedy(image: Image.Image, name: str, max_pixels: int) -> None:
-    """Refuse an image whose decoder would take more memory than `max_pixels` pixels of most formats."""
+def _refuse_greedy(image: Image.Image, name: str, max_pixels: int, size: int) -> None:
+    """Refuse an image that would take more memory than `max_pixels` pixels of most formats.
+
+    Args:
+        image: opened, not decoded.
+        name: for the sentence.
+        max_pixels: of most formats.
+        size: of the file in bytes, all of which are held.
+    """
     pixels = image.width * image.height
-    counted = pixels * _BYTES.get(image.format or "", _USUAL_BYTES) / _USUAL_BYTES
+    each = _STORED.get(image.mode, 4) + _DECODER.get(image.format or "", 0) + _coefficients(image)
+    counted = (pixels * each + size) / _USUAL_BYTES
     if counted > max_pixels:
         raise UserError(
             f"{name} cannot be read as an image: its {pixels / 1e6:.0f} million pixels of {image.format} need as much "
             f"memory as {counted / 1e6:.0f} million of most formats, more than the {max_pixels / 1e6:.0f} million that "
             "are read; allow more with data.max_megapixels if it is meant."
         )
+
+
+def _coefficients(image: Image.Image) -> float:
+    """Bytes per pixel of the coefficients of a progressive JPEG, all of which are held until the last scan."""
+    layers = getattr(image, "layer", None)
+    if not layers or not image.info.get("progressive"):
+        return 0.0
+    samples = [horizontal * vertical for _, horizontal, vertical, *_ in layers]
+    return 2.0 * sum(samples) / max(1, max(samples))
 
 
 def _draft(image: Image.Image, least: int) -> None:
@@ -190,9 +218,10 @@ def _draft(image: Image.Image, least: int) -> None:
     image.draft("RGB" if image.mode == "RGB" else None, (width, height))
 
 
-def _shrunk(image: Image.Image, white: float | None, least: int) -> Image.Image:
-    """Return `to_rgb` of an image, shrunk by a whole factor, strip by strip."""
-    factor = max(1, min(image.size) // (2 * least))
+def _in_strips(image: Image.Image, white: float | None, least: int) -> Image.Image:
+    """Return `to_rgb` of an image strip by strip, a large one shrunk by a whole factor."""
+    large = image.width * image.height > _SHRINK_PIXELS
+    factor = max(1, min(image.size) // (2 * least)) if large else 1
     strip = factor * max(1, 2**21 // (image.width * factor))  # some two million pixels
     canvas = Image.new("RGB", tuple(-(-side // factor) for side in image.size))  # type: ignore[arg-type]
     for top in range(0, image.height, strip):
