@@ -308,13 +308,19 @@ class HandfulDataModule(L.LightningDataModule, ABC):
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._feeds_gpu(),
             # its own generator, so that making an iterator takes no number from the global one
             generator=torch.Generator().manual_seed(self.seed),
         )
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _feeds_gpu(self) -> bool:
+        """Whether batches go to a GPU; to pin memory for a run on the CPU would claim memory of a GPU."""
+        if self.trainer is None:
+            return torch.cuda.is_available()
+        return self.trainer.strategy.root_device.type == "cuda"
 
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0

@@ -171,7 +171,7 @@ class Episodes(HandfulDataModule):
             batch_sampler=EpisodeBatches(sampler, self._epoch),
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._feeds_gpu(),
             generator=torch.Generator().manual_seed(self.seed),
         )
 

@@ -38,5 +38,17 @@ def gaussian_blur(
         pad = (0, 0, reach, reach) if dim == 2 else (reach, reach, 0, 0)
         shape = (1, 1, -1, 1) if dim == 2 else (1, 1, 1, -1)
         weight = kernel.reshape(shape).expand(images.shape[1], -1, -1, -1)
-        images = functional.conv2d(functional.pad(images, pad, mode=edges), weight, groups=images.shape[1])
+        images = functional.conv2d(_extended(images, dim, reach, pad, edges), weight, groups=images.shape[1])
     return images
+
+
+def _extended(
+    images: Tensor, dim: int, reach: int, pad: tuple[int, ...], edges: Literal["reflect", "replicate"]
+) -> Tensor:
+    """Images extended beyond their edges, along one dimension."""
+    if edges == "replicate" or images.device.type == "cpu":
+        return functional.pad(images, pad, mode=edges)
+    # on a GPU, the gradient of reflection adds up in any order, and is refused where algorithms are to be determinate
+    places = torch.arange(-reach, images.shape[dim] + reach, device=images.device).abs()
+    last = images.shape[dim] - 1
+    return images.index_select(dim, last - (last - places).abs())

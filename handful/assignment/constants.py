@@ -38,7 +38,7 @@ class ClassSums:
 
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Add a batch: features `(B, F)` and labels `(B,)` in [0, C)."""
-        features = features.double()
+        features, labels = features.to(self.totals), labels.to(self.totals.device)
         self.totals.index_add_(0, labels, features)
         self.squares += features.square().sum(dim=0)
         self.counts += torch.bincount(labels, minlength=len(self.counts))

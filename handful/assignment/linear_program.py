@@ -96,6 +96,7 @@ def solve_exactly(problem: AssignmentProblem, *, seconds: float = 600.0) -> Assi
         selection, assignment = program.solution(result.x)
         alike = _alike(assignment)
         if not alike:
+            selection, assignment = (part.to(problem.gain.device) for part in (selection, assignment))
             return Assignment(selection, assignment, problem.value(selection, assignment))
         for classes in alike:
             program.differ(classes, selection[assignment[classes[0]]].tolist())

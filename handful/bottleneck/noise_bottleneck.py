@@ -182,6 +182,11 @@ class NoiseBottleneck(nn.Module):
         return self
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes; images are taken there."""
+        return self.local_statistics.mean.device
+
+    @property
     def rectify(self) -> bool:
         """Whether the noised layer has never been seen negative, as after a ReLU."""
         return bool(self.local_statistics.lowest >= 0)
@@ -194,7 +199,7 @@ class NoiseBottleneck(nn.Module):
             images: ``(B, 3, H, W)``.
             ids: one number per image, unique over all processes.
         """
-        recording = self._two_pass.record(images)
+        recording = self._two_pass.record(images.to(self.device))
         self.local_statistics.update(recording.local)
         for name, statistics in zip(self.readout_layers, self._readouts(), strict=True):
             statistics.update(recording.readouts[name])
@@ -215,6 +220,7 @@ class NoiseBottleneck(nn.Module):
             images: ``(B, 3, H, W)``.
             share: noise share by hand, in [0, 1]; inferred if None.
         """
+        images = images.to(self.device)
         with nullcontext() if self.finetune else torch.no_grad():
             recording = self._two_pass.record(images)
             representation = self.global_statistics.normalise(self._representation(recording))

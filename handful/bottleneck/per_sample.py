@@ -57,7 +57,7 @@ def per_sample_maps(
         torch.Size([1, 32, 32])
     """
     with torch.inference_mode(False), torch.enable_grad():
-        images, targets = images.detach().clone(), targets.clone()
+        images, targets = images.detach().clone(), targets.to(bottleneck.device)
         with torch.no_grad():
             reading = bottleneck.read(images)
             repeated = bottleneck.read(images.repeat_interleave(copies, 0))

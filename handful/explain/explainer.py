@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from handful.attribution import Attribution, Contributions, attribute, contributions, get
-from handful.attribution.state import model_device, undisturbed, unwrap
+from handful.attribution.state import model_device, model_dtype, undisturbed, unwrap
 from handful.errors import UserError, did_you_mean
 from handful.explain.comparison import compare_with_runner_up
 from handful.explain.explanation import SIDE, Explanation, MethodMap
@@ -82,7 +82,7 @@ class Explainer:
             UserError: logits that are no finite numbers.
         """
         names = self.inputs.class_names
-        images = batch.images.to(model_device(self.model))
+        images = batch.images.to(model_device(self.model), model_dtype(self.model))
         with undisturbed(self.model), torch.no_grad():
             logits = self.model(images).cpu().double()
         _refuse_broken(logits, batch.names)

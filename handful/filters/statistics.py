@@ -150,7 +150,8 @@ class StatisticsCollector(Metric):
 
 def _within_share(features: Tensor, order: Tensor, share: float) -> Tensor:
     """Mask `(B, F)` in the given order: as long as the mass before a feature is short of the share, it counts."""
-    mass = features.abs().double().gather(1, order)
+    # on the CPU, which adds up in the order of the features: a GPU does not, and its last digits are others
+    mass = features.abs().double().gather(1, order).cpu()
     before = mass.cumsum(dim=1) - mass
     # the sum in the same order as the cumulated one, so that a share close to 1 ends at the last feature
-    return before < share * (before[:, -1:] + mass[:, -1:])
+    return (before < share * (before[:, -1:] + mass[:, -1:])).to(features.device)

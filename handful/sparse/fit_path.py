@@ -189,7 +189,7 @@ def elastic_net_path(
         for point, share in zip(points, _accuracies(points, local, group), strict=True):
             point.train_accuracy = share
     if val is not None:
-        held_out = Rows(val[0], device=device)
+        held_out = Rows(val[0], device=rows.device)
         if held_out.n_features != rows.n_features:
             raise UserError(f"validation features: {held_out.n_features} columns, but {rows.n_features} to fit")
         check_finite(held_out, "validation features")

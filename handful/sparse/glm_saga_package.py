@@ -48,15 +48,16 @@ def glm_saga_path(
     except ImportError as error:
         raise UserError("solver: glm_saga asks for the package glm-saga (pip install glm-saga)") from error
     labels = labels.to(design.device)
-    linear = nn.Linear(design.shape[1] - 1, num_classes).to(design.device, design.dtype)
+    oracle = MemoryOracle(design, labels, num_classes)
+    linear = nn.Linear(design.shape[1] - 1, num_classes).to(design.device)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     loader = DataLoader(
-        IndexedTensorDataset(design[:, :-1], labels),
+        # the package keeps its tables in float32, and looks labels up in one on the CPU
+        IndexedTensorDataset(design[:, :-1].float(), labels.cpu()),
         batch_size=batch,
         sampler=ShuffledRows(len(design), torch.Generator().manual_seed(seed)),
     )
-    oracle = MemoryOracle(design, labels, num_classes)
     largest = lambda_max(oracle(oracle.bias_only()).gradient, alpha)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -59,10 +59,11 @@ def write_config(folder: Path, **changes) -> Path:
 
 def run_train(*arguments: str, timeout: int = 300, **environment: str) -> subprocess.CompletedProcess:
     """`python train.py …` in a process of its own, as a person would start it."""
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **environment},
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -1,0 +1,22 @@
+"""The device of these tests: the GPU, or what HANDFUL_TEST_DEVICE names (`cpu`, or `pretended`, see `pretended.py`)."""
+
+import os
+
+import pytest
+import torch
+
+from tests.cuda.pretended import pretended
+
+
+@pytest.fixture
+def device():
+    """Where the tested half runs; TF32 off, so that float32 products compare with the CPU's."""
+    name = os.environ.get("HANDFUL_TEST_DEVICE", "cuda")
+    if name == "pretended":
+        with pretended() as found:
+            yield found
+        return
+    matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    yield torch.device(name, 0 if name == "cuda" else None)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution
