@@ -35,6 +35,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
         False
     """
     chosen = environment.get(ENVIRONMENT, "") == "system" or any(name.startswith("MALLOC_") for name in environment)
+    chosen |= "glibc.malloc" in environment.get("GLIBC_TUNABLES", "")
     libc = _glibc()
     if chosen or libc is None or "malloc" in environment.get("LD_PRELOAD", ""):
         return False

@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules: what a schedule watches, and whether it steps by epochs or by batches."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -49,7 +50,7 @@ class WarmupThen(SequentialLR):
 
 
 class WarmupCosine(LRScheduler):
-    """A linear warm-up from zero, then half a cosine down to zero, over the whole training by batches.
+    """A linear warm-up, then half a cosine down to zero, over the whole training by batches.
 
     The peak is the optimizer's own learning rate, of every group of parameters.
 
@@ -65,14 +66,30 @@ class WarmupCosine(LRScheduler):
     def __init__(self, optimizer: Optimizer, total_steps: int | None = None, warmup: float = 0.1) -> None:
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup: a share in [0, 1), not {warmup}")
-        if total_steps is None or total_steps < 1:
-            raise ValueError(f"total_steps: at least 1, not {total_steps}")
+        if total_steps is None:
+            raise ValueError("total_steps is not given")
+        if total_steps < 1:
+            raise ValueError(f"the number of steps (total_steps) must be at least 1, not {total_steps}")
         self.total_steps, self.warmup = total_steps, warmup
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of every group of parameters."""
         return [rate * self._factor(self.last_epoch) for rate in self.base_lrs]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where a checkpoint has stopped.
+
+        Raises:
+            UserError: the training had another number of steps when it began.
+        """
+        began = state_dict.get("total_steps")
+        if began != self.total_steps:
+            raise UserError(
+                f"lr_scheduler: this training began with {began} steps and has {self.total_steps} now; resume it with "
+                "as many devices, as large a batch and as many epochs, or start it again"
+            )
+        super().load_state_dict(state_dict)
 
     def _factor(self, step: int) -> float:
         rising = self.warmup * self.total_steps
@@ -86,7 +103,9 @@ def follows_length(spec: Mapping[str, Any] | None) -> bool:
     if not spec:
         return False
     name = str(spec.get("class_path", "")).rpartition(".")[2]
-    return name in (OneCycleLR.__name__, WarmupCosine.__name__) and not (spec.get("init_args") or {}).get("total_steps")
+    arguments = spec.get("init_args") or {}
+    given = arguments.get("total_steps") is not None or arguments.get("epochs") is not None
+    return name in (OneCycleLR.__name__, WarmupCosine.__name__) and not given
 
 
 def better(monitor: str) -> Literal["min", "max"]:
@@ -169,7 +188,7 @@ def _build(
     try:
         return factory(optimizer)
     except ValueError as error:
-        if "total_steps" not in str(error):
+        if not re.search(r"either total_steps OR|total_steps is not given", str(error)):
             raise
     return factory(optimizer, total_steps=length(interval or "step"))  # type: ignore[call-arg]
 

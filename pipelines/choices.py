@@ -1,15 +1,19 @@
 """Values that a config leaves to the data and the machine: `auto`, settled before anything is built."""
 
+import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser
 
+from handful.errors import UserError
 from pipelines.build import plain
+from pipelines.configs import read_config
 from pipelines.photo_recipe import Facts, Recipe
 from pipelines.ranks import global_rank
 
@@ -20,11 +24,12 @@ _RULES: dict[str, str] = {
     r"name": "name",
     r"network\.backbone": "backbone",
     r"data\.init_args\.image_size": "image_size",
+    r"data\.init_args\.num_workers": "workers",
     r"phases\.([^.]+)\.max_epochs": "epochs",
     r"phases\.([^.]+)\.module\.init_args\.n_features": "n_features",
 }
 _PLACEHOLDERS: dict[str, Any] = {
-    "name": "run", "backbone": "conv4", "image_size": 224, "epochs": 1, "n_features": 2
+    "name": "run", "backbone": "conv4", "image_size": 224, "workers": 0, "epochs": 1, "n_features": 2
 }  # fmt: skip
 
 
@@ -58,11 +63,18 @@ def with_choices(parser: ArgumentParser, arranged: Sequence[str]) -> list[str]:
         return _filled(arranged, {path: _PLACEHOLDERS[rule] for path, (rule, _) in wanted.items()})
     trial = [argument for argument in arranged if not argument.startswith("--print_config")]
     parsed = parser.parse_args(_filled(trial, {path: _PLACEHOLDERS[rule] for path, (rule, _) in wanted.items()}))
-    facts = Facts.of(plain(parsed), {path for path, (rule, _) in wanted.items()})
+    facts = Facts.of(plain(parsed), set(wanted))
     recipe = Recipe(facts)
-    choices = {}
+    choices: dict[str, Choice] = {}
+    recorded: dict[str, Any] | None = None
     for path, (rule, phase) in sorted(wanted.items(), key=lambda item: list(_PLACEHOLDERS).index(item[1][0])):
-        value, reason = recipe.settle(rule, phase)
+        if recorded is None and rule != "name":
+            recorded = _recorded(facts, choices)
+        if recorded is not None and path in recorded:
+            value, reason = recorded[path], "as this run began"
+            recipe.given(rule, phase, value)
+        else:
+            value, reason = recipe.settle(rule, phase)
         choices[path] = Choice(f"--{_short(path)}", value, reason)
     if global_rank() == 0:
         config_wanted = any(argument.startswith("--print_config") for argument in arranged)
@@ -70,10 +82,25 @@ def with_choices(parser: ArgumentParser, arranged: Sequence[str]) -> list[str]:
     return _filled(arranged, {path: choice.value for path, choice in choices.items()})
 
 
+def _recorded(facts: Facts, choices: Mapping[str, Choice]) -> dict[str, Any]:
+    """Path → value of the run that is in the folder already: the same command resumes it, whatever has changed since.
+
+    Processes that a run starts find the values there as well.
+    """
+    name = choices["name"].value if "name" in choices else facts.values["name"]
+    file = Path(facts.values.get("run_dir") or f"runs/{name}") / "config.yaml"
+    if not file.is_file():
+        return {}
+    try:
+        return dict(_leaves(read_config(file)[1]))
+    except UserError:  # what is wrong with it is said where the run is opened
+        return {}
+
+
 def _text(facts: Facts, choices: Sequence[Choice]) -> str:
     width = max(len(f"{c.option} {c.value}") for c in choices)
     lines = [f"  {f'{c.option} {c.value}'.ljust(width)}   {c.reason}" for c in choices]
-    return "\n".join([f"{facts.described}. Chosen for them, unless you give the option yourself:", *lines])
+    return "\n".join([f"{facts.described}. Settled from these; an option overrides:", *lines])
 
 
 def _wanted(arranged: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -94,11 +121,28 @@ def _values(arranged: Sequence[str]) -> list[tuple[str, Any]]:
     for index, argument in enumerate(arranged):
         name, equals, text = argument.partition("=")
         if name == "--config":
-            values += _leaves(yaml.safe_load(text))
+            values += [(_whole(path), value) for path, value in _leaves(yaml.safe_load(text))]
         elif name.startswith("--"):
             following = text if equals else (arranged[index + 1] if index + 1 < len(arranged) else "")
-            values.append((_whole(name.removeprefix("--")), following))
+            given = _mapping(following)
+            path = name.removeprefix("--")
+            values += [(_whole(path), following)] if given is None else [
+                (_whole(inner), value) for inner, value in _leaves(given, path)
+            ]  # fmt: skip
     return values
+
+
+def _mapping(text: str) -> dict[str, Any] | None:
+    """A mapping that stands as an option's value, or in a file that the value names."""
+    if text.endswith((".yaml", ".yml", ".json")) and Path(text).is_file():
+        return read_config(Path(text))[1]
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:  # the parser says what is wrong
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
@@ -121,6 +165,10 @@ def _filled(arranged: Sequence[str], values: Mapping[str, Any]) -> list[str]:
             if not equals:
                 waiting.pop(0)
             filled.append(f"{name}={values.get(path, _placeholder(path))}")
+        elif name.startswith("--") and _leaves_some(given := _mapping(text if equals else [*waiting, ""][0]), path):
+            if not equals:
+                waiting.pop(0)
+            filled.append(f"{name}={json.dumps(_replaced(given, values, path))}")
         else:
             filled.append(argument)
     return filled
@@ -128,15 +176,22 @@ def _filled(arranged: Sequence[str], values: Mapping[str, Any]) -> list[str]:
 
 def _config(text: str, values: Mapping[str, Any]) -> str:
     content = yaml.safe_load(text)
-    if not any(value == AUTO and _has_rule(path) for path, value in _leaves(content)):
+    if not _leaves_some(content):
         return text
-    return yaml.safe_dump(_replaced(content, lambda path: values.get(path, _placeholder(path))), sort_keys=False)
+    # JSON keeps what is text apart from what is a number
+    return json.dumps(_replaced(content, values))
 
 
-def _replaced(value: Any, of: Callable[[str], Any], path: str = "") -> Any:
+def _leaves_some(content: Any, path: str = "") -> bool:
+    """Whether a value of a mapping is left to be settled."""
+    return content is not None and any(v == AUTO and _has_rule(_whole(p)) for p, v in _leaves(content, path))
+
+
+def _replaced(value: Any, values: Mapping[str, Any], path: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _replaced(inner, of, f"{path}.{key}" if path else str(key)) for key, inner in value.items()}
-    return of(path) if value == AUTO and _has_rule(path) else value
+        return {key: _replaced(inner, values, f"{path}.{key}" if path else str(key)) for key, inner in value.items()}
+    whole = _whole(path)
+    return values.get(whole, _placeholder(whole)) if value == AUTO and _has_rule(whole) else value
 
 
 def _rule(path: str) -> str | None:

@@ -150,4 +150,5 @@ def _warning(
 def _not_a_tip(record: Any) -> bool:
     text = str(record.getMessage())
     hardware = ("GPU available", "TPU available", "HPU available")
-    return not text.startswith(("💡", *hardware, "`Trainer.fit` stopped", "Loading `train_dataloader`"))
+    return not text.startswith(("💡", *hardware, "`Trainer.fit` stopped", "Loading `train_dataloader`",
+                                "`Trainer(limit_val_batches=1.0)`"))  # fmt: skip

@@ -15,7 +15,7 @@ from lightning_modules import TrainedModule
 from pipelines.build import plain
 from pipelines.choices import with_choices
 from pipelines.config import PhaseConfig, Pipeline, WandbConfig
-from pipelines.configs import check_name, configs_first, read_config
+from pipelines.configs import check_name, configs_first, read_config, taken
 from pipelines.option_parser import OneSentenceParser
 from pipelines.phases import Phase
 from pipelines.run_folder import OF_COMMANDS
@@ -52,8 +52,11 @@ def prepare_pipeline(arguments: Sequence[str]) -> tuple[OneSentenceParser, list[
     """
     arranged, files = configs_first(arguments)
     if not files and not {"-h", "--help"} & set(arguments):
-        own = any(argument.partition("=")[0] in _OWN_IMAGES for argument in arguments)
+        own = {name for argument in arguments if (name := argument.partition("=")[0]) in _OWN_IMAGES}
         arranged, files = configs_first(["--config", str(PHOTOS if own else QUICKSTART), *arguments])
+        if own and not any(name.endswith(".root") for name in own):  # the paths of a table start at its own folder
+            table = next(value for name in own for value in taken(arguments, name.removeprefix("--"))[0])
+            arranged.insert(1, f"--data.root={Path(table).parent}")
     parser = pipeline_parser(_phase_names(files) if files else ())
     return parser, with_choices(parser, arranged)
 

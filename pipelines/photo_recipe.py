@@ -12,6 +12,8 @@ import torch
 from handful.cores import usable_cores
 from handful.errors import UserError
 from handful.images.clutter import printable
+from handful.networks.backbone import registered_backbones
+from handful.networks.build import build_backbone
 from handful.networks.published import hub_answers, published_config, weights_at_hand
 from pipelines.build import build_datamodule
 
@@ -54,9 +56,9 @@ class Facts:
 
     @property
     def root(self) -> str:
-        """Where the images are."""
+        """Where the images, or their labels, are."""
         data: dict[str, Any] = self.values["data"].get("init_args") or {}
-        return str(data.get("root") or data.get("labels") or "")
+        return str(data.get("labels") or data.get("root") or "")
 
     @property
     def described(self) -> str:
@@ -76,6 +78,7 @@ class Recipe:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self._backbone: str = facts.values["network"]["backbone"]
+        self._settled: set[str] = set()
         self._epochs: dict[str, int] = {name: p["max_epochs"] for name, p in facts.values["phases"].items()}
 
     def settle(self, rule: str, phase: str) -> tuple[Any, str]:
@@ -90,9 +93,17 @@ class Recipe:
         """
         value, reason = {
             "name": self._name, "backbone": self._settle_backbone, "image_size": self._image_size,
-            "epochs": self._settle_epochs, "n_features": self._n_features,
+            "workers": self._workers, "epochs": self._settle_epochs, "n_features": self._n_features,
         }[rule](phase)  # fmt: skip
         return value, reason
+
+    def given(self, rule: str, phase: str, value: Any) -> None:
+        """Take a value that is settled already, for those that follow from it."""
+        if rule == "backbone":
+            self._backbone = value
+        elif rule == "epochs":
+            self._epochs[phase] = value
+            self._settled.add(phase)
 
     def _name(self, _: str) -> tuple[str, str]:
         stem = Path(self.facts.root).expanduser().resolve().name.split(".")[0]
@@ -101,33 +112,53 @@ class Recipe:
     def _settle_backbone(self, _: str) -> tuple[str, str]:
         pretrained = self.facts.values["network"].get("pretrained")
         if self.facts.gpu and (pretrained is not True or weights_at_hand(ON_GPU) or hub_answers()):
-            self._backbone, reason = ON_GPU, "a GPU, and its ImageNet weights can be had"
+            self._backbone = ON_GPU
+            reason = "a GPU" + (", and its ImageNet weights can be had" if pretrained is True else "")
         elif self.facts.gpu:
             self._backbone, reason = ON_CPU, f"a GPU, but the weights of {ON_GPU} cannot be had; these can"
         else:
-            self._backbone, reason = ON_CPU, "no GPU: small enough for a few cores; its ImageNet weights need no hub"
+            weights = "; its ImageNet weights need no hub" if pretrained is True else ""
+            self._backbone, reason = ON_CPU, f"no GPU: small enough for a few cores{weights}"
         return self._backbone, reason
 
     def _image_size(self, _: str) -> tuple[int, str]:
+        import timm
+
+        if self._backbone not in registered_backbones() and not timm.is_model(self._backbone.split(".")[0]):
+            build_backbone({"backbone": self._backbone})  # says which names are near
         config = published_config(self._backbone)
         if config is None or not config.input_size:
             raise UserError(f"data.image_size: nothing is known of the size of {self._backbone}; give one")
         return int(config.input_size[1]), f"the size that {self._backbone} was trained at"
 
     def _settle_epochs(self, phase: str) -> tuple[int, str]:
-        passes = _PASSES[self.facts.gpu]
-        epochs = min(max(math.ceil(passes / max(1, self.facts.images)), _FEWEST), _MOST)
-        reason = f"about {passes:,} images pass, in {_FEWEST} to {_MOST} epochs"
+        passes, images = _PASSES[self.facts.gpu], max(1, self.facts.images)
+        epochs = min(max(math.ceil(passes / images), _FEWEST), _MOST)
+        reason = f"{epochs * images:,} images pass; {passes:,} are wanted, in {_FEWEST} to {_MOST} epochs"
         dense = [name for name in self._epochs if self._kind(name) == "Dense"]
         if self._kind(phase) == "Finetune" and dense:
-            epochs, reason = self._epochs[dense[0]], "as many as of dense training"
+            if self._is_open(dense[0]):
+                self._settle_epochs(dense[0])
+            epochs, reason = math.ceil(1.5 * self._epochs[dense[0]]), "half as many again as of dense training"
         self._epochs[phase] = epochs
+        self._settled.add(phase)
         return epochs, reason
 
-    def _n_features(self, _: str) -> tuple[int, str]:
-        classes = self.facts.classes
-        n_features = min(50, max(10, math.ceil(5 * math.sqrt(classes))))
-        return n_features, "5 × √classes, from 10 to 50: with 5 per class, each feature serves about √classes of them"
+    def _is_open(self, phase: str) -> bool:
+        return f"phases.{phase}.max_epochs" in self.facts.unsettled and phase not in self._settled
+
+    def _workers(self, _: str) -> tuple[int, str]:
+        if not self.facts.gpu:
+            return 0, "no GPU: the network needs the cores"
+        workers = min(8, usable_cores() - 1)
+        return workers, f"{usable_cores()} cores, one of them for the training itself"
+
+    def _n_features(self, phase: str) -> tuple[int, str]:
+        arguments: dict[str, Any] = self.facts.values["phases"][phase]["module"].get("init_args") or {}
+        per_class = int(arguments.get("features_per_class") or 0)
+        n_features = max(per_class, min(50, max(10, math.ceil(5 * math.sqrt(self.facts.classes)))))
+        reason = "5 × √classes, from 10 to 50" if n_features > per_class else "at least features_per_class"
+        return n_features, f"{reason}: each serves about {self.facts.classes * per_class / n_features:.0f} classes"
 
     def _kind(self, phase: str) -> str:
         return str(self.facts.values["phases"][phase]["module"]["class_path"]).rpartition(".")[2]

@@ -1,6 +1,7 @@
 """Run a pipeline: order, folders, a fresh Trainer per phase, hand-over by files, resume."""
 
 import contextlib
+import gc
 import json
 import shutil
 import time
@@ -100,6 +101,8 @@ class Runner:
                 else:
                     data = self._data(phase.data) if phase.data else datamodule
                     self._run_phase(index, name, phase, steps[name], data, shared, dict(earlier))
+                    gc.collect()
+                    hand_back_memory()
                 earlier[name] = self.folder / name
         finally:
             if torch.distributed.is_initialized():
@@ -249,7 +252,6 @@ class Runner:
             raise UserError(f"phase {name}: {' '.join(str(error).split())}") from error
         finally:
             finish_wandb()
-            hand_back_memory()
 
     def _describe(
         self, folder: PhaseFolder, phase: PhaseConfig, what: Phase | TrainedModule, datamodule: HandfulDataModule

@@ -30,8 +30,8 @@ class NetworkConfig:
     Attributes:
         backbone: `cifar_resnet20|32|44|56|110`, `conv4`, any timm model with a spatial map, or a registered name
             (`register_backbone`).
-        pretrained: False, a file of weights, or True for timm's hub (name the tag: `resnet50.tv_in1k`). Only
-            the phase that starts a run reads it.
+        pretrained: False, a file of weights, or True for the published ones (name the tag: `resnet50.tv_in1k`), see
+            `handful.networks.published`. Only the phase that starts a run reads it.
         reduced_strides: stride 1 in the last two stages, without dilation (ResNets of timm).
         dropout: probability in [0, 1) of dropping a pooled feature before the dense head.
         image_size: side of the images in pixels, or [height, width], for backbones that must know it (ViT, Swin).

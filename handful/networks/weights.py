@@ -76,13 +76,15 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def name_of_weights(path: str | Path) -> str:
-    """The name of a file of weights with the first 16 hex digits of their `weights_digest`.
+    """The name of a file of weights with the first 16 hex digits of the backbone's `weights_digest`.
 
     Raises:
         UserError: see `read_state`.
     """
     path = find_tensors(path)
-    return f"{path.name}, {weights_digest(read_state(path))[:16]}"
+    backbone, _ = _split(read_state(path))
+    inner = {name.removeprefix("net."): value for name, value in backbone.items()}
+    return f"{path.name}, {weights_digest(inner)[:16]}"
 
 
 def _split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

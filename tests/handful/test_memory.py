@@ -48,7 +48,12 @@ def test_freed_memory_is_used_again_and_handed_back_on_request():
 
 @pytest.mark.parametrize(
     "environment",
-    [{"HANDFUL_ALLOCATOR": "system"}, {"MALLOC_TRIM_THRESHOLD_": "1"}, {"LD_PRELOAD": "/usr/lib/libjemalloc.so.2"}],
+    [
+        {"HANDFUL_ALLOCATOR": "system"},
+        {"MALLOC_TRIM_THRESHOLD_": "1"},
+        {"LD_PRELOAD": "/usr/lib/libjemalloc.so.2"},
+        {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1"},
+    ],
 )
 def test_what_somebody_chose_stays(environment):
     assert keep_freed_memory(environment) is False

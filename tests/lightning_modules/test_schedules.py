@@ -210,3 +210,19 @@ def test_a_warm_up_that_cannot_be_is_refused(bad):
 )
 def test_what_gets_its_length_from_the_training_cannot_be_continued_for_longer(schedule, follows):
     assert follows_length(schedule) == follows
+
+
+def test_a_training_with_another_number_of_steps_is_not_resumed_in_silence():
+    def schedule(steps):
+        return WarmupCosine(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]), total_steps=steps)
+
+    schedule(5).load_state_dict(schedule(5).state_dict())
+    with pytest.raises(UserError, match="began with 20 steps and has 5 now"):
+        schedule(5).load_state_dict(schedule(20).state_dict())
+
+
+@pytest.mark.parametrize("name", ["OneCycleLR", "lightning_modules.WarmupCosine"])
+def test_a_number_of_steps_that_cannot_be_is_not_replaced(tmp_path, name):
+    arguments = {"max_lr": 0.1} if name == "OneCycleLR" else {}
+    with pytest.raises(UserError, match="total_steps"):
+        rates(tmp_path, spec(name, total_steps=0, **arguments))

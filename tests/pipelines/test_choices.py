@@ -11,6 +11,7 @@ from PIL import Image
 
 from handful.errors import UserError
 from pipelines.parse import parse_pipeline
+from pipelines.phase_config import pipeline_config
 
 PHOTOS = "configs/sldd/photos.yaml"
 
@@ -40,7 +41,8 @@ def test_a_root_alone_is_enough(photos, capsys):
     assert pipeline.network.backbone == "tf_efficientnet_lite0"
     assert pipeline.network.pretrained is True
     assert pipeline.data["init_args"]["image_size"] == 224
-    assert pipeline.phases["dense"].max_epochs == pipeline.phases["finetune"].max_epochs == 40
+    assert pipeline.phases["dense"].max_epochs == 40
+    assert pipeline.phases["finetune"].max_epochs == 60
     assert pipeline.phases["sparsify"].module["init_args"]["n_features"] == 10
     assert pipeline.name.startswith("my-photos")
     said = capsys.readouterr().out
@@ -78,7 +80,7 @@ def test_options_win_and_what_follows_from_them_follows(photos, capsys):
     pipeline = chosen("--data.root", photos, "--phases.dense.max_epochs", 6, "--network.backbone=resnet18",
                       "--phases.sparsify.module.init_args.n_features", 7, "--name", "mine")
     assert pipeline.phases["dense"].max_epochs == 6
-    assert pipeline.phases["finetune"].max_epochs == 6
+    assert pipeline.phases["finetune"].max_epochs == 9
     assert pipeline.phases["sparsify"].module["init_args"]["n_features"] == 7
     assert (pipeline.network.backbone, pipeline.name) == ("resnet18", "mine")
     said = capsys.readouterr().out
@@ -99,6 +101,63 @@ def test_an_option_may_leave_a_value_to_be_chosen(photos):
                       "--phases.dense.max_epochs=auto")
     assert pipeline.phases["sparsify"].module["init_args"]["n_features"] == 16
     assert pipeline.phases["dense"].max_epochs == 18
+
+
+@pytest.mark.parametrize("again", [["--phases.dense.max_epochs", "auto"], ["--phases.dense.max_epochs=auto"]])
+def test_finetuning_follows_dense_training_in_whatever_order_they_are_settled(photos, again):
+    pipeline = chosen("--data.root", photos, *again)
+    assert (pipeline.phases["dense"].max_epochs, pipeline.phases["finetune"].max_epochs) == (40, 60)
+
+
+def test_values_within_mappings_and_files_are_seen(photos, tmp_path, capsys):
+    pipeline = chosen("--data.root", photos, "--network", '{"backbone": "tf_efficientnet_lite2"}')
+    assert pipeline.network.backbone == "tf_efficientnet_lite2"
+    assert pipeline.data["init_args"]["image_size"] == 260
+    assert "--network.backbone" not in capsys.readouterr().out
+    (tmp_path / "short.yaml").write_text("data: {image_size: 96}\n")
+    pipeline = chosen("--config", PHOTOS, "--config", tmp_path / "short.yaml", "--data.root", photos)
+    assert pipeline.data["init_args"]["image_size"] == 96
+    assert "--data.image_size" not in capsys.readouterr().out
+    (tmp_path / "network.yaml").write_text("backbone: auto\n")
+    pipeline = chosen("--config", "configs/quickstart.yaml", "--network", tmp_path / "network.yaml")
+    assert pipeline.network.backbone == "tf_efficientnet_lite0"
+
+
+def test_labels_alone_are_enough(photos):
+    rows = [f"class{n % 3}/{n // 3}.png,{'ab'[n % 2]}" for n in range(12)]
+    (photos / "birds.csv").write_text("\n".join(["path,label", *rows]))
+    try:
+        pipeline = chosen("--data.labels", photos / "birds.csv")
+        assert pipeline.name == "birds"
+        assert pipeline.data["init_args"]["root"] == str(photos)
+    finally:
+        (photos / "birds.csv").unlink()
+
+
+def test_a_run_that_has_begun_keeps_its_values(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("pipelines.photo_recipe.hub_answers", lambda: True)
+    began = chosen("--data.root", photos, "--run_dir", tmp_path / "run", "--phases.dense.max_epochs", 4)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(pipeline_config(began)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    capsys.readouterr()
+    resumed = chosen("--data.root", photos, "--run_dir", tmp_path / "run", "--phases.dense.max_epochs", 4)
+    assert resumed == began
+    assert resumed.network.backbone == "resnet50.tv_in1k"
+    assert capsys.readouterr().out.count("as this run began") == 5
+    other = chosen("--data.root", photos, "--run_dir", tmp_path / "run", "--phases.dense.max_epochs", 5)
+    assert other.phases["finetune"].max_epochs == 6  # an option of one phase leaves the others as they began
+
+
+def test_features_are_never_fewer_than_a_class_has(photos):
+    pipeline = chosen("--data.root", photos, "--phases.sparsify.module.features_per_class", 12)
+    assert pipeline.phases["sparsify"].module["init_args"]["n_features"] == 12
+
+
+def test_text_that_looks_like_a_number_stays_text(photos, tmp_path):
+    (tmp_path / "c.yaml").write_text('name: "007"\nnetwork: {backbone: auto}\n')
+    assert chosen("--config", PHOTOS, "--config", tmp_path / "c.yaml", "--data.root", photos).name == "007"
 
 
 def test_other_words_auto_stay_what_they_are(photos):
@@ -124,7 +183,7 @@ def test_on_a_gpu(photos, monkeypatch, capsys):
     ("arguments", "said"),
     [
         (["--data.root", "nowhere"], "nowhere"),
-        (["--data.root", "{photos}", "--network.backbone", "resnet81"], "resnet81"),
+        (["--data.root", "{photos}", "--network.backbone", "resnet81"], "timm knows no model 'resnet81'; did you mean"),
         (["--data.root", "{photos}", "--network.backbone", "conv4"], "data.image_size: nothing is known of the size"),
         (["--data.root", "{photos}", "--phases.dense.max_epochs", "few"], "max_epochs"),
         (["--data.root", "{photos}/class0"], "class"),
