@@ -28,9 +28,9 @@ from benchmarks.results import write_section
 from benchmarks.tensor_memory import peak_tensor_bytes
 from callbacks import AttributionMaps
 from handful.attribution import attribute
-from handful.attribution.methods.path import quadrature
+from handful.attribution.methods.averaged_gradients import quadrature
 from handful.networks import build_classifier
-from pipelines.memory import peak_memory_mib, reset_peak_memory
+from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
 
 Work = Callable[[], object]
 

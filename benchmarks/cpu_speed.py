@@ -30,7 +30,7 @@ STEPS = 4
 def measure(backbone: str, batch: int, side: int, after: bool) -> dict[str, float]:
     """Seconds of a training step and of an evaluated batch in this process, and its peak memory in MiB."""
     if after:
-        from handful.memory import keep_freed_memory
+        from handful.freed_memory import keep_freed_memory
 
         keep_freed_memory()
     import torch

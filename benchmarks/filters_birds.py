@@ -20,9 +20,9 @@ from benchmarks.results import write_section
 from datamodules.toy_birds import ToyBirds
 from handful.birds import PART_NAMES
 from handful.filters.measures import membership
+from pipelines.finished_run import Run
 from pipelines.parse import QUICKSTART, parse_pipeline
 from pipelines.runner import Runner
-from pipelines.runs import Run
 
 GROUPS = ("its filters", "filters of other classes only", "all other features", "area")
 

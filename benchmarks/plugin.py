@@ -35,9 +35,9 @@ from handful.report.information_maps import episode_sheet, information_sheet
 from handful.report.overlays import denormalise
 from lightning_modules import InfoMaxPlugin
 from lightning_modules.infomax_bottleneck import stages
+from pipelines.finished_run import Run
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
-from pipelines.runs import Run
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "plugin"
 PICTURES = Path("runs") / "benchmark_plugin_pictures"

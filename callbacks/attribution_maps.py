@@ -23,8 +23,8 @@ from handful.attribution.targets import Targets
 from handful.errors import UserError
 from handful.networks import Classifier
 from handful.ranks import dataset_indices
-from handful.report.attempts import attempt
 from handful.report.attribution_sheets import features_sheet, method_sheet
+from handful.report.log_and_skip import attempt
 from handful.report.overlays import denormalise
 from lightning_modules.trainer_data import Images, TrainerData, labels_of, loaded_images, names_of_classes
 

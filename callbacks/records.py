@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from PIL import Image
 
 from handful.atomic import atomic
-from handful.report.attempts import attempt
 from handful.report.csv_file import write_csv
+from handful.report.log_and_skip import attempt
 from handful.text import safe_text
 
 

@@ -47,7 +47,8 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         num_workers: loader processes; 0 loads in the training process.
         normalisation: "compute" (mean and deviation of the training images), "imagenet", "backbone" (what the
             pretrained backbone was trained with: a pipeline sets it) or {"mean": [r, g, b], "std": [r, g, b]}.
-        augmentation: of training images: "none", "flip", "crop_flip", "standard" or "resized_crop"; see `build_augmentation`.
+        augmentation: of training images: "none", "flip", "crop_flip", "standard", "resized_crop"; see
+            `build_augmentation`.
         seed: of the order, the augmentations and whatever else the data set draws.
         cache_dir: where decoded images are kept; by default `$XDG_CACHE_HOME/handful`, else `~/.cache/handful`.
     """

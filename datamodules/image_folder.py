@@ -10,12 +10,12 @@ from torch import Tensor
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
 from datamodules.file_tree import FileTree, contents_of, digest
+from datamodules.image_check import Place, Reader, Reading, RepeatsPolicy, UnreadablePolicy
 from datamodules.images import Images, Split, pack, unpack
 from datamodules.label_table import TABLE_SUFFIXES, list_table
 from datamodules.listing import Listing, list_folders
 from datamodules.open_tree import open_tree
 from datamodules.problems import refuse
-from datamodules.reader import Place, Reader, Reading, RepeatsPolicy, UnreadablePolicy
 from datamodules.samplers import mixed
 from datamodules.splitting import divide
 from handful.errors import UserError

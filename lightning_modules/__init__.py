@@ -8,7 +8,7 @@ from lightning_modules.finetune import Finetune
 from lightning_modules.infomax_bottleneck import InfoMaxPlugin
 from lightning_modules.prototypical import Prototypical
 from lightning_modules.schedules import WarmupCosine, WarmupThen
-from lightning_modules.trained import Input, TrainedModule
+from lightning_modules.trained_module import Input, TrainedModule
 
 __all__ = [
     "ClassifierModule",

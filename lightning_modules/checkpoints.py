@@ -14,7 +14,7 @@ from handful.images import Inputs
 from handful.networks.description import KEY as DESCRIPTION
 from handful.tensor_files import read_tensors
 from lightning_modules.classifier import ClassifierModule
-from lightning_modules.trained import TrainedModule
+from lightning_modules.trained_module import TrainedModule
 
 
 def load_module(path: str | Path) -> TrainedModule:

@@ -15,7 +15,7 @@ from handful.networks.decomposed import DecomposedHead
 from handful.tensor_files import read_tensors
 from lightning_modules.checkpoints import load_classifier, load_module
 from lightning_modules.classifier import ClassifierModule
-from lightning_modules.trained import Input, folder_of
+from lightning_modules.trained_module import Input, folder_of
 
 
 def adam(params: Any) -> torch.optim.Optimizer:

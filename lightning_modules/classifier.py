@@ -21,7 +21,7 @@ from handful.networks.description import KEY as DESCRIPTION
 from handful.networks.description import describe
 from lightning_modules.batches import checked_images, checked_logits, class_probabilities, labelled
 from lightning_modules.schedules import Interval, check_optimizer, configured
-from lightning_modules.trained import TrainedModule
+from lightning_modules.trained_module import TrainedModule
 from lightning_modules.trainer_data import TrainerData
 
 #: The largest k of diversity@k in the results.

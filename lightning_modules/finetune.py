@@ -9,7 +9,7 @@ from handful.networks import Classifier, NetworkConfig, SparseHead
 from handful.networks.build import build_backbone
 from lightning_modules.checkpoints import load_module
 from lightning_modules.classifier import ClassifierModule
-from lightning_modules.trained import Input, folder_of
+from lightning_modules.trained_module import Input, folder_of
 
 
 class Finetune(ClassifierModule):

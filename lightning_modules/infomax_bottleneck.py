@@ -25,7 +25,7 @@ from handful.ranks import dataset_indices, share
 from lightning_modules.checkpoints import load_module
 from lightning_modules.prototypical import EpisodeTester, Prototypical, scores_of_episode
 from lightning_modules.schedules import Interval, check_optimizer, configured
-from lightning_modules.trained import Input, TrainedModule, folder_of
+from lightning_modules.trained_module import Input, TrainedModule, folder_of
 
 #: Layers that are stages of a backbone, by name.
 _STAGE = re.compile(r"(^|\.)(layer|stages\.|features\.denseblock)\d+$")

@@ -20,7 +20,7 @@ from handful.networks.timm_backbone import TimmBackbone
 from handful.networks.weights import name_of_weights
 from handful.ranks import interleave, share
 from lightning_modules.schedules import Interval, check_optimizer, configured
-from lightning_modules.trained import TrainedModule
+from lightning_modules.trained_module import TrainedModule
 
 #: Test episodes are of another seed than training ones, and the same for every run.
 _EVALUATION_SEED = 7_000_000

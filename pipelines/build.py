@@ -14,8 +14,8 @@ from lightning_modules import TrainedModule
 from pipelines.config import Spec
 from pipelines.errors import user_error_in
 from pipelines.option_parser import OneSentenceParser
+from pipelines.permitted_classes import permitted, refusal
 from pipelines.phases import Phase, Train
-from pipelines.trusted import permitted, refusal
 
 #: A `ValueError` of these is a mistake of ours.
 OWN_PACKAGES = ("callbacks", "datamodules", "handful", "lightning_modules", "pipelines")

@@ -15,7 +15,7 @@ from jsonargparse import DefaultHelpFormatter
 import handful
 from handful.cache_home import settle_cache_home
 from handful.errors import UserError, did_you_mean
-from handful.memory import keep_freed_memory
+from handful.freed_memory import keep_freed_memory
 from handful.text import safe_text
 from pipelines.configs import taken
 from pipelines.errors import run_command
@@ -77,7 +77,7 @@ def _run(given: list[str]) -> None:
         _parser().parse_args(given)
         return
     trusted, rest = taken(rest, "trust")
-    from pipelines.trusted import trusting
+    from pipelines.permitted_classes import trusting
 
     with trusting([package for text in trusted for package in text.split(",") if package]):
         if name in _LIGHTNING and not (name == "predict" and _has(rest, "--images")):

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from handful.errors import UserError
-from pipelines.aliases import renamed
+from pipelines.renamed_classes import renamed
 
 #: Larger files, or what anchors make of small ones, are no configs.
 MAX_BYTES, MAX_VALUES = 2**20, 100_000

@@ -12,8 +12,8 @@ from handful.networks import Classifier
 from handful.report.prediction_table import said_accuracy
 from handful.text import safe_text
 from pipelines.explain_files import ExplanationFiles
+from pipelines.finished_run import Run
 from pipelines.output_folder import output_folder
-from pipelines.runs import Run
 
 #: Images that are explained together.
 BATCH = 8

@@ -14,8 +14,8 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from handful.atomic import atomic
-from handful.report.attempts import attempt
 from handful.report.csv_file import csv_text
+from handful.report.log_and_skip import attempt
 from pipelines.config import WandbConfig
 from pipelines.ranks import global_rank
 from pipelines.run_folder import wandb_id

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from handful.errors import UserError, did_you_mean
 from pipelines.errors import brief
 
-# Nothing may be imported because a config names it, but for what `pipelines.trusted` permits.
+# Nothing may be imported because a config names it, but for what `pipelines.permitted_classes` permits.
 set_parsing_settings(import_path_denylist=["*"], instantiate_subclass_spec_in_any=False)
 
 #: What is expected, in words.
@@ -35,14 +35,14 @@ class OneSentenceParser(ArgumentParser):
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
         """Build what the configuration names, after a look at every class it names."""
-        from pipelines.trusted import check_classes
+        from pipelines.permitted_classes import check_classes
 
         check_classes(namespace)
         return super().instantiate(namespace, *args, **kwargs)
 
     def instantiate_classes(self, cfg: Namespace, *args: Any, **kwargs: Any) -> Namespace:
         """The same, by the name that LightningCLI calls it."""
-        from pipelines.trusted import check_classes
+        from pipelines.permitted_classes import check_classes
 
         check_classes(cfg)
         return super().instantiate_classes(cfg, *args, **kwargs)
@@ -111,7 +111,7 @@ def condense(message: str) -> str:
         text = re.sub(r'^(Parser key "[^"]+":\s*)+', "", ours[0])
         return text if text.startswith((where, "--")) else where + text
     if denied or unknown:
-        from pipelines.trusted import refusal, similar_class
+        from pipelines.permitted_classes import refusal, similar_class
     if denied:
         return refusal(denied.group(1), key)
     if unknown:
@@ -145,7 +145,7 @@ def _without_other_kinds(message: str) -> str:
     """The complaint without the lines that a known class is not of the other kind, where it has other lines."""
     if "Does not validate against any of the Union subtypes" not in message:
         return message
-    from pipelines.trusted import KNOWN
+    from pipelines.permitted_classes import KNOWN
 
     names = {path.rpartition(".")[2] for path in KNOWN}
     kept = []

@@ -7,13 +7,13 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback
 
-import pipelines.trusted  # noqa: F401  permits the classes that a config may name
+import pipelines.permitted_classes  # noqa: F401  permits the classes that a config may name
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
 from handful.networks import NetworkConfig
 from lightning_modules import TrainedModule
+from pipelines.automatic_values import with_choices
 from pipelines.build import plain
-from pipelines.choices import with_choices
 from pipelines.config import PhaseConfig, Pipeline, WandbConfig
 from pipelines.configs import check_name, configs_first, read_config, taken
 from pipelines.option_parser import OneSentenceParser

@@ -13,9 +13,9 @@ from handful.errors import UserError
 from handful.tensor_files import find_tensors
 from lightning_modules import TrainedModule
 from lightning_modules.schedules import follows_length
-from pipelines.aliases import with_present_names
 from pipelines.build import build_callbacks, phase_class, plain
 from pipelines.config import PhaseConfig, Pipeline
+from pipelines.renamed_classes import with_present_names
 from pipelines.run_folder import SHORT, PhaseFolder, digest, made_from
 
 #: Where a phase's record keeps digests of the files of weights that it started from.

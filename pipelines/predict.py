@@ -10,8 +10,8 @@ from handful.report.csv_file import write_csv
 from handful.report.prediction_table import prediction_columns, prediction_rows, said_accuracy
 from lightning_modules.batches import class_probabilities
 from lightning_modules.classifier import ClassifierModule
+from pipelines.finished_run import Run
 from pipelines.output_folder import output_folder
-from pipelines.runs import Run
 
 
 def predict(run_dir: str, images: str, phase: str | None = None, out: str | None = None, batch_size: int = 32) -> Path:

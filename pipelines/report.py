@@ -23,8 +23,8 @@ from handful.networks import Classifier
 from handful.report.curves import Series, epochs_figure, path_figure, weights_figure
 from handful.report.run_page import ClassRow, FeatureCard, run_page
 from lightning_modules import TrainedModule
+from pipelines.finished_run import Run
 from pipelines.run_folder import read_metrics, read_table
-from pipelines.runs import Run
 from pipelines.stored_features import features_of
 from pipelines.tables import stage_cells
 

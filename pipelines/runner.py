@@ -17,17 +17,17 @@ from lightning.pytorch.utilities import rank_zero_info
 from datamodules.base import HandfulDataModule
 from handful.atomic import copy_file, write_json, write_text
 from handful.errors import UserError, did_you_mean
-from handful.memory import hand_back_memory
+from handful.freed_memory import hand_back_memory
 from handful.networks import build_classifier, input_statistics
 from handful.threads import use_the_cores
 from lightning_modules import TrainedModule
 from pipelines.build import build_callbacks, build_datamodule, build_phase, plain
 from pipelines.config import PhaseConfig, Pipeline
 from pipelines.find_run import check_run_dir
+from pipelines.lightning_config import phase_config, pipeline_config
 from pipelines.loggers import finish_wandb
-from pipelines.memory import peak_memory_mib, reset_peak_memory
 from pipelines.monitors import check_monitors
-from pipelines.phase_config import phase_config, pipeline_config
+from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
 from pipelines.phases import Context, Phase, Train
 from pipelines.plan import Plan, Step
 from pipelines.processes import lost_process

@@ -14,9 +14,9 @@ from handful.report.csv_file import write_csv
 from handful.report.figures import save_figure
 from lightning_modules.classifier import ClassifierModule
 from pipelines.build import build_phase
+from pipelines.finished_run import Run
 from pipelines.output_folder import output_folder
 from pipelines.phases import Sparsify
-from pipelines.runs import Run
 from pipelines.stored_features import features_of
 from pipelines.tables import format_table
 

@@ -20,10 +20,10 @@ from handful.errors import UserError
 from lightning_modules.checkpoints import AtomicCheckpointIO
 from pipelines.build import build_callbacks
 from pipelines.config import PhaseConfig, Pipeline
+from pipelines.exact_resume import ExactResume
 from pipelines.launcher import watch_processes
 from pipelines.loggers import csv_logger, wandb_logger
 from pipelines.progress import with_progress_bar
-from pipelines.resume import ExactResume
 from pipelines.run_folder import PhaseFolder
 from pipelines.sync_batchnorm import synchronised
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.runs import Run
+from pipelines.finished_run import Run
 from tests.helpers.finished_run import write_run
 
 PAGE = Path(__file__).parents[1] / "docs" / "notebook.md"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from handful.sparse.hessian import ClassBlocks, Diagonal, Metric, blocks_pay
 from handful.sparse.lbfgs import Memory
-from handful.sparse.metric import ClassBlocks, Diagonal, Metric, blocks_pay
 from handful.sparse.oracle import Evaluation, Oracle
 from handful.sparse.penalty import Penalty
 

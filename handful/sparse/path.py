@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from handful.errors import UserError
-from handful.sparse.gap import DualityGap
+from handful.sparse.duality_gap import DualityGap
 from handful.sparse.lbfgs import Memory
 from handful.sparse.minimise import Solution, Warmth, minimise
 from handful.sparse.oracle import Evaluation, Oracle

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-import pipelines.trusted  # noqa: F401  permits the classes that a run's config may name
+import pipelines.permitted_classes  # noqa: F401  permits the classes that a run's config may name
 from pipelines.option_parser import OneSentenceParser
 
 

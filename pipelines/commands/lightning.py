@@ -14,11 +14,11 @@ from lightning_modules import TrainedModule
 from lightning_modules.checkpoints import check_weights
 from lightning_modules.classifier import ClassifierModule
 from pipelines.configs import configs_first, taken
+from pipelines.finished_run import Run
 from pipelines.launcher import watch_processes
 from pipelines.loggers import guard
 from pipelines.option_parser import OneSentenceParser
 from pipelines.processes import lost_process
-from pipelines.runs import Run
 from pipelines.sync_batchnorm import synchronised
 from pipelines.trainer_arguments import check_values, given_values, on_this_machine
 

@@ -8,11 +8,11 @@ import torch
 from handful.atomic import atomic, write_json
 from handful.attribution import attribute
 from handful.errors import UserError
-from handful.report.attempts import attempt
 from handful.report.information_maps import comparison_sheet
+from handful.report.log_and_skip import attempt
 from handful.report.overlays import denormalise
 from lightning_modules import InfoMaxPlugin, Input, load_module
-from lightning_modules.trained import folder_of
+from lightning_modules.trained_module import folder_of
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
 

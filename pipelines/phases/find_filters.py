@@ -20,13 +20,13 @@ from handful.filters import (
 )
 from handful.filters.ranking import check_k1
 from handful.networks import Classifier
-from handful.report.attempts import attempt
 from handful.report.class_filters import accuracy_grid_figure, draw_class_filters
 from handful.report.csv_file import write_csv
 from handful.report.figures import save_figure
+from handful.report.log_and_skip import attempt
 from lightning_modules import ClassifierModule, Input, load_classifier
 from lightning_modules.checkpoints import write_tensors
-from lightning_modules.trained import folder_of
+from lightning_modules.trained_module import folder_of
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
 

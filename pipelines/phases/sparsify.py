@@ -14,7 +14,7 @@ from handful.report.csv_file import write_csv
 from handful.sparse import SparseRecord, column_statistics, fit_sparse_layer
 from lightning_modules import ClassifierModule, Finetune, Input, load_classifier
 from lightning_modules.checkpoints import write_tensors
-from lightning_modules.trained import folder_of
+from lightning_modules.trained_module import folder_of
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
 

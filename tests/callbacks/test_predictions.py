@@ -8,7 +8,7 @@ import torch
 
 from callbacks.predictions import WritePredictions
 from pipelines.cli import main
-from pipelines.runs import Run
+from pipelines.finished_run import Run
 from tests.datamodules.fakes import Numbered
 from tests.helpers.pipeline import tiny_config, write_config
 

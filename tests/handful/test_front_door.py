@@ -16,7 +16,7 @@ from handful.networks.decomposed import decompose
 from handful.networks.description import KEY, rebuild
 from lightning_modules import load_module
 from pipelines.cli import main
-from pipelines.runs import Run
+from pipelines.finished_run import Run
 from tests.helpers.pipeline import write_config
 
 

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from handful.memory import keep_freed_memory
+from handful.freed_memory import keep_freed_memory
 
 FAULTS = """
 import resource, sys
-from handful.memory import hand_back_memory, keep_freed_memory
+from handful.freed_memory import hand_back_memory, keep_freed_memory
 import torch
 assert keep_freed_memory({environment}) is {kept}
 def faults():
@@ -60,8 +60,8 @@ def test_what_somebody_chose_stays(environment):
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr("handful.memory._glibc", lambda: None)
-    from handful.memory import hand_back_memory
+    monkeypatch.setattr("handful.freed_memory._glibc", lambda: None)
+    from handful.freed_memory import hand_back_memory
 
     assert keep_freed_memory({}) is False
     assert hand_back_memory() is False

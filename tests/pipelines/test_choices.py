@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from handful.errors import UserError
+from pipelines.lightning_config import pipeline_config
 from pipelines.parse import parse_pipeline
-from pipelines.phase_config import pipeline_config
 
 PHOTOS = "configs/sldd/photos.yaml"
 

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 import handful
-from pipelines.aliases import RENAMED, renamed, with_present_names
 from pipelines.cli import main
+from pipelines.finished_run import Run
 from pipelines.parse import parse_pipeline
+from pipelines.permitted_classes import permitted
 from pipelines.plan import Plan, Step
-from pipelines.runs import Run
-from pipelines.trusted import permitted
+from pipelines.renamed_classes import RENAMED, renamed, with_present_names
 from tests.helpers.pipeline import ROOT
 
 

@@ -16,7 +16,7 @@ from handful.attribution import attribute
 from handful.errors import UserError
 from handful.images import find_images
 from pipelines.explain import explain
-from pipelines.runs import Run
+from pipelines.finished_run import Run
 from tests.helpers.finished_run import write_run
 
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from pipelines.cli import main
-from pipelines.trusted import KNOWN, permitted
+from pipelines.permitted_classes import KNOWN, permitted
 from tests.helpers.pipeline import tiny_config, write_config
 
 

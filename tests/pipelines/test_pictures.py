@@ -22,8 +22,8 @@ from pipelines.array_files import GrowingArrays
 from pipelines.cli import main
 from pipelines.errors import run_command
 from pipelines.explain import explain
+from pipelines.finished_run import Run
 from pipelines.predict import predict
-from pipelines.runs import Run
 from tests.helpers.finished_run import forget_digests, write_run
 
 

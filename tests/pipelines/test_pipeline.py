@@ -13,9 +13,9 @@ from PIL import Image
 from handful.errors import UserError
 from handful.networks import build_classifier
 from lightning_modules import Finetune, load_module
+from pipelines.finished_run import Run
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
-from pipelines.runs import Run
 from tests.helpers.pipeline import tiny_config, write_config
 
 

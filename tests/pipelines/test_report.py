@@ -13,8 +13,8 @@ from handful.errors import UserError
 from handful.report.curves import weights_figure
 from pipelines import report as module
 from pipelines.cli import main
+from pipelines.finished_run import Run
 from pipelines.report import report
-from pipelines.runs import Run
 from tests.helpers.finished_run import forget_digests
 from tests.helpers.pipeline import tiny_config, write_config
 

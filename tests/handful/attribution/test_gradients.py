@@ -8,7 +8,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmarks.tensor_memory import peak_tensor_bytes
 from handful.attribution import attribute
-from handful.attribution.methods.path import quadrature
+from handful.attribution.methods.averaged_gradients import quadrature
 from handful.errors import UserError
 from tests.handful.attribution.nets import images, linear_model, relu_classifier, smooth_classifier
 

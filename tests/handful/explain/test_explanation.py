@@ -19,7 +19,7 @@ from handful.images import Inputs, Pictures, read_image
 from handful.networks import Classifier
 from handful.networks.heads import SparseHead
 from handful.report.overlays import overlay
-from pipelines.runs import Run
+from pipelines.finished_run import Run
 from tests.helpers.finished_run import write_run
 
 

@@ -7,7 +7,7 @@ from handful.errors import UserError
 from handful.networks import build_head
 from handful.sparse import fit_sparse_layer
 from handful.sparse.cut import densest_within, kept, refit
-from handful.sparse.metric import ClassBlocks
+from handful.sparse.hessian import ClassBlocks
 from handful.sparse.oracle import MemoryOracle
 from handful.sparse.path import PathPoint
 from handful.sparse.rows import Rows

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from handful.sparse.metric import ClassBlocks, Diagonal, blocks_pay
+from handful.sparse.hessian import ClassBlocks, Diagonal, blocks_pay
 from handful.sparse.minimise import Warmth, lambda_max, minimise
 from handful.sparse.oracle import MemoryOracle
 from handful.sparse.path import ExactPath

@@ -3,7 +3,7 @@ import torch
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
-from handful.sparse.gap import DualityGap
+from handful.sparse.duality_gap import DualityGap
 from handful.sparse.minimise import lambda_grid, lambda_max, minimise
 from handful.sparse.oracle import MemoryOracle
 from handful.sparse.penalty import ElasticNet, GroupElasticNet

@@ -9,7 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from handful.sparse import column_statistics, elastic_net_path, fit_sparse_layer, select_features
-from handful.sparse.metric import blocks_pay
+from handful.sparse.hessian import blocks_pay
 from handful.sparse.oracle import DistributedOracle, MemoryOracle
 from handful.sparse.rows import Rows
 from handful.sparse.split import hold_out

@@ -13,10 +13,10 @@ from handful.errors import UserError, did_you_mean
 from handful.images import Inputs
 from handful.networks import input_statistics
 from lightning_modules import TrainedModule, load_module
-from pipelines.aliases import with_present_names
 from pipelines.build import build_datamodule
 from pipelines.find_run import find_run
 from pipelines.phases import SLDD_STAGES
+from pipelines.renamed_classes import with_present_names
 from pipelines.run_folder import SHORT, PhaseFolder, digest, made_from, read_results
 
 
