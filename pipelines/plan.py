@@ -1,5 +1,6 @@
 """Which phases of a run are finished, which are resumed or continued, and which run from their beginning."""
 
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
@@ -88,6 +89,8 @@ class Plan:
         for key, value in asked.items():
             if key not in found or (key == WEIGHTS and not (value and found[key])):
                 continue  # an older record, or a file that is gone and not needed again
+            if key == "module":
+                value = _without_new_defaults(value, found[key], phase_class(phase.module, folder.name))
             if _given(value) != _given(found.get(key)):
                 differing.append(key)
         if not differing:
@@ -152,6 +155,22 @@ def _obstacles(phase: PhaseConfig, folder: PhaseFolder) -> Iterator[str]:
             yield f"what {type(callback).__name__} does depends on the number of epochs"
     if not folder.last.is_file():
         yield f"{folder.last} is not there"
+
+
+def _without_new_defaults(asked: dict[str, Any], found: Any, cls: type) -> dict[str, Any]:
+    """A module's config without arguments that the version before did not have, where they are as they were then."""
+    before = (found.get("init_args") if isinstance(found, dict) else None) or {}
+    defaults = {
+        name: parameter.default
+        for base in reversed(cls.__mro__)
+        for name, parameter in inspect.signature(vars(base).get("__init__", object.__init__)).parameters.items()
+    }
+    kept = {
+        name: value
+        for name, value in (asked.get("init_args") or {}).items()
+        if name in before or name not in defaults or value != defaults[name]
+    }
+    return {**asked, "init_args": kept}
 
 
 def _given(value: Any) -> Any:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import handful
+from handful.errors import UserError
 from pipelines.cli import main
 from pipelines.finished_run import Run
 from pipelines.parse import parse_pipeline
@@ -56,6 +57,15 @@ def test_its_phases_count_as_finished(run):
     # the code that draws the toy birds is part of what the images are known by, and may have changed
     plan = Plan(pipeline, run, set(), lambda phase: record["config"]["content of the images"])
     assert set(plan.steps().values()) == {Step.SKIP}
+
+
+def test_an_argument_that_the_version_did_not_have_counts_where_it_is_given(run):
+    frozen = "--phases.dense.module.train_backbone=false"
+    pipeline, _ = parse_pipeline(["--config", str(run / "config.yaml"), "--run_dir", str(run), frozen])
+    record = json.loads((run / "dense" / "done.json").read_text())
+    plan = Plan(pipeline, run, set(), lambda phase: record["config"]["content of the images"])
+    with pytest.raises(UserError, match="dense: finished with another module"):
+        plan.steps()
 
 
 def test_earlier_names_have_present_ones():
