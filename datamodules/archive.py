@@ -12,7 +12,8 @@ from typing import BinaryIO, Generic, TypeVar
 
 from datamodules.file_tree import FileTree, check_size, digest, only_top, with_parents
 from handful.errors import UserError
-from handful.images.clutter import LeftOut, clutter, printable
+from handful.images.clutter import LeftOut, clutter
+from handful.text import safe_text
 
 Entry = TypeVar("Entry")
 
@@ -99,7 +100,7 @@ class ZipArchive(Archive[zipfile.ZipInfo]):
     def read(self, path: str) -> bytes:
         """Return the content of a file; a `UserError` names one that cannot be read."""
         entry = self._entries[path]
-        name = printable(f"{path} in {self.root}")
+        name = safe_text(f"{path} in {self.root}")
         check_size(name, entry.file_size)
         if entry.file_size > max(_BOMB_BYTES, _BOMB_FACTOR * entry.compress_size):
             raise UserError(f"{name} cannot be read: it unpacks to {entry.file_size / 2**20:.0f} MiB, as bombs do.")
@@ -107,7 +108,7 @@ class ZipArchive(Archive[zipfile.ZipInfo]):
             return self._zip().read(entry)
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError,
                 ValueError, struct.error) as error:  # fmt: skip
-            raise UserError(f"{name} cannot be read: {printable(error)}.") from None
+            raise UserError(f"{name} cannot be read: {safe_text(error)}.") from None
 
     def head(self, path: str, count: int) -> bytes:
         """Return the first bytes of a file; nothing of one that cannot be read."""
@@ -134,7 +135,7 @@ class ZipArchive(Archive[zipfile.ZipInfo]):
                 self._opened = os.getpid(), zipfile.ZipFile(self.root)
             except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
                 raise UserError(
-                    f"{self.root} is neither a folder nor a readable zip or tar archive: {printable(error)}."
+                    f"{self.root} is neither a folder nor a readable zip or tar archive: {safe_text(error)}."
                 ) from None
         return self._opened[1]
 
@@ -205,7 +206,7 @@ class TarArchive(Archive[tarfile.TarInfo]):
                     else:
                         self._keep(files, path, entry if entry.isreg() and not entry.issparse() else None)
         except (tarfile.TarError, OSError, EOFError, ValueError, struct.error) as error:
-            raise UserError(f"{root} is no readable tar archive: {printable(error)}.") from None
+            raise UserError(f"{root} is no readable tar archive: {safe_text(error)}.") from None
         self._arrange(files, folders)
 
     def _keep(self, files: dict[str, tarfile.TarInfo], path: str, entry: tarfile.TarInfo | None) -> None:
@@ -216,7 +217,7 @@ class TarArchive(Archive[tarfile.TarInfo]):
 
     def read(self, path: str) -> bytes:
         """Return the content of a file; a `UserError` names one that cannot be read."""
-        name = printable(f"{path} in {self.root}")
+        name = safe_text(f"{path} in {self.root}")
         size = self.size(path)
         check_size(name, size)
         content = self.head(path, size)

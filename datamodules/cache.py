@@ -17,8 +17,11 @@ from typing import Any
 
 from handful.cache_home import cache_home
 from handful.errors import UserError
+from handful.text import safe_text
 
 _DRAFT, _LOCK, _PARTS, _VALUE = ".draft-", ".lock-", ".parts-", "value.json"
+# Errors of a write to an open file, which do not name it.
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 # A draft without a known maker is taken for abandoned after so many seconds.
 _ABANDONED = 24 * 3600
 # Parts of an entry wait so many seconds for their maker to come back.
@@ -36,6 +39,21 @@ class CacheUnwritableError(UserError):
     def __init__(self, sentence: str, cause: OSError) -> None:
         super().__init__(sentence)
         self.cause = cause
+
+
+def cannot_read(error: OSError) -> UserError:
+    """Return the sentence about images that the system does not let a process read."""
+    named = isinstance(error.filename, str | bytes)
+    what = safe_text(os.fsdecode(error.filename)) if named else "An image"
+    return UserError(f"{what} cannot be read: {error.strerror or error}.")
+
+
+def _is_of_writing(error: OSError, folder: Path) -> bool:
+    """Whether an error is about writing to a folder: it names a file there, or none and can only be of writing."""
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    if names:
+        return any(Path(name).is_relative_to(folder) for name in names)
+    return error.errno in _OF_WRITING
 
 
 class Cache:
@@ -71,7 +89,7 @@ class Cache:
             make: fills the empty folder that it is given.
 
         Raises:
-            UserError: the cache cannot be written.
+            UserError: the cache cannot be written, or what `make` reads cannot be read.
         """
         found = self.find(key)
         if found is not None:
@@ -146,7 +164,8 @@ class Cache:
         try:
             with self._writing():
                 draft = Path(tempfile.mkdtemp(prefix=f"{_DRAFT}{_short(key)}-", dir=self.folder))
-                make(draft)
+            self._filled(draft, make)
+            with self._writing():
                 _sync(draft)
                 if replace and os.path.lexists(entry):
                     with tempfile.TemporaryDirectory(prefix=f"{_DRAFT}{_short(key)}-", dir=self.folder) as aside:
@@ -157,16 +176,28 @@ class Cache:
                 shutil.rmtree(draft, ignore_errors=True)  # nothing is there after it was renamed
         return entry
 
+    def _filled(self, draft: Path, make: Callable[[Path], None]) -> None:
+        """Fill a draft. What `make` cannot read is not the cache's fault, and said as what it is."""
+        try:
+            make(draft)
+        except OSError as error:
+            if _is_of_writing(error, draft):
+                raise self._unwritable(error) from None
+            raise cannot_read(error) from error
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise CacheUnwritableError(
-                f"The image cache {self.folder} cannot be written ({error.strerror or error}): "
-                "choose another place with data.cache_dir or set data.cache to false.",
-                error,
-            ) from None
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> CacheUnwritableError:
+        return CacheUnwritableError(
+            f"The image cache {self.folder} cannot be written ({error.strerror or error}): "
+            "choose another place with data.cache_dir or set data.cache to false.",
+            error,
+        )
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from datamodules.file_tree import FileTree, check_size, digest, only_top
 from handful.errors import UserError
 from handful.images import is_image_name
-from handful.images.clutter import LeftOut, clutter, printable
+from handful.images.clutter import LeftOut, clutter
+from handful.text import safe_text
 
 
 class Folder(FileTree):
@@ -90,10 +91,10 @@ class Folder(FileTree):
         """Return the content of a file; a `UserError` names one that cannot be read."""
         file = self.root / path
         try:
-            check_size(printable(file), self.size(path))
+            check_size(safe_text(file), self.size(path))
             return file.read_bytes()
         except OSError as error:
-            raise UserError(f"{printable(file)} cannot be read: {error.strerror}.") from None
+            raise UserError(f"{safe_text(file)} cannot be read: {error.strerror}.") from None
 
     def head(self, path: str, count: int) -> bytes:
         """Return the first bytes of a file; nothing of one that cannot be read."""
@@ -123,4 +124,4 @@ class Folder(FileTree):
 
 
 def _refuse(error: OSError) -> None:
-    raise UserError(f"{printable(error.filename)} cannot be read: {error.strerror}.")
+    raise UserError(f"{safe_text(error.filename)} cannot be read: {error.strerror}.")

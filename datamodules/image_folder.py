@@ -20,7 +20,8 @@ from datamodules.samplers import mixed
 from datamodules.splitting import divide
 from handful.errors import UserError
 from handful.images import MAX_PIXELS, read_image
-from handful.images.clutter import LeftOut, printable
+from handful.images.clutter import LeftOut
+from handful.text import safe_text
 
 # With cache "auto", decoded images up to so many bytes are kept, where they leave three quarters of the free disk.
 _CACHE_LIMIT = 2**33
@@ -156,7 +157,7 @@ class ImageFolder(HandfulDataModule):
         missing = [name for n, name in enumerate(self.class_names) if not (splits["train"].labels == n).any()]
         if missing:
             raise UserError(
-                f"{printable(self.listing.tree.root)} keeps no training image of the class {missing[0]!r}"
+                f"{safe_text(self.listing.tree.root)} keeps no training image of the class {missing[0]!r}"
                 + (f" and of {len(missing) - 1} others." if len(missing) > 1 else ".")
             )
         drawn = self._draw(splits, reading.repeats("train"))
@@ -176,11 +177,11 @@ class ImageFolder(HandfulDataModule):
             drawn.append(split)
             if not len(splits[split]):
                 raise UserError(
-                    f"No {_SPLIT_WORDS[split]} image can be drawn in {printable(self.root)}: no class has two "
+                    f"No {_SPLIT_WORDS[split]} image can be drawn in {safe_text(self.root)}: no class has two "
                     f"different images to divide. Set data.{split}_fraction to 0 for none, or add images."
                 )
         if "test" not in splits:
-            raise UserError(f"data.root {printable(self.root)} has no test images, and data.test_fraction is 0.")
+            raise UserError(f"data.root {safe_text(self.root)} has no test images, and data.test_fraction is 0.")
         return drawn
 
     def _judge(self, reading: Reading) -> dict[Place, str]:
@@ -212,7 +213,7 @@ class ImageFolder(HandfulDataModule):
                 parts.append(f"{len(splits[split]):,} {word}{share}")
         text = (
             f"Read {sum(map(len, splits.values())):,} images of {self.num_classes:,} classes in "
-            f"{printable(self.listing.tree.root)}: {', '.join(parts)}."
+            f"{safe_text(self.listing.tree.root)}: {', '.join(parts)}."
         )
         left_out = LeftOut()
         left_out.update(self.listing.left_out)
@@ -225,7 +226,7 @@ class ImageFolder(HandfulDataModule):
         for split in splits:
             absent = [name for n, name in enumerate(self.class_names) if not (splits[split].labels == n).any()]
             if absent and split != "train":
-                some = ", ".join(map(printable, absent[:3])) + (", …" if len(absent) > 3 else "")
+                some = ", ".join(map(safe_text, absent[:3])) + (", …" if len(absent) > 3 else "")
                 text += f" {len(absent):,} classes have no {_SPLIT_WORDS[split]} image ({some})."
         return text
 
@@ -291,6 +292,6 @@ class ImageFiles:
 
     def __getitem__(self, index: int) -> Tensor:
         path = self._paths[index]
-        content, name = self._tree.read(path), printable(self._tree.root / path)
+        content, name = self._tree.read(path), safe_text(self._tree.root / path)
         image = read_image(content, name, self._size, white=self._white, max_pixels=self._max_pixels)
         return torch.from_numpy(image.transpose(2, 0, 1).copy())

@@ -14,7 +14,8 @@ from datamodules.listing import SPLITS, Listing, is_utf8
 from datamodules.problems import refuse
 from handful.errors import UserError
 from handful.images import is_image_name
-from handful.images.clutter import LeftOut, printable
+from handful.images.clutter import LeftOut
+from handful.text import safe_text
 
 #: Ends of the names of tables.
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -59,31 +60,31 @@ def list_table(tree: FileTree, table: Path, drop_repeats: bool, cache: Cache) ->
     left_out.update(tree.left_out)
     known = sorted({split_of(row.split) or row.split for row in rows} - {""})
     for row in rows:
-        here = f"{printable(table)}, line {row.line}"
+        here = f"{safe_text(table)}, line {row.line}"
         path = places.find(row.path)
         if not row.label:
-            problems.append(f"{here}: {printable(row.path)} has no label.")
+            problems.append(f"{here}: {safe_text(row.path)} has no label.")
         elif known and split_of(row.split) is None:
             problems.append(f"{here}: {_unknown_split(row.split)}.")
         elif path is None:
             problems.append(
-                f"{here}: there is no file {printable(row.path)} in {printable(tree.root)}{places.nearest(row.path)}."
+                f"{here}: there is no file {safe_text(row.path)} in {safe_text(tree.root)}{places.nearest(row.path)}."
             )
         elif (before := taken.setdefault(path, row)) is not row:
             if before.label != row.label or split_of(before.split) != split_of(row.split):
                 what = "label" if before.label != row.label else "split"
                 one, two = (getattr(r, what) for r in (before, row))
                 problems.append(
-                    f"{here}: {printable(row.path)} has the {what} {two!r}, but {one!r} in line {before.line}."
+                    f"{here}: {safe_text(row.path)} has the {what} {two!r}, but {one!r} in line {before.line}."
                 )
             elif drop_repeats:
                 left_out.add("rows that repeat another", row.path)
             else:
-                problems.append(f"{here}: {printable(row.path)} is in line {before.line} already.")
-    refuse(problems, f"Correct {printable(table)}.", cache)
+                problems.append(f"{here}: {safe_text(row.path)} is in line {before.line} already.")
+    refuse(problems, f"Correct {safe_text(table)}.", cache)
     for path in tree.files():
         if path not in taken and is_image_name(path):
-            left_out.add(f"images that are not in {printable(table.name)}", path)
+            left_out.add(f"images that are not in {safe_text(table.name)}", path)
     names = _class_names(table, taken.values())
     return Listing(tree, names, _files(table, taken, names), left_out, digest(text))
 
@@ -97,7 +98,7 @@ def _files(table: Path, taken: dict[str, Row], names: Sequence[str]) -> dict[str
     missing = [name for name in names if name not in trained]
     if missing:
         raise UserError(
-            f"{printable(table)} has no training image of the class {missing[0]!r}"
+            f"{safe_text(table)} has no training image of the class {missing[0]!r}"
             + (f" nor of {len(missing) - 1} others." if len(missing) > 1 else ".")
         )
     return {split: sorted(files[split], key=lambda file: (file[1], file[0])) for split in SPLITS if split in files}
@@ -107,9 +108,9 @@ def _class_names(table: Path, rows: Iterable[Row]) -> list[str]:
     labels = {row.label for row in rows}
     wrong = sorted(label for label in labels if not is_utf8(label))
     if wrong:
-        raise UserError(f"{printable(table)} has the label {printable(wrong[0])}, which is no text.")
+        raise UserError(f"{safe_text(table)} has the label {safe_text(wrong[0])}, which is no text.")
     if len(labels) < 2:
-        raise UserError(f"{printable(table)} has {len(labels)} labels; at least two are needed.")
+        raise UserError(f"{safe_text(table)} has {len(labels)} labels; at least two are needed.")
     return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
 
 
@@ -117,7 +118,7 @@ def _unknown_split(split: str) -> str:
     if not split:
         return "there is no split, as other lines have one"
     near = difflib.get_close_matches(split.lower(), SPLITS, 1, 0.5)
-    return f"unknown split {printable(split)!r}, " + (f"is {near[0]} meant" if near else "take train, val or test")
+    return f"unknown split {safe_text(split)!r}, " + (f"is {near[0]} meant" if near else "take train, val or test")
 
 
 class _Places:
@@ -148,21 +149,21 @@ class _Places:
         near = same_stem or by_name
         if not near and len(self._files) < 20_000:
             near = difflib.get_close_matches(plain, self._files, 1, 0.8)
-        return f"; is {printable(near[0])} meant" if near else ""
+        return f"; is {safe_text(near[0])} meant" if near else ""
 
 
 def _text(table: Path) -> str:
     try:
         content = table.read_bytes()
     except OSError as error:
-        raise UserError(f"{printable(table)} cannot be read: {error.strerror}.") from None
+        raise UserError(f"{safe_text(table)} cannot be read: {error.strerror}.") from None
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
-        raise UserError(f"{printable(table)} is not UTF-8: save it as a CSV file in UTF-8.") from None
+        raise UserError(f"{safe_text(table)} is not UTF-8: save it as a CSV file in UTF-8.") from None
     if "\0" in text:
-        raise UserError(f"{printable(table)} is no text file: save it as a CSV file in UTF-8.")
+        raise UserError(f"{safe_text(table)} is no text file: save it as a CSV file in UTF-8.")
     return text
 
 
@@ -174,9 +175,9 @@ def _rows(table: Path, text: str) -> list[Row]:
     try:
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
-        raise UserError(f"{printable(table)} is no readable CSV file: {error}.") from None
+        raise UserError(f"{safe_text(table)} is no readable CSV file: {error}.") from None
     if not lines:
-        raise UserError(f"{printable(table)} is empty.")
+        raise UserError(f"{safe_text(table)} is empty.")
     columns = _columns(table, lines[0][1])
     if columns is None:
         columns = {"path": 0, "label": 1} | ({"split": 2} if len(lines[0][1]) > 2 else {})
@@ -185,12 +186,12 @@ def _rows(table: Path, text: str) -> list[Row]:
     rows = []
     for line, cells in lines:
         if len(cells) <= max(columns["path"], columns["label"]):
-            raise UserError(f"{printable(table)}, line {line}: there is no label; is a delimiter missing?")
+            raise UserError(f"{safe_text(table)}, line {line}: there is no label; is a delimiter missing?")
         split = columns.get("split", len(cells))
         label = unicodedata.normalize("NFC", cells[columns["label"]])
         rows.append(Row(line, cells[columns["path"]], label, cells[split] if split < len(cells) else ""))
     if not rows:
-        raise UserError(f"{printable(table)} has a header and no rows.")
+        raise UserError(f"{safe_text(table)} has a header and no rows.")
     return rows
 
 
@@ -207,6 +208,6 @@ def _columns(table: Path, header: Sequence[str]) -> dict[str, int] | None:
     if len(header) in (2, 3) and (is_image_name(header[0]) or "." in header[0] or "/" in header[0]) and not found:
         return None
     raise UserError(
-        f"{printable(table)} needs the columns path and label, and split if there are splits; it has "
-        f"{printable(', '.join(header))}."
+        f"{safe_text(table)} needs the columns path and label, and split if there are splits; it has "
+        f"{safe_text(', '.join(header))}."
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 from datamodules.file_tree import FileTree, split_of
 from handful.errors import UserError
 from handful.images import is_image_name, looks_like_image
-from handful.images.clutter import LeftOut, printable
+from handful.images.clutter import LeftOut
 from handful.images.formats import HEAD
+from handful.text import safe_text
 
 SPLITS = ("train", "val", "test")
 
@@ -47,7 +48,7 @@ class Listing:
 
     def shown(self, split: str, number: int) -> str:
         """Return the path of an image as it stands in messages."""
-        return printable(self.tree.root / self.files[split][number][0])
+        return safe_text(self.tree.root / self.files[split][number][0])
 
 
 def list_folders(tree: FileTree) -> Listing:
@@ -92,18 +93,18 @@ def _split_folders(tree: FileTree, images: Collection[str]) -> dict[str, str]:
         if named and not holding - set(named):
             (name, *_) = named
             raise UserError(
-                f"{printable(tree.root / name)} has 0 class folders; at least two are needed, with the images in them."
+                f"{safe_text(tree.root / name)} has 0 class folders; at least two are needed, with the images in them."
             )
         return {}
     for split in SPLITS:
         same = [top for top, its in found.items() if its == split]
         if len(same) > 1:
             raise UserError(
-                f"data.root {printable(tree.root)} has two folders for {split} images: {' and '.join(same)}."
+                f"data.root {safe_text(tree.root)} has two folders for {split} images: {' and '.join(same)}."
             )
     if "train" not in found.values():
         raise UserError(
-            f"data.root {printable(tree.root)} has no folder train/ with a folder of images for each class."
+            f"data.root {safe_text(tree.root)} has no folder train/ with a folder of images for each class."
         )
     return found
 
@@ -129,8 +130,8 @@ def _in_splits(
     for top, names in sorted(others.items()):
         if top not in splits and "test" not in found and names & set(found["train"]):
             raise UserError(
-                f"data.root {printable(tree.root)} has no folder test/ with a folder of images for each class. "
-                f"If {printable(top)}/ is meant, rename it; if not, move it elsewhere to have test images drawn."
+                f"data.root {safe_text(tree.root)} has no folder test/ with a folder of images for each class. "
+                f"If {safe_text(top)}/ is meant, rename it; if not, move it elsewhere to have test images drawn."
             )
     return found
 
@@ -150,19 +151,19 @@ def _in_root(tree: FileTree, images: Collection[str], left_out: LeftOut) -> dict
 
 def _check_level(tree: FileTree, images: Collection[str]) -> None:
     """Refuse a root that lies above or below the one that is meant, as far as folder names show it."""
-    root = printable(tree.root)
+    root = safe_text(tree.root)
     beside = sorted(p.name for p in _siblings(tree.root) if split_of(p.name))
     if split_of(tree.root.name) and len(beside) > 1:
         raise UserError(
             f"data.root {root} is one of {', '.join(beside)}: give the folder that holds them, "
-            f"{printable(tree.root.parent)}."
+            f"{safe_text(tree.root.parent)}."
         )
     if not tree.folders():
         what = f"{len(images)} images" if images else "no images"
-        hint = f" If {printable(tree.root.parent)} holds the class folders, give that." if images else ""
+        hint = f" If {safe_text(tree.root.parent)} holds the class folders, give that." if images else ""
         table = next((file for file in tree.files() if file.lower().endswith((".csv", ".tsv"))), None)
         if table and images:
-            hint = f" If {printable(table)} says the classes, give data.labels {printable(tree.root / table)}."
+            hint = f" If {safe_text(table)} says the classes, give data.labels {safe_text(tree.root / table)}."
         raise UserError(f"data.root {root} has {what} and no class folders.{hint}")
     deeper: dict[str, set[str]] = {}
     for path in images:
@@ -173,8 +174,8 @@ def _check_level(tree: FileTree, images: Collection[str]) -> None:
     if "train" in splits and len(splits) > 1:
         top, names = sorted(deeper.items())[0]
         raise UserError(
-            f"data.root {root} is one level too high: {printable(top)}/ holds {' and '.join(sorted(names))} itself; "
-            f"give {printable(tree.root / top)}, or put the classes into train/ and test/."
+            f"data.root {root} is one level too high: {safe_text(top)}/ holds {' and '.join(sorted(names))} itself; "
+            f"give {safe_text(tree.root / top)}, or put the classes into train/ and test/."
         )
 
 
@@ -206,12 +207,12 @@ def _check(root: Path, classes: dict[str, dict[str, list[str]]], folders: dict[s
     """Refuse classes of which nothing can be learned, or which differ between splits."""
 
     def where(split: str, name: str = "") -> str:
-        return printable(root / folders.get(split, "") / name)
+        return safe_text(root / folders.get(split, "") / name)
 
     wrong = sorted(name for split in classes.values() for name in split if not is_utf8(name))
     if wrong:
         raise UserError(
-            f"The class folder {printable(wrong[0])} in {printable(root)} has a name that is not UTF-8; rename it, "
+            f"The class folder {safe_text(wrong[0])} in {safe_text(root)} has a name that is not UTF-8; rename it, "
             "for example with convmv."
         )
     if len(classes["train"]) < 2:

@@ -13,8 +13,8 @@ from datamodules.cache import Cache
 from datamodules.file_tree import FileTree, digest
 from datamodules.folder import Folder
 from handful.errors import UserError
-from handful.images.clutter import printable
 from handful.images.formats import HEAD, looks_like_image
+from handful.text import safe_text
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".7z", ".rar", ".tar.zst")
 
@@ -38,11 +38,11 @@ def open_tree(root: str | Path, cache: Cache) -> FileTree:
     elif path.is_file():
         tree = _archive(path, cache)
     else:
-        raise UserError(f"data.root {printable(path)} does not exist.{_nearest(path)}")
+        raise UserError(f"data.root {safe_text(path)} does not exist.{_nearest(path)}")
     nested = [file for file in tree.files() if file.lower().endswith(_ARCHIVES)]
     if nested and len(nested) == len(tree.files()):
         raise UserError(
-            f"data.root {printable(path)} holds another archive, {printable(nested[0])}: give that one as data.root"
+            f"data.root {safe_text(path)} holds another archive, {safe_text(nested[0])}: give that one as data.root"
             f"{'' if path.is_dir() else ', unpacked from the outer one'}."
         )
     return tree
@@ -58,8 +58,8 @@ def _archive(path: Path, cache: Cache) -> FileTree:
     if tarfile.is_tarfile(path):
         return TarArchive(path)
     if looks_like_image(head):
-        raise UserError(f"data.root {printable(path)} is one image: give the folder that holds the class folders.")
-    raise UserError(f"{printable(path)} is neither a folder nor a readable zip or tar archive.")
+        raise UserError(f"data.root {safe_text(path)} is one image: give the folder that holds the class folders.")
+    raise UserError(f"{safe_text(path)} is neither a folder nor a readable zip or tar archive.")
 
 
 def _decompressed(path: Path, cache: Cache) -> Path:
@@ -91,10 +91,10 @@ def _unpacked(path: Path, limit: int) -> Iterator[bytes]:
                 total += len(chunk)
                 yield chunk
     except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
-        raise UserError(f"{printable(path)} is no readable tar archive: {printable(error)}.") from None
+        raise UserError(f"{safe_text(path)} is no readable tar archive: {safe_text(error)}.") from None
     if total > limit:
         raise UserError(
-            f"{printable(path)} unpacks to more than {limit / 2**30:.0f} GiB, as bombs do: "
+            f"{safe_text(path)} unpacks to more than {limit / 2**30:.0f} GiB, as bombs do: "
             "unpack it by hand and give the folder if it is meant."
         )
 

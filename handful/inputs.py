@@ -15,6 +15,46 @@ from torch import Tensor
 
 from handful.errors import UserError
 
+#: What to do with names of classes where their numbers are wanted.
+_NUMBER_THEM = "; number them, numpy.unique(…, return_inverse=True)"
+
+
+def as_tensor(values: Any, name: str, hint: str = "") -> Tensor:
+    """Return numbers of any type and shape as a tensor, which shares memory where it can.
+
+    Args:
+        values: a tensor, an array, a number, nested lists, a sequence of tensors or arrays of one shape.
+        name: what the sentence calls them.
+        hint: the end of the sentence about what is no number.
+
+    Raises:
+        UserError: something else than numbers, or rows of different lengths.
+
+    Example:
+        >>> as_tensor([torch.tensor([1.0]), torch.tensor([2.0])], "features")
+        tensor([[1.],
+                [2.]])
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if isinstance(values, list | tuple) and any(isinstance(value, Tensor) for value in values):
+            return torch.stack([torch.as_tensor(value) for value in values])
+        array = numpy.asarray(values)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{name}: expected numbers in one shape ({error}){hint}") from error
+    if array.dtype.kind not in "biufc":
+        kind = "text" if array.dtype.kind in "US" else f"{type(values).__name__}"
+        raise UserError(f"{name}: expected numbers, got {'nothing' if values is None else kind}{hint}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()  # torch shares memory, and warns of what it may not write to
+    try:
+        return torch.from_numpy(array)
+    except TypeError as error:
+        raise UserError(f"{name}: torch has no type for {array.dtype}") from error
+
 
 def as_labels(labels: Any, count: int | None = None, num_classes: int | None = None, name: str = "labels") -> Tensor:
     """Return whole numbers as int64 `(N,)`.
@@ -32,8 +72,7 @@ def as_labels(labels: Any, count: int | None = None, num_classes: int | None = N
         >>> as_labels([[2], [0]])
         tensor([2, 0])
     """
-    values = _tensor(labels, name)
-    values = _whole(values, name)
+    values = _whole(as_tensor(labels, name, _NUMBER_THEM), name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
@@ -52,6 +91,28 @@ def as_labels(labels: Any, count: int | None = None, num_classes: int | None = N
     return values
 
 
+def as_classes(classes: Any, name: str, hint: str = "") -> Tensor:
+    """Return class numbers as int64 `()`, `(N,)` or `(N, T)` on the CPU, in memory of their own.
+
+    Args:
+        classes: one number for all rows, one per row, or T per row: of any integer type or whole numbers in floating
+            point.
+        name: what the sentence calls them.
+        hint: the end of the sentence about what is no class number.
+
+    Raises:
+        UserError: another type or shape.
+
+    Example:
+        >>> as_classes([2.0, 0.0], "target")
+        tensor([2, 0])
+    """
+    values = _whole(as_tensor(classes, name, hint), name, hint)
+    if values.ndim > 2:
+        raise UserError(f"{name}: expected shape (), (N,) or (N, T), got {tuple(values.shape)}")
+    return values.cpu().clone()
+
+
 def as_index(index: Any, shape: tuple[int | None, ...], limit: int, name: str) -> Tensor:
     """Return indices as int64 of the given shape, whose entries lie in 0…`limit` − 1.
 
@@ -64,8 +125,7 @@ def as_index(index: Any, shape: tuple[int | None, ...], limit: int, name: str) -
     Raises:
         UserError: another type or shape, or an index out of range.
     """
-    values = _tensor(index, name)
-    values = _whole(values, name)
+    values = _whole(as_tensor(index, name), name)
     _check_shape(values, shape, name)
     if values.device.type == "cpu" and values.numel():
         low, high = int(values.min()), int(values.max())
@@ -85,7 +145,7 @@ def as_float(values: Any, shape: tuple[int | None, ...], name: str) -> Tensor:
     Raises:
         UserError: another type or shape.
     """
-    given = _tensor(values, name)
+    given = as_tensor(values, name)
     if not given.is_floating_point():
         raise UserError(f"{name}: expected floating point numbers, got {_type(given)}")
     _check_shape(given, shape, name)
@@ -102,7 +162,7 @@ def as_mask(masks: Any, name: str = "masks") -> Tensor:
     Raises:
         UserError: another shape, or other values: where a soft mask begins and ends is for the caller to say.
     """
-    values = _tensor(masks, name)
+    values = as_tensor(masks, name)
     if values.ndim == 4 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 3 or values.is_complex():
@@ -131,7 +191,7 @@ def as_maps(maps: Any, name: str = "maps") -> Tensor:
     Raises:
         UserError: another type or shape, or a map with a value that is no finite number.
     """
-    values = _tensor(maps, name)
+    values = as_tensor(maps, name)
     if values.ndim == 4 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 3 or not values.is_floating_point() or 0 in values.shape[1:]:
@@ -204,40 +264,13 @@ def as_numpy(values: Any) -> numpy.ndarray:
     return values.numpy(force=True) if isinstance(values, Tensor) else numpy.asarray(values)
 
 
-def _tensor(values: Any, name: str) -> Tensor:
-    """A tensor of numbers, sharing memory where it can."""
-    if isinstance(values, Tensor):
-        return values
-    if isinstance(values, list | tuple) and any(isinstance(value, Tensor) for value in values):
-        try:
-            return torch.stack([torch.as_tensor(value) for value in values])
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"{name}: expected numbers in one shape ({error})") from error
-    try:
-        array = numpy.asarray(values)
-    except ValueError as error:  # rows of different lengths
-        raise UserError(f"{name}: expected numbers in one shape ({error})") from error
-    if array.dtype.kind not in "biufc":
-        kind = "text" if array.dtype.kind in "US" else f"{type(values).__name__} of {array.dtype}"
-        hint = "; number them, numpy.unique(…, return_inverse=True)" if array.dtype.kind in "USO" else ""
-        raise UserError(f"{name}: expected numbers, got {kind}{hint}")
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()  # torch shares memory, and warns of what it may not write to
-    try:
-        return torch.from_numpy(array)
-    except TypeError as error:
-        raise UserError(f"{name}: torch has no type for {array.dtype}") from error
-
-
-def _whole(values: Tensor, name: str) -> Tensor:
+def _whole(values: Tensor, name: str, hint: str = "") -> Tensor:
     """Whole numbers as int64; floating-point numbers, as spreadsheets give them, only without a fraction."""
     if values.dtype == torch.bool or values.is_complex():
-        raise UserError(f"{name}: expected integers, got {_type(values)}")
+        raise UserError(f"{name}: expected integers, got {_type(values)}{hint}")
     values = values.detach()
     if values.is_floating_point() and not bool((values.isfinite() & (values == values.trunc())).all()):
-        raise UserError(f"{name}: expected integers, got {_type(values)} with a fraction or NaN")
+        raise UserError(f"{name}: expected integers, got {_type(values)} with a fraction or NaN{hint}")
     return values.long()
 
 

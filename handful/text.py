@@ -12,8 +12,8 @@ _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 def safe_text(text: object, lines: bool = False) -> str:
     r"""Make control characters visible, so that text cannot steer the terminal or the page that shows it.
 
-    Escape sequences, newlines, bidirectional and zero-width marks and bytes that are no UTF-8 become backslash escapes;
-    every script and emoji is unchanged.
+    Escape sequences, newlines, bidirectional and zero-width marks and the bytes of a name that are no UTF-8 become
+    backslash escapes; every script and emoji is unchanged.
 
     Args:
         text: anything; `str` is taken of it.
@@ -24,6 +24,8 @@ def safe_text(text: object, lines: bool = False) -> str:
         'wren\\x1b[31m'
         >>> safe_text("Käuzchen")
         'Käuzchen'
+        >>> safe_text("caf\udce9.jpg")
+        'caf\\xe9.jpg'
     """
     return "".join(_visible(letter, lines) for letter in str(text))
 
@@ -33,6 +35,8 @@ def _visible(letter: str, lines: bool) -> str:
         return letter
     if letter in JOINERS or (lines and letter in "\n\t"):
         return letter
+    if "\udc80" <= letter <= "\udcff":  # how Python keeps a byte that it cannot decode
+        return f"\\x{ord(letter) - 0xDC00:02x}"
     if unicodedata.category(letter) in _UNPRINTABLE:
         return letter.encode("unicode_escape").decode("ascii")
     return letter

@@ -11,10 +11,10 @@ import torch
 
 from handful.cores import usable_cores
 from handful.errors import UserError
-from handful.images.clutter import printable
 from handful.networks.backbone import registered_backbones
 from handful.networks.build import build_backbone
 from handful.networks.published import hub_answers, published_config, weights_at_hand
+from handful.text import safe_text
 from pipelines.build import build_datamodule
 
 #: Images that pass through the network in dense training, on a CPU and on a GPU, and the bounds of the epochs.
@@ -64,7 +64,7 @@ class Facts:
     def described(self) -> str:
         """The facts in one line."""
         machine = "a GPU" if self.gpu else f"no GPU, {usable_cores()} cores"
-        where = f"{printable(self.root)}: " if self.root else ""
+        where = f"{safe_text(self.root)}: " if self.root else ""
         return f"{where}{self.classes:,} classes, about {self.images:,} images to train on; {machine}"
 
 

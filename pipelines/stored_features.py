@@ -12,7 +12,7 @@ from torch import Tensor
 
 from callbacks.ranks import gather_objects
 from datamodules.base import HandfulDataModule
-from datamodules.cache import CacheUnwritableError
+from datamodules.cache import CacheUnwritableError, cannot_read
 from datamodules.progress import progress_bar
 from handful.attribution.state import undisturbed
 from handful.errors import UserError
@@ -120,7 +120,7 @@ class FrozenFeatures:
         try:
             self._compute_chunks(parts, split, [missing[i] for i in share(len(missing), self._rank, self._processes)])
         except OSError as error:
-            failure = self._unwritable(error)
+            failure = cannot_read(error)
         except UserError as error:
             failure = error
         if (failed := next(filter(None, self._everyone(failure)), None)) is not None:
@@ -138,7 +138,10 @@ class FrozenFeatures:
                 model.to(device)
                 for number, (images, _) in zip(numbers, loader, strict=True):
                     found = model.feature_maps(images.to(device))
-                    parts.write(number, model.pool(found), found)
+                    try:
+                        parts.write(number, model.pool(found), found)
+                    except OSError as error:
+                        raise self._unwritable(error) from None
                     bar.update(len(images) if total else 0)
         finally:
             model.to(before)

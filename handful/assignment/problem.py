@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from handful.errors import UserError
+from handful.inputs import as_tensor
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class AssignmentProblem:
     def __post_init__(self) -> None:
         """Convert to float64 and refuse what is no instance."""
         for name in ("gain", "penalty", "bias"):
-            value = torch.as_tensor(getattr(self, name)).detach().to(torch.float64)
+            value = as_tensor(getattr(self, name), name).detach().to(torch.float64)
             if not value.isfinite().all():
                 raise UserError(f"{name}: holds values that are not finite")
             object.__setattr__(self, name, value)

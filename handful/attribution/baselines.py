@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from handful.attribution.images import as_tensor
 from handful.blur import gaussian_blur
 from handful.errors import UserError
+from handful.inputs import as_tensor
 
 #: Names a baseline may have; a tensor that broadcasts to the images may be given instead.
 BASELINES = ("mean", "black", "blur")

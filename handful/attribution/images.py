@@ -1,38 +1,13 @@
 """Images and maps as they are handed in, made into tensors or refused in one sentence."""
 
-from collections.abc import Sequence
-
-import numpy
 import torch
 from torch import Tensor
 
 from handful.errors import UserError
-from handful.inputs import as_maps
-
-#: What may stand for images or maps.
-Values = Tensor | numpy.ndarray | Sequence[Tensor | numpy.ndarray]
+from handful.inputs import as_maps, as_tensor
 
 #: Channels an image may have when its layout has to be guessed.
 _COLOURS = (1, 3, 4)
-
-
-def as_tensor(values: object, what: str) -> Tensor:
-    """A tensor, an array or a sequence of equally large ones as one tensor; no copy where none is needed.
-
-    Raises:
-        UserError: anything else, naming `what`.
-    """
-    if isinstance(values, Tensor):
-        return values
-    try:
-        if isinstance(values, numpy.ndarray):
-            return torch.from_numpy(values.copy())
-        if isinstance(values, Sequence) and not isinstance(values, str) and len(values):
-            parts = [torch.as_tensor(part) for part in values]
-            return torch.stack(parts)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{what} cannot be read as one tensor: {error}") from error
-    raise UserError(f"{what} must be a tensor or an array, not {_name(values)}")
 
 
 def as_images(images: object, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -84,7 +59,3 @@ def maps_of(images: Tensor, maps: object) -> Tensor:
     if found.shape != expected:
         raise UserError(f"maps must be (N, H, W) of the images, {expected}, not {tuple(found.shape)}")
     return found.clone().to(images.device)
-
-
-def _name(value: object) -> str:
-    return "nothing" if value is None else type(value).__name__

@@ -3,13 +3,11 @@
 import re
 from collections.abc import Callable, Sequence
 
-import numpy
 import torch
 from torch import Tensor
 
-from handful.attribution.images import as_tensor
 from handful.errors import UserError
-from handful.inputs import as_labels
+from handful.inputs import as_classes, as_labels
 
 #: What `target` may be; see `Targets`.
 Target = str | int | Sequence[int] | Tensor | Callable[[Tensor], Tensor]
@@ -51,7 +49,7 @@ class Targets:
             self.function = target
             return
         else:
-            given = class_numbers(target, "target")
+            given = as_classes(target, "target", f"; {_ADVICE}")
             if given.ndim == 0:
                 self.index = given.expand(n_images, 1).clone()
             else:
@@ -115,37 +113,6 @@ class Targets:
         if self.index is None:
             raise UserError("this method explains a class; a function of the logits is not one")
         return self.index[rows.cpu()].to(device)
-
-
-def class_numbers(given: object, what: str) -> Tensor:
-    """Class numbers of any integer type, or without a fraction, as int64 of their own memory on the CPU.
-
-    Args:
-        given: a number, a tensor, an array or a sequence, of at most two dimensions.
-        what: their name in the sentence of an error.
-
-    Raises:
-        UserError: truth values, fractions, NaN, anything that is no number.
-
-    Example:
-        >>> class_numbers([2.0, 0.0], "labels")
-        tensor([2, 0])
-    """
-    if isinstance(given, int | float | numpy.generic):
-        found = torch.as_tensor(given if isinstance(given, int | float) else given.item())
-    elif isinstance(given, Tensor | numpy.ndarray | Sequence) and not isinstance(given, str | bytes):
-        found = as_tensor(given, what).detach().cpu()
-    else:
-        raise UserError(f"{what} {given!r} is no class: {_ADVICE}")
-    if found.dtype == torch.bool:
-        shown = f"{what} {bool(found)}" if found.ndim == 0 else f"{what} of truth values"
-        raise UserError(f"{shown} is no class: {_ADVICE}")
-    fractions = found.is_floating_point() and not bool((found.isfinite() & (found == found.trunc())).all())
-    if found.ndim > 2 or found.is_complex() or fractions:
-        raise UserError(
-            f"{what} must be whole numbers of shape (N,) or (N, T), not {tuple(found.shape)} {found.dtype}"
-        )
-    return found.long().clone()
 
 
 def check_range(classes: Tensor, n_classes: int, what: str) -> None:

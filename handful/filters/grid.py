@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from handful.filters.rules import Rule, select_filters
 from handful.filters.statistics import FeatureStatistics
 from handful.inputs import as_float, as_labels
+from handful.metrics.shaped import ShapedMetric
 from handful.networks.decomposed import DecomposedHead
 
 
-class AccuracyGrid(Metric):
+class AccuracyGrid(ShapedMetric):
     """Accuracy over `k1 × k2` from one pass over the features of a test set, on any number of processes.
 
     Every cell is a `DecomposedHead` cut from the same dense layer, so its accuracy is that of the head itself.

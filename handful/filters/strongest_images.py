@@ -2,12 +2,12 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from handful.inputs import as_float, as_labels
+from handful.metrics.shaped import ShapedMetric
 
 
-class StrongestImages(Metric):
+class StrongestImages(ShapedMetric):
     """Keep, for every feature, the `n` images with the highest pooled value, on any number of processes.
 
     Ties go to the image with the lower dataset index. The memory is `(F, n)`, whatever the number of

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from handful.text import safe_text
+
 _FOLDERS = {
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "lost+found",
     "$recycle.bin", "recycler", "system volume information", "network trash folder", "temporary items",
@@ -64,21 +66,4 @@ class LeftOut:
             self.add(reason, example, count)
 
     def __str__(self) -> str:
-        return ", ".join(f"{count:,} {reason} ({printable(example)})" for reason, count, example in self)
-
-
-def printable(text: object) -> str:
-    r"""Return text in one line: control characters and bytes that are no UTF-8 as backslash escapes.
-
-    Example:
-        >>> printable("ow\nl\udce9.jpg")
-        'ow\\nl\\xe9.jpg'
-    """
-    return "".join(
-        letter
-        if letter.isprintable()
-        else f"\\x{ord(letter) - 0xDC00:02x}"
-        if "\udc80" <= letter <= "\udcff"
-        else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for letter in str(text)
-    )
+        return ", ".join(f"{count:,} {reason} ({safe_text(example)})" for reason, count, example in self)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from handful.errors import UserError
+from handful.inputs import as_tensor
 
 
 class Mean(Metric):
@@ -31,10 +31,7 @@ class Mean(Metric):
 
     def update(self, values: Tensor) -> None:
         """Add values of any shape: a tensor, an array, a list or a number."""
-        try:
-            values = torch.as_tensor(values)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"values: expected numbers, got {type(values).__name__}") from error
+        values = as_tensor(values, "values")
         self.total += values.double().sum()
         self.count += values.numel()
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from datamodules.cache import Cache
+from datamodules.cache import Cache, CacheUnwritableError
 from handful.errors import UserError
 
 
@@ -89,6 +89,57 @@ def test_a_full_disk_and_a_missing_home(tmp_path, monkeypatch):
     monkeypatch.setattr("handful.cache_home._settled", {})
     with pytest.warns(UserWarning, match=r"The cache folder ~/\.cache cannot be used \(there is no home folder\)"):
         assert Cache().folder.parent.name.startswith("handful-")
+
+
+def open_missing(_draft, path="/photos/owl.jpg"):
+    open(path).close()
+
+
+def open_in_draft(draft):
+    (draft / "missing" / "file").write_text("x")
+
+
+def fails(error):
+    def make(_draft):
+        raise error
+
+    return make
+
+
+CANNOT_READ = {
+    "a missing image": (open_missing, r"\A/photos/owl\.jpg cannot be read: No such file or directory\.\Z"),
+    "a folder": (lambda draft: open_missing(draft, "/tmp"), r"\A/tmp cannot be read: Is a directory\.\Z"),
+    "a damaged disk": (fails(OSError(errno.EIO, "I/O error")), "An image cannot be read: I/O error"),
+    "a lost share": (fails(OSError(errno.ESTALE, "Stale file", "/nas/a.png")), r"/nas/a\.png cannot be read: Stale"),
+    "a name in bytes": (fails(OSError(errno.EACCES, "Permission denied", b"/a/\xe9.png")), r"/a/\\xe9\.png cannot be"),
+    "a truncated image": (fails(OSError("image file is truncated")), "An image cannot be read: image file is trunc"),
+    "a closed connection": (fails(ConnectionResetError(104, "Connection reset by peer")), "An image cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT_READ)
+def test_images_that_cannot_be_read_are_no_fault_of_the_cache(tmp_path, case):
+    make, sentence = CANNOT_READ[case]
+    with pytest.raises(UserError, match=sentence) as refusal:
+        Cache(tmp_path / "cache").entry("key", make)
+    assert "cache" not in str(refusal.value)
+    with pytest.raises(UserError, match=sentence), Cache(tmp_path / "cache").gradually("key") as entry:
+        entry.finish(make)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+CANNOT_WRITE = {
+    "a file in the draft": open_in_draft,
+    "no room": fails(OSError(errno.ENOSPC, "No space left on device")),
+    "a quota": fails(OSError(errno.EDQUOT, "Disk quota exceeded")),
+    "a file too large": fails(OSError(errno.EFBIG, "File too large")),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT_WRITE)
+def test_a_draft_that_cannot_be_written_is_the_fault_of_the_cache(tmp_path, case):
+    with pytest.raises(CacheUnwritableError, match=r"cannot be written .*: choose another place with data\.cache_dir"):
+        Cache(tmp_path / "cache").entry("key", CANNOT_WRITE[case])
 
 
 @pytest.mark.parametrize("content", [{}, {"statistics.json": "[1]"}, {"value.json": "[1,"}])

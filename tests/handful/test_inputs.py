@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from handful.assignment import AssignmentProblem
+from handful.attribution import attribute
 from handful.errors import UserError
 from handful.fewshot.episodes import EpisodeSampler
 from handful.filters import AccuracyGrid, EssentialityTest, StatisticsCollector, StrongestImages
-from handful.inputs import as_float, as_labels, as_maps, as_mask
+from handful.inputs import as_classes, as_float, as_labels, as_maps, as_mask, as_tensor
 from handful.losses import MutualChannelLoss, feature_diversity_loss
 from handful.losses.class_weights import loss_weights
 from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean
@@ -58,6 +60,14 @@ def layer(labels):
     return fit_sparse_layer(X, labels, 3, 2, **QUICK)[0].weight
 
 
+def attributed(labels):
+    images = torch.randn(N, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, CLASSES))
+    found = attribute(model, images, "label", method="gradient", labels=labels)
+    return [found.targets, found.raw]
+
+
 #: Every function and method of the library that takes one class number per row.
 LABEL_DOORS = {
     "as_labels": lambda labels: as_labels(labels, N, CLASSES),
@@ -77,6 +87,7 @@ LABEL_DOORS = {
     "layer, validation": lambda labels: (
         fit_sparse_layer(X, LABELS, 3, 2, **QUICK, val=(X, labels), choose="validation")[0].weight
     ),
+    "attribution": attributed,
     "episodes": lambda labels: list(EpisodeSampler(labels, way=2, shot=1, query=1, episodes=3)),
 }
 ANY_RANGE = {"episodes"}  # the sampler takes whatever numbers the classes have
@@ -296,6 +307,19 @@ def test_floats():
         as_float([[1.5]], (None, 2), "x")
     with pytest.raises(UserError, match="x: expected floating point numbers, got int64"):
         as_float([[1]], (None, 1), "x")
+
+
+@pytest.mark.parametrize("form", ["a", None, {0: 1}, [[1], [2, 3]], object()])
+@pytest.mark.parametrize(
+    "door",
+    [lambda x: as_float(x, (None, None), "x"), lambda x: as_maps(x, "x"), lambda x: as_classes(x, "x"),
+     lambda x: as_tensor(x, "x"), as_mask, as_labels, lambda x: Mean().update(x),
+     lambda x: AssignmentProblem(x, torch.zeros(2, 2), torch.zeros(2), 1, 1),
+     lambda x: attribute(torch.nn.Flatten(), x, 0, method="gradient")],
+)  # fmt: skip
+def test_what_is_no_number_is_one_sentence_with_its_name(door, form):
+    with pytest.raises(UserError, match=r"\A\w+: expected numbers[^\n]*\Z"):
+        door(form)
 
 
 def test_a_mean_takes_numbers_lists_and_arrays():

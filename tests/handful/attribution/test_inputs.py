@@ -42,16 +42,19 @@ def test_labels_of_any_type_are_the_same(labels):
 
 
 BAD_TARGETS = [
-    (True, "target True is no class"), (numpy.True_, "no class"), (torch.tensor(True), "no class"),
-    ([True, False, True], "truth values"), (torch.tensor([True, False, True]), "truth values"),
-    (None, "target None is no class"), (1.5, "whole numbers"), (float("nan"), "whole numbers"),
-    (float("inf"), "whole numbers"), ([0.5, 1, 2], "whole numbers"), (torch.tensor([1j, 1, 2]), "whole numbers"),
+    (True, "target: expected integers, got bool; give pred, label"), (numpy.True_, "got bool"),
+    (torch.tensor(True), "got bool"), ([True, False, True], "got bool"),
+    (torch.tensor([True, False, True]), "got bool"),
+    (None, "target: expected numbers, got nothing; give pred"), (1.5, "expected integers"),
+    (float("nan"), "expected integers"), (float("inf"), "expected integers"), ([0.5, 1, 2], "expected integers"),
+    (torch.tensor([1j, 1, 2]), "expected integers"),
     (-1, "-1 is out of range"), ("-1", "-1 is out of range"), (numpy.int64(4), "4 is out of range"),
     ([0, 1, 9], "9 is out of range"), ([0, 1], "2 targets for 3 images"), ([], "target"),
-    (torch.zeros(3, 0, dtype=torch.int64), "targets for 3 images"), (torch.zeros(3, 1, 1), "whole numbers"),
-    ([[0, 1], [2]], "cannot be read"), (["a", "b", "c"], "cannot be read"), ({"class": 1}, "no class"),
+    (torch.zeros(3, 0, dtype=torch.int64), "targets for 3 images"),
+    (torch.zeros(3, 1, 1), r"expected shape \(\), \(N,\) or \(N, T\), got \(3, 1, 1\)"),
+    ([[0, 1], [2]], "in one shape"), (["a", "b", "c"], "got text; give pred"), ({"class": 1}, "got dict"),
     ("best", '"best" is unknown'), ("top0", '"top0" is unknown'), ("top9", "more classes than the 4"),
-    (b"1", "no class"),
+    (b"1", "got text"), (object(), "got object"), (range(3, 6), "4 is out of range"),
 ]  # fmt: skip
 
 
@@ -116,9 +119,9 @@ BAD_IMAGES = [
     (lambda: with_pixel(torch.inf), "image 1 of 3 holds NaN or infinite"),
     (lambda: images().repeat(1, 4, 1, 1), "have 12 channels, and the model takes 3|takes images of 3 channels"),
     (lambda: images()[:, :1], "1 channels?, and the model takes 3|takes images of 3 channels"),
-    (lambda: "photo.jpg", "not str"),
-    (lambda: None, "not nothing"),
-    (lambda: [images()[0], images(size=8)[0]], "cannot be read as one tensor"),
+    (lambda: "photo.jpg", "images: expected numbers, got text"),
+    (lambda: None, "images: expected numbers, got nothing"),
+    (lambda: [images()[0], images(size=8)[0]], "images: expected numbers in one shape"),
 ]
 
 

@@ -1,5 +1,9 @@
 """The grid of accuracies, against a masked dense layer."""
 
+import copy
+import pickle
+
+import pytest
 import torch
 
 from handful.filters import AccuracyGrid, StatisticsCollector, select_filters
@@ -41,3 +45,19 @@ def test_two_processes_fill_the_same_grid():
 
     for table in on_two_processes(lambda rank: fill(rank, 2)):
         assert torch.equal(table, fill())
+
+
+@pytest.mark.parametrize(("k1s", "k2s"), [((1,), (1,)), ((1,), (1, 3)), ((1, 4), (3,)), ((1, 4), (1, 3))])
+def test_the_grid_has_a_row_per_k1_and_a_column_per_k2(k1s, k2s):
+    features, labels, weight, bias, statistics = planted()
+    grid = AccuracyGrid(weight, bias, statistics.only(k1s), k2s)
+    grid.update(features, labels)
+    whole = AccuracyGrid(weight, bias, statistics.only((1, 4)), (1, 3))
+    whole.update(features, labels)
+    rows, columns = [(1, 4).index(k1) for k1 in k1s], [(1, 3).index(k2) for k2 in k2s]
+    expected = whole.compute()[rows][:, columns]
+    for metric in (grid, pickle.loads(pickle.dumps(grid)), copy.deepcopy(grid)):
+        found = metric.compute()
+        assert torch.equal(found, expected)
+        found.zero_()  # changes nothing that is kept
+        assert torch.equal(metric.compute(), expected)

@@ -34,3 +34,10 @@ def test_fewer_images_than_places_leave_minus_one():
     strongest = StrongestImages(2, 3)
     strongest.update(torch.tensor([[1.0, 2.0]]), torch.tensor([6]))
     assert strongest.compute()[1].tolist() == [[6, -1, -1]] * 2
+
+
+def test_one_place_for_one_feature_is_still_a_table():
+    strongest = StrongestImages(1, 1)
+    strongest.update(torch.tensor([[1.0], [2.0]]), torch.tensor([6, 7]))
+    values, index = strongest.compute()
+    assert (values.tolist(), index.tolist()) == ([[2.0]], [[7]])
