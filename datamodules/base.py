@@ -19,9 +19,10 @@ from datamodules.cache import Cache
 from datamodules.dataset import ImageDataset
 from datamodules.file_tree import digest
 from datamodules.images import Split, batches
-from datamodules.loaders import LateLoader, affordable_workers, collate
+from datamodules.loaders import LateLoader, affordable_workers, collate, spare_processes
 from datamodules.samplers import EvaluationSampler, TrainingSampler
 from datamodules.stored_features import StoredFeatures, as_it_is
+from handful.cores import usable_cores
 from handful.errors import UserError
 from handful.features import FeatureStore
 from handful.images import centre_crop
@@ -44,7 +45,8 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         image_size: side of the images in pixels.
         batch_size: images in a training batch, on each rank.
         eval_batch_size: images in a batch of evaluation; as `batch_size` if not given.
-        num_workers: loader processes; 0 loads in the training process.
+        num_workers: loader processes; 0 loads in the training process. By default as many as the cores that may be used
+            have to spare, which are none on two; see `spare_processes`.
         normalisation: "compute" (mean and deviation of the training images), "imagenet", "backbone" (what the
             pretrained backbone was trained with: a pipeline sets it) or {"mean": [r, g, b], "std": [r, g, b]}.
         augmentation: of training images: "none", "flip", "crop_flip", "standard", "resized_crop"; see
@@ -58,7 +60,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         image_size: int = 64,
         batch_size: int = 64,
         eval_batch_size: int | None = None,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         normalisation: Literal["compute", "imagenet", "backbone"] | dict[str, list[float]] = "compute",
         augmentation: AugmentationName = "crop_flip",
         seed: int = 0,
@@ -72,7 +74,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         ):
             if value < 1:
                 raise UserError(f"data.{name} must be at least 1, not {value}.")
-        if num_workers < 0 or seed < 0:
+        if (num_workers or 0) < 0 or seed < 0:
             raise UserError("data.num_workers and data.seed must not be negative.")
         self.image_size = image_size
         self.batch_size = batch_size
@@ -85,6 +87,9 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         self._augment = build_augmentation(augmentation, image_size)
         self._given = _given_normalisation(normalisation)
         self._stores: Mapping[str, FeatureStore] = {}
+
+    #: Whether images come from files, which loader processes can read ahead.
+    loads_files = False
 
     # -- what a subclass provides ---------------------------------------------------------------------------------
 
@@ -269,8 +274,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
 
     def chunk_loader(self, dataset: ImageDataset, chunks: Sequence[Sequence[int]]) -> DataLoader[tuple[Tensor, int]]:
         """Images of a data set in given batches: dataset indices of each."""
-        size = max((len(chunk) for chunk in chunks), default=1)
-        workers = affordable_workers(self.num_workers, size * 3 * self.image_size**2 * 4)
+        workers = self._loader_processes(dataset, max((len(chunk) for chunk in chunks), default=1))
         given = [list(chunk) for chunk in chunks]
         return LateLoader(dataset, batch_sampler=given, collate_fn=collate, num_workers=workers)
 
@@ -290,7 +294,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
             batch_size,
             sampler=sampler,
             collate_fn=as_it_is,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._feeds_gpu(),
             generator=generator,
         )
 
@@ -301,7 +305,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     def _loader(
         self, dataset: ImageDataset, batch_size: int, sampler: EvaluationSampler | TrainingSampler
     ) -> DataLoader[tuple[Tensor, int]]:
-        workers = affordable_workers(self.num_workers, batch_size * 3 * self.image_size**2 * 4)
+        workers = self._loader_processes(dataset, batch_size)
         return LateLoader(
             dataset,
             batch_size=batch_size,
@@ -313,6 +317,14 @@ class HandfulDataModule(L.LightningDataModule, ABC):
             # its own generator, so that making an iterator takes no number from the global one
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+    def _loader_processes(self, dataset: ImageDataset, batch_size: int) -> int:
+        """Loader processes for batches of a data set: as many as were asked for, else as many as pay."""
+        number = self.num_workers or 0
+        if self.num_workers is None and self.loads_files:
+            cores = usable_cores() // (self.trainer.num_devices if self.trainer else 1)
+            number = spare_processes(cores, self._feeds_gpu(), len(dataset) * self.image_size**2)
+        return affordable_workers(number, batch_size * 3 * self.image_size**2 * 4, self.num_workers is not None)
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -16,7 +16,7 @@ from datamodules.base import HandfulDataModule
 from datamodules.file_tree import FileTree, contents_of, split_of
 from datamodules.images import Split, pack, unpack
 from datamodules.listing import class_name
-from datamodules.loaders import LateLoader, affordable_workers, collate
+from datamodules.loaders import LateLoader, collate
 from datamodules.open_tree import open_tree
 from datamodules.progress import progress_bar
 from datamodules.samplers import EpochAndIndex
@@ -69,7 +69,7 @@ class Episodes(HandfulDataModule):
         margin: float = 1.15,
         image_size: int = 84,
         eval_batch_size: int = 64,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         normalisation: Literal["compute", "imagenet", "backbone"] | dict[str, list[float]] = "imagenet",
         augmentation: AugmentationName = "crop_flip",
         seed: int = 0,
@@ -164,7 +164,7 @@ class Episodes(HandfulDataModule):
             rank=rank,
             world_size=world_size,
         )
-        workers = affordable_workers(self.num_workers, self.batch_size * 3 * self.image_size**2 * 4)
+        workers = self._loader_processes(dataset, self.batch_size)
         return LateLoader(
             dataset,
             collate_fn=collate,

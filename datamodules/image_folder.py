@@ -72,6 +72,8 @@ class ImageFolder(HandfulDataModule):
             be it in files that differ: decoded pixels are compared.
     """
 
+    loads_files = True
+
     def __init__(
         self,
         root: str,
@@ -86,7 +88,7 @@ class ImageFolder(HandfulDataModule):
         image_size: int = 224,
         batch_size: int = 64,
         eval_batch_size: int | None = None,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         normalisation: Literal["compute", "imagenet", "backbone"] | dict[str, list[float]] = "compute",
         augmentation: AugmentationName = "crop_flip",
         seed: int = 0,

@@ -57,7 +57,7 @@ class ToyBirds(HandfulDataModule):
         image_size: int = 64,
         batch_size: int = 64,
         eval_batch_size: int | None = None,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         normalisation: Literal["compute", "imagenet", "backbone"] | dict[str, list[float]] = "compute",
         augmentation: AugmentationName = "crop_flip",
         seed: int = 0,

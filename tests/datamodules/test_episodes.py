@@ -1,4 +1,5 @@
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,9 +50,10 @@ def test_a_batch_is_an_episode_of_base_classes(folder) -> None:
 
 class Rank:
     current_epoch = 0
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
 
     def __init__(self, rank: int, world: int) -> None:
-        self.global_rank, self.world_size = rank, world
+        self.global_rank, self.world_size, self.num_devices = rank, world, world
 
 
 def test_the_same_episodes_for_any_number_of_processes(folder) -> None:

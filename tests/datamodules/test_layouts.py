@@ -351,11 +351,13 @@ def test_unreadable_images_are_skipped_and_counted(tmp_path, keep, capsys):
     for i in (0, 7):
         (root / f"train/tit/{i:03d}.png").write_text("no image")
     options = {"unreadable": "skip", "cache": keep, "val_fraction": 0, "cache_dir": str(tmp_path / "cache")}
-    for _ in range(2):  # the second time from the cache
-        train = data(root, **options).splits["train"]
+    for read in range(2):  # the second time from the cache
+        module = data(root, **options)
+        train = module.splits["train"]
         assert len(train) == 29
         assert all(torch.equal(train.pixels(i), expected[name]) for i, name in enumerate(train.names))
-        assert "2 unreadable (train/tit/000.png)" in capsys.readouterr().out
+        assert "2 unreadable (train/tit/000.png)" in module.report
+        assert (module.report in capsys.readouterr().out) == (read == 0)  # said once in a process
     with pytest.raises(UserError, match="2 problems"):
         _ = data(root, **options | {"unreadable": "refuse"}).splits
 

@@ -1,11 +1,12 @@
 import os
 import signal
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from datamodules import loaders
+from datamodules import base, loaders
 from datamodules.image_folder import ImageFolder
 from datamodules.loaders import affordable_workers
 from handful.errors import UserError
@@ -45,6 +46,36 @@ def test_small_shared_memory_loads_without_processes(monkeypatch, tmp_path):
         assert affordable_workers(4, 2**50) == 0
     monkeypatch.setattr(loaders, "_SHARED_MEMORY", tmp_path / "none")
     assert affordable_workers(4, 2**50) == 4
+
+
+@pytest.mark.parametrize(("cores", "devices", "expected"), [(1, 1, 0), (2, 1, 0), (8, 1, 1), (32, 2, 2), (256, 1, 8)])
+def test_loader_processes_follow_the_cores_and_the_batches_do_not(tmp_path, monkeypatch, cores, devices, expected):
+    root = write_images(tmp_path / "data", {s: {"owl": 6, "tit": 6} for s in ("train", "test")})
+    monkeypatch.setattr(base, "usable_cores", lambda: cores)
+    monkeypatch.setattr(loaders, "_FEW_PIXELS", 0)
+    options = {"image_size": 8, "batch_size": 4, "augmentation": "standard"}
+    found, alone = ImageFolder(str(root), **options), ImageFolder(str(root), num_workers=0, **options)
+    trainer = SimpleNamespace(
+        num_devices=devices, strategy=SimpleNamespace(root_device=torch.device("cpu")), global_rank=0, world_size=1,
+        current_epoch=0,
+    )  # fmt: skip
+    found.trainer = trainer
+    assert found.train_dataloader().num_workers == found.test_dataloader().num_workers == expected
+    if expected <= 2:
+        for one, other in zip(found.train_dataloader(), alone.train_dataloader(), strict=True):
+            assert all(map(torch.equal, one, other))
+
+
+def test_few_images_and_drawn_ones_need_no_loader_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "usable_cores", lambda: 64)
+    root = write_images(tmp_path / "data", {s: {"owl": 6, "tit": 6} for s in ("train", "test")})
+    assert ImageFolder(str(root), image_size=8).train_dataloader().num_workers == 0
+    monkeypatch.setattr(loaders, "_FEW_PIXELS", 0)
+    assert Numbered().train_dataloader().num_workers == 0
+    assert Numbered(num_workers=1).train_dataloader().num_workers == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nobody has asked for processes that find no shared memory
+        assert affordable_workers(4, 2**50, wanted=False) == 0
 
 
 @pytest.mark.parametrize(
