@@ -1,5 +1,6 @@
 """Loaders whose failures reach the user as a sentence, and that begin no earlier than needed."""
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ def in_loader_process() -> bool:
     return get_worker_info() is not None
 
 
-def spare_processes(cores: int, feeds_gpu: bool, pixels: int) -> int:
+def spare_processes(cores: int, feeds_gpu: bool, pixels: float = math.inf) -> int:
     """Return how many loader processes pay where nobody says how many.
 
     On one core, to load and augment an image of 224 pixels takes 1 to 3 ms and to train efficientnet_lite0 on it 70 to

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from datamodules.loaders import spare_processes
 from handful.cores import usable_cores
 from handful.errors import UserError
 from handful.networks.backbone import registered_backbones
@@ -148,10 +149,11 @@ class Recipe:
         return f"phases.{phase}.max_epochs" in self.facts.unsettled and phase not in self._settled
 
     def _workers(self, _: str) -> tuple[int, str]:
+        cores = usable_cores()
+        workers = spare_processes(cores, self.facts.gpu)
         if not self.facts.gpu:
-            return 0, "no GPU: the network needs the cores"
-        workers = min(8, usable_cores() - 1)
-        return workers, f"{usable_cores()} cores, one of them for the training itself"
+            return workers, f"no GPU: the network needs the {cores} cores"
+        return workers, f"{cores} cores, one of them for the training itself"
 
     def _n_features(self, phase: str) -> tuple[int, str]:
         arguments: dict[str, Any] = self.facts.values["phases"][phase]["module"].get("init_args") or {}
