@@ -19,6 +19,7 @@ Entry = TypeVar("Entry")
 
 # An entry that grows by more than this factor, and to more than so many bytes, is a bomb and no photograph.
 _BOMB_FACTOR, _BOMB_BYTES = 200, 2**26
+_NO_FILES = (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK)
 _UTF8_FLAG, _ENCRYPTED_FLAG, _UNICODE_PATH = 0x800, 0x1, 0x7075
 
 
@@ -34,9 +35,15 @@ class Archive(FileTree, Generic[Entry]):
     def _arrange(self, files: dict[str, Entry], folders: list[str]) -> None:
         """Take over entries by their tidy names."""
         folders = with_parents((*folders, *(path.rpartition("/")[0] for path in files)))
-        top = only_top(files, folders)
+        self.top = top = only_top(files, folders)
         self._entries = {path.removeprefix(top): entry for path, entry in files.items()}
         self._folders = [f.removeprefix(top) for f in folders if f.startswith(top)]
+
+    def _put(self, files: dict[str, Entry], path: str, entry: Entry) -> None:
+        """Take an entry; of several with one name the last counts, as when the archive is unpacked."""
+        if path in files:
+            self.left_out.add("replaced by later ones of the same name", path)
+        files[path] = entry
 
     def _tidy(self, name: str) -> str | None:
         """Return a name as a path inside the archive; None, and counted, where it is clutter or leads outside."""
@@ -79,7 +86,8 @@ class ZipArchive(Archive[zipfile.ZipInfo]):
         super().__init__(root)
         self._opened: tuple[int, zipfile.ZipFile] | None = None
         entries = self._zip().infolist()
-        files, folders = {}, []
+        files: dict[str, zipfile.ZipInfo] = {}
+        folders: list[str] = []
         for entry, name in zip(entries, _names(entries), strict=True):
             path = self._tidy(name)
             if path is None:
@@ -88,10 +96,10 @@ class ZipArchive(Archive[zipfile.ZipInfo]):
                 raise UserError(f"{root} is encrypted: unpack it with its password and give the folder as data.root.")
             if entry.is_dir() or name.endswith("\\"):
                 folders.append(path)
-            elif stat.S_ISLNK(entry.external_attr >> 16):
-                self.left_out.add("symbolic links in the archive", path)
+            elif stat.S_IFMT(entry.external_attr >> 16) in _NO_FILES:
+                self.left_out.add("links or devices in the archive", path)
             else:
-                files[path] = entry
+                self._put(files, path, entry)
         self._arrange(files, folders)
 
     def __getstate__(self) -> dict[str, object]:
@@ -213,7 +221,7 @@ class TarArchive(Archive[tarfile.TarInfo]):
         if entry is None:
             self.left_out.add("links or devices in the archive", path)
         else:
-            files[path] = entry
+            self._put(files, path, entry)
 
     def read(self, path: str) -> bytes:
         """Return the content of a file; a `UserError` names one that cannot be read."""

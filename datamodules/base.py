@@ -29,6 +29,9 @@ from handful.images import centre_crop
 
 Triple = tuple[float, float, float]
 
+#: Largest side of images in pixels: one of them takes 0.8 GB as numbers.
+LARGEST_IMAGE = 8192
+
 #: What was printed by this process about images that were read.
 _reported: set[str] = set()
 
@@ -76,6 +79,10 @@ class HandfulDataModule(L.LightningDataModule, ABC):
                 raise UserError(f"data.{name} must be at least 1, not {value}.")
         if (num_workers or 0) < 0 or seed < 0:
             raise UserError("data.num_workers and data.seed must not be negative.")
+        if image_size > LARGEST_IMAGE:
+            raise UserError(f"data.image_size must be at most {LARGEST_IMAGE:,}, not {image_size:,}.")
+        if seed >= 2**63:
+            raise UserError(f"data.seed must be below 2^63, not {seed}.")
         self.image_size = image_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size

@@ -24,11 +24,13 @@ class FileTree(ABC):
 
     Attributes:
         root: the folder or archive.
+        top: the path of only folders that was entered, and that the files' paths leave out; "" where there is none.
         left_out: what is not among the files, by reason.
     """
 
     root: Path
     left_out: LeftOut
+    top: str = ""
 
     @abstractmethod
     def folders(self) -> list[str]:

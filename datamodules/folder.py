@@ -31,7 +31,7 @@ class Folder(FileTree):
         self._broken: dict[str, str] = {}
         self._folders: list[str] = []
         self._walk(root)
-        inner = only_top((*self._stats, *self._broken), self._folders)
+        self.top = inner = only_top((*self._stats, *self._broken), self._folders)
         self.root = root / inner if inner else root
         self._stats = {path.removeprefix(inner): found for path, found in self._stats.items()}
         self._broken = {path.removeprefix(inner): reason for path, reason in self._broken.items()}

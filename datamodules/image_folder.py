@@ -1,5 +1,6 @@
 """A person's own images: a folder or an archive of class folders, with splits or without, or a table of labels."""
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,7 +27,7 @@ from handful.text import safe_text
 # With cache "auto", decoded images up to so many bytes are kept, where they leave three quarters of the free disk.
 _CACHE_LIMIT = 2**33
 # Part of every cache key: raised when what is checked, kept or decoded changes, so that older entries are not used.
-_VERSION = 4
+_VERSION = 5
 # Part of what runs know their images by; raised only when the same files stand for other images.
 _CONTENTS_VERSION = 3
 
@@ -107,8 +108,8 @@ class ImageFolder(HandfulDataModule):
             if chosen not in get_args(policies):
                 raise UserError(f"data.{name} must be one of {', '.join(get_args(policies))}, not {chosen!r}.")
         for name, number in (("white", white), ("max_megapixels", max_megapixels)):
-            if number is not None and not number > 0:
-                raise UserError(f"data.{name} must be above 0, not {number}.")
+            if number is not None and not 0 < number < math.inf:
+                raise UserError(f"data.{name} must be a number above 0, not {number}.")
         self.root = Path(root).expanduser()
         self.labels = Path(labels).expanduser() if labels else None
         self.val_fraction = val_fraction

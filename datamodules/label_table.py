@@ -3,6 +3,9 @@
 import csv
 import difflib
 import io
+import itertools
+import os
+import posixpath
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -132,24 +135,33 @@ class _Places:
     def find(self, path: str) -> str | None:
         """Return the file's path as the tree has it, None where there is none."""
         plain = path.replace("\\", "/") if path not in self._files else path
-        plain = plain.removeprefix("./")
         root = str(self._tree.root) + "/"
-        for candidate in (plain, plain.removeprefix(root)):
-            found = self._by_form.get(unicodedata.normalize("NFC", candidate))
-            if found is not None:
-                return found
-        outside = self._tree.root / plain
-        return plain if plain and self._tree.root.is_dir() and outside.is_file() else None
+        for written in (plain, posixpath.normpath(plain)):  # one file has one name, however a row writes it
+            for candidate in (written, written.removeprefix(root), written.removeprefix(self._tree.top)):
+                found = self._by_form.get(unicodedata.normalize("NFC", candidate))
+                if found is not None:
+                    return found
+        elsewhere = self._tree.root / plain
+        if not plain or not self._tree.root.is_dir() or not elsewhere.is_file():
+            return None
+        inside = os.path.relpath(elsewhere.resolve(), self._tree.root.resolve())  # by links, or another way to write it
+        return self._by_form.get(unicodedata.normalize("NFC", inside), posixpath.normpath(plain))
 
     def nearest(self, path: str) -> str:
         """Return a hint at a file of nearly the same name, as the end of a message."""
         plain = path.replace("\\", "/")
         same_stem = [file for file in self._files if file.rpartition(".")[0] == plain]
         by_name = [file for file in self._files if file.rpartition("/")[2] == plain.rpartition("/")[2]]
-        near = same_stem or by_name
+        near = same_stem or sorted(by_name, key=lambda file: -_common_end(file, plain))
         if not near and len(self._files) < 20_000:
             near = difflib.get_close_matches(plain, self._files, 1, 0.8)
         return f"; is {safe_text(near[0])} meant" if near else ""
+
+
+def _common_end(one: str, other: str) -> int:
+    """Count the parts of two paths that are equal, from the end."""
+    pairs = zip(reversed(one.split("/")), reversed(other.split("/")), strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _text(table: Path) -> str:

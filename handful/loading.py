@@ -123,7 +123,7 @@ def _phases(folder: Path) -> list[str]:
         raise UserError(f"{folder}: neither the folder of a run, of a phase, nor of a saved model")
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of tags, the constructors' own
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
     phases = config.get("phases") if isinstance(config, Mapping) else None
     if not isinstance(phases, Mapping):
@@ -145,12 +145,13 @@ def _recorded_inputs(checkpoint: Path, num_classes: int) -> Inputs | None:
     for folder in (checkpoint.parent, checkpoint.parent.parent):
         data = _json(folder / "results.json").get("data")
         if isinstance(data, Mapping) and {"class_names", "image_size", "mean", "std"} <= set(data):
-            if len(data["class_names"]) != num_classes:
+            inputs = Inputs.from_record(data, str(folder / "results.json"))
+            if len(inputs.class_names) != num_classes:
                 raise UserError(
-                    f"{folder / 'results.json'}: names {len(data['class_names'])} classes, but {checkpoint} has "
+                    f"{folder / 'results.json'}: names {len(inputs.class_names)} classes, but {checkpoint} has "
                     f"{num_classes}"
                 )
-            return Inputs(data["class_names"], data["image_size"], data["mean"], data["std"])
+            return inputs
     return None
 
 
@@ -159,6 +160,6 @@ def _json(path: Path) -> Mapping[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a JSON file ({error})") from error
     return content if isinstance(content, Mapping) else {}

@@ -88,6 +88,7 @@ def read_text(text: str, path: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
     if size > MAX_VALUES:
         raise UserError(f"{path}: more than {MAX_VALUES} values are no config")
+    _check_class_paths(found, f"{path}:")
     if found is None:
         return "", {}
     if not isinstance(found, dict):
@@ -195,6 +196,19 @@ def _size(value: object, above: tuple[int, ...], known: dict[int, int] | None = 
     return known[id(value)]
 
 
+def _check_class_paths(value: object, where: str) -> None:
+    """Refuse a `class_path` that is no text, which the parser would trip over."""
+    if isinstance(value, list):
+        for item in value:
+            _check_class_paths(item, where)
+    if isinstance(value, dict):
+        path = value.get("class_path", "")
+        if not isinstance(path, str):
+            raise UserError(f"{where}: class_path is the name of a class, not a {_kind(path)}".replace("::", ":"))
+        for name, item in value.items():
+            _check_class_paths(item, f"{where} {name}" if where.endswith(":") else f"{where}.{name}")
+
+
 def _kind(value: object) -> str:
-    kinds = {list: "list", str: "text", bool: "truth value", int: "number", float: "number"}
+    kinds = {list: "list", dict: "mapping", str: "text", bool: "truth value", int: "number", float: "number"}
     return kinds.get(type(value), type(value).__name__)

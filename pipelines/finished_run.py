@@ -5,7 +5,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.base import HandfulDataModule
@@ -14,6 +13,7 @@ from handful.images import Inputs
 from handful.networks import input_statistics
 from lightning_modules import TrainedModule, load_module
 from pipelines.build import build_datamodule
+from pipelines.configs import read_config
 from pipelines.find_run import find_run
 from pipelines.phases import SLDD_STAGES
 from pipelines.renamed_classes import with_present_names
@@ -38,11 +38,8 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The run's configuration, everything resolved."""
         path = self.folder / "config.yaml"
-        try:
-            config = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
-        if not isinstance(config, dict) or not isinstance(config.get("phases"), dict):
+        _, config = read_config(path)
+        if not isinstance(config.get("phases"), dict):
             raise UserError(f"{path}: not the configuration of a run; it has no phases")
         _check_config(path, config)
         return dict(with_present_names(config))

@@ -101,12 +101,12 @@ def condense(message: str) -> str:
     """The key and the innermost reasons of a jsonargparse complaint, on one line."""
     message = _without_other_kinds(message)
     keys = [key for key in re.findall(r'(?:Parser key|Key) "([^"]+)"', message) if key != "config"]
-    key = keys[0] if keys else next(iter(re.findall(r"--([\w.]+)", message)), "")
+    key = keys[0] if keys else next(iter(re.findall(r"--(?!trust\b)([\w.]+)", message)), "")
     where = f"{key}: " if key else ""
     # what a parser of a class within has said in our words already
     ours = [line.strip().removeprefix("- ") for line in message.splitlines() if _OURS.search(line)]
     denied = re.search(r"Importing '([^']+)' is not allowed", message)
-    unknown = re.search(r"Expected a dot import path string: (.*)", message)
+    unknown = re.search(r"(?:Expected a dot import path string|Unexpected import path format): (.*)", message)
     if ours:
         text = re.sub(r'^(Parser key "[^"]+":\s*)+', "", ours[0])
         return text if text.startswith((where, "--")) else where + text

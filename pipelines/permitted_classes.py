@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -54,12 +54,14 @@ _PLACES: tuple[tuple[ModuleType, tuple[type, ...]], ...] = (
     (callbacks, (Callback,)),
 )
 
-#: Functions that return an optimizer: the defaults of our modules, as they stand in the configs of their phases.
+#: Functions that are the defaults of arguments, as they stand in the configs of phases: optimizers of our modules, and
+#: the schedule of a callback of Lightning.
 _FACTORIES = (
     "lightning_modules.classifier.sgd",
     "lightning_modules.class_filters.adam",
     "lightning_modules.infomax_bottleneck.adam",
     "lightning_modules.prototypical.adam",
+    "lightning.pytorch.callbacks.finetuning.multiplicative",
 )
 
 #: What nobody can call a package of her own: it holds functions that run commands and load files.
@@ -129,9 +131,10 @@ def trusting(packages: Sequence[str]) -> Iterator[None]:
 
 
 def check_classes(value: Any, key: str = "") -> None:
-    """Refuse a class path anywhere in a parsed configuration that is not exactly that of a known class.
+    """Refuse a class path, or a function, anywhere in a parsed configuration that is not exactly a known one.
 
-    jsonargparse permits what lies beneath a permitted path as well: the methods of a class.
+    jsonargparse permits what lies beneath a permitted path as well: the methods of a class, which arguments that take
+    a function could name.
 
     Raises:
         UserError: names the key and the path.
@@ -147,6 +150,10 @@ def check_classes(value: Any, key: str = "") -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             check_classes(item, key)
+    elif isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
+        path = f"{value.__module__}.{value.__qualname__}"
+        if not permitted(path):
+            raise UserError(refusal(path, key))
 
 
 def permitted(path: str) -> bool:

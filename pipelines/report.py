@@ -130,7 +130,7 @@ def _paths(run: Run) -> dict[str, Figure]:
             drawn = [layer.get(name) for name in ("density_before_cut", "features_per_class")]
             if not all(value is None or _is_number(value) for value in drawn):
                 raise ValueError("a density that is no number")
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{record}: not a record of a sparse layer ({error}); --start_at {phase} writes it again"
             ) from None
@@ -171,7 +171,7 @@ def _tradeoff(run: Run) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if not _is_tradeoff(record):
         warnings.warn(f"{path}: not a record of tradeoff, so the report leaves it out", stacklevel=2)

@@ -35,7 +35,7 @@ from pipelines.ranks import global_rank
 from pipelines.results import gather_results, write_results
 from pipelines.run_folder import PhaseFolder, lock, replaced_folder, sweep
 from pipelines.tables import format_table
-from pipelines.trainer import build_trainer, check_trainer, try_trainer
+from pipelines.trainer import build_trainer, check_callbacks, check_trainer, try_trainer
 
 
 class Runner:
@@ -158,6 +158,7 @@ class Runner:
             if phase.data:
                 self._data(phase.data)
             callbacks = build_callbacks(phase.callbacks)
+            check_callbacks(key, phase, callbacks)
             if isinstance(what, Train):
                 self._needs_validation += check_monitors(key, phase, what.module, callbacks)
             self._processes = try_trainer(key, self.pipeline, phase)

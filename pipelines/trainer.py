@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from callbacks.epoch_seed import EpochSeed
 from handful.cores import has_bf16
@@ -73,7 +74,6 @@ def build_trainer(
             "enable_model_summary": False,
             "log_every_n_steps": 10,
             "use_distributed_sampler": False,
-            **({"deterministic": "warn"} if _on_cuda(arguments) else {}),
             **arguments,
         },
         default_root_dir=folder.path,
@@ -112,6 +112,28 @@ def try_trainer(key: str, pipeline: Pipeline, phase: PhaseConfig) -> int:
     return trainer.num_devices * trainer.num_nodes
 
 
+def check_callbacks(key: str, phase: PhaseConfig, callbacks: Sequence[pl.Callback]) -> None:
+    """Refuse callbacks whose state a checkpoint could not keep apart from that of another.
+
+    Raises:
+        UserError: names the first.
+    """
+    ours = {callback.state_key for callback in _checkpoints(Path(), phase, validates=True)}
+    seen: set[str] = set()
+    for callback in callbacks:
+        if not is_overridden("state_dict", callback):
+            continue
+        name = type(callback).__name__
+        if callback.state_key in ours:
+            raise UserError(
+                f"{key}.callbacks: {name}: a phase keeps last.ckpt and best.ckpt itself; leave it out, or give it "
+                "another monitor"
+            )
+        if callback.state_key in seen:
+            raise UserError(f"{key}.callbacks: {name} stands there twice with the same arguments")
+        seen.add(callback.state_key)
+
+
 def check_trainer(key: str, arguments: Mapping[str, Any]) -> None:
     """Refuse what a Trainer would not take, and strategies that lose what a phase hands over."""
     ours = {"self", "callbacks", "logger", "default_root_dir", "max_epochs", "plugins", "fast_dev_run"}
@@ -133,11 +155,6 @@ def check_trainer(key: str, arguments: Mapping[str, Any]) -> None:
     strategy = str(arguments.get("strategy", "auto"))
     if "fork" in strategy or "spawn" in strategy or "notebook" in strategy:
         raise UserError(f"{key}.strategy: {strategy} loses what a phase hands over; use ddp")
-
-
-def _on_cuda(arguments: Mapping[str, Any]) -> bool:
-    """Whether the run is on CUDA devices, whose kernels add up in any order unless deterministic ones are asked for."""
-    return arguments.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _several_processes(arguments: Mapping[str, Any]) -> bool:

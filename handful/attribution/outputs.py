@@ -14,6 +14,12 @@ from handful.errors import UserError
 #: Where the logits lie in an output that names its parts, in order of preference.
 _NAMES = ("logits", "out", "output", "outputs", "scores", "prediction", "predictions")
 
+#: What torch says where images are too small, or of another size than the network was made for.
+_OTHER_SIZE = (
+    "shapes cannot be multiplied", "must match the size of tensor", "Kernel size can't be greater than actual input",
+    "Output size is too small", "Padding size should be less than",
+)  # fmt: skip
+
 #: Rows that sum to 1 within this are probabilities.
 _SUM_TOLERANCE = 1e-4
 
@@ -57,17 +63,17 @@ def readable_errors(model: nn.Module, images: Tensor) -> Iterator[None]:
 def class_logits(output: object, n_images: int) -> ClassLogits:
     """Read a model's output for `n_images` images as logits.
 
-    Accepted are a tensor `(B, C)`; `(B, C, 1, 1)`; one logit per image, `(B,)` or `(B, 1)`; a mapping, dataclass or
-    named tuple with `logits` (or `out`, `output`, `scores`, `prediction`); a mapping with a single tensor; and a tuple
-    or list whose tensors `(B, C)` all have the same C, as networks with auxiliary classifiers give them: the first
-    counts. Half precision becomes float32.
+    Accepted are a tensor `(B, C)`; `(B, C, 1, 1)`; one logit per image, `(B,)` or `(B, 1)`; `(C,)` of one image, as
+    `squeeze` leaves it; a mapping, dataclass or named tuple with `logits` (or `out`, `output`, `scores`,
+    `prediction`); a mapping with a single tensor; and a tuple or list whose tensors `(B, C)` all have the same C, as
+    networks with auxiliary classifiers give them: the first counts. Half precision becomes float32.
 
     Args:
         output: what the model gave.
         n_images: B.
 
     Raises:
-        UserError: anything else; whole numbers; NaN or +∞.
+        UserError: anything else; whole numbers; NaN, +∞, or −∞ for every class of an image.
 
     Example:
         >>> import torch
@@ -76,12 +82,12 @@ def class_logits(output: object, n_images: int) -> ClassLogits:
         >>> class_logits(torch.tensor([[0.0], [2.0]]), 2).values.softmax(dim=1)[:, 1]
         tensor([0.5000, 0.8808])
     """
-    scores = _find_tensor(output, n_images)
-    shape = tuple(scores.shape)
-    if scores.ndim == 4 and scores.shape[2:] == (1, 1):
-        scores = scores.flatten(1)
-    if scores.ndim == 1:
-        scores = scores[:, None]
+    given = _find_tensor(output, n_images)
+    if given.is_nested or given.is_meta or given.is_quantized:
+        kind = "nested" if given.is_nested else "meta" if given.is_meta else "quantised"
+        raise UserError(f"the model gives a {kind} tensor, and a plain one of logits (B, C) is needed")
+    shape = tuple(given.shape)
+    scores = _as_rows(given if given.layout == torch.strided else given.to_dense(), n_images)
     if scores.ndim != 2 or len(scores) != n_images or scores.shape[1] == 0:
         advice = "; average them over the positions first" if scores.ndim == 4 else ""
         raise UserError(
@@ -94,7 +100,7 @@ def class_logits(output: object, n_images: int) -> ClassLogits:
             "argmax or threshold at its end"
         )
     scores = scores if scores.dtype == torch.float64 else scores.float()
-    wrong = scores.isnan() | (scores == torch.inf)
+    wrong = scores.isnan() | (scores == torch.inf) | (scores == -torch.inf).all(dim=1, keepdim=True)
     if bool(wrong.any()):
         row = int(wrong.any(dim=1).nonzero()[0])
         raise UserError(
@@ -139,6 +145,15 @@ def _find_tensor(output: object, n_images: int) -> Tensor:
     raise UserError(f"the model gives a {type(output).__name__}, and logits (B, C) are needed")
 
 
+def _as_rows(scores: Tensor, n_images: int) -> Tensor:
+    """Scores without sides of one, and with the batch of one image that `squeeze` has taken away."""
+    if scores.ndim == 4 and scores.shape[2:] == (1, 1):
+        return scores.flatten(1)
+    if scores.ndim == 1:
+        return scores[:, None] if len(scores) == n_images else scores.reshape(1, -1) if n_images == 1 else scores
+    return scores
+
+
 def _named_parts(output: object) -> dict[str, object] | None:
     """The parts of an output that names them, else None."""
     if isinstance(output, Mapping):
@@ -179,6 +194,8 @@ def _why_it_failed(model: nn.Module, images: Tensor, error: Exception) -> str | 
         return f"images {tuple(images.shape)} have {images.shape[1]} channels, and the model takes {first.in_channels}"
     if "Guard failed" in text or "Expected input at" in text:
         return f"the exported model does not take images {tuple(images.shape)}: export it with a dynamic batch ({text})"
+    if any(words in text for words in _OTHER_SIZE):
+        return f"the model does not take images {tuple(images.shape)}: {text[:300]}"
     if "Quantized" in text:
         return f"the quantised model cannot run here: explain the model it was made from ({text[:200]})"
     return None

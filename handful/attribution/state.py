@@ -33,7 +33,7 @@ def unwrap(model: object) -> nn.Module:
     function; copies a module whose parameters were made under `torch.inference_mode`, which no gradient can pass.
 
     Raises:
-        UserError: neither a module nor a function.
+        UserError: neither a module nor a function; weights on the meta device, or of lazy layers that have not run.
 
     Example:
         >>> import torch
@@ -49,6 +49,7 @@ def unwrap(model: object) -> nn.Module:
         elif isinstance(model, torch.export.ExportedProgram):
             model = model.module()
         elif isinstance(model, nn.Module):
+            _refuse_without_weights(model)
             if any(part.is_inference() for part in (*model.parameters(), *model.buffers())):
                 with torch.inference_mode(False):
                     return copy.deepcopy(model)
@@ -57,6 +58,14 @@ def unwrap(model: object) -> nn.Module:
             return FunctionModel(model)
         else:
             raise UserError(f"the model must be a torch module, not {_description(model)}")
+
+
+def _refuse_without_weights(model: nn.Module) -> None:
+    for name, part in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(part):
+            raise UserError(f"{name} has no size yet, as in lazy layers that have not run: run the model once")
+        if part.is_meta:
+            raise UserError(f"{name} lies on the meta device, which holds no numbers: load the model's weights first")
 
 
 def _description(model: object) -> str:

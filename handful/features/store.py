@@ -112,7 +112,7 @@ def _read(folder: Path) -> tuple[dict[str, str], int, tuple[int, int, int]]:
         files, images, shape = dict(record["files"]), int(record["images"]), tuple(map(int, record["shape"]))
         if FEATURES not in files or len(shape) != 3 or min(images, *shape) < 1:
             raise ValueError("not a record of features")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFeaturesError(f"{path} cannot be read ({error})") from error
     return files, images, shape
 

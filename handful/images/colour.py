@@ -39,6 +39,26 @@ def to_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
     return image.convert("RGB")
 
 
+def settle_clear_colour(image: Image.Image, content: bytes) -> None:
+    """Bring the one colour that a PNG declares transparent to the scale of the pixels.
+
+    The file gives it in the bits of its samples; Pillow has turned samples of 2 and 4 bits to bytes, and of RGB of 16
+    bits keeps the high bytes, by which colours are then compared.
+
+    Args:
+        image: loaded; changed in place.
+        content: of its file.
+    """
+    clear = image.info.get("transparency")
+    if image.format != "PNG" or isinstance(clear, bytes | None):
+        return
+    bits = content[24]  # of the header, which comes first
+    if image.mode == "L" and bits < 8 and isinstance(clear, int):
+        image.info["transparency"] = (clear & (2**bits - 1)) * 255 // (2**bits - 1)
+    if image.mode == "RGB" and bits == 16 and isinstance(clear, tuple):
+        image.info["transparency"] = tuple(part >> 8 for part in clear)
+
+
 def _with_alpha(image: Image.Image) -> Image.Image:
     """Return an image in mode RGBA, colours not multiplied by alpha."""
     if image.mode == "La":

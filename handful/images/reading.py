@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from handful.errors import UserError
-from handful.images.colour import to_rgb
+from handful.images.colour import settle_clear_colour, to_rgb
 from handful.images.formats import HEAD, allowed_formats, unreadable_kind
 
 #: Pixels of the largest image that is read unless a caller allows more; a bomb of so many stays below 1 GB.
@@ -126,8 +126,12 @@ def open_image(
             _refuse_greedy(image, name, max_pixels, len(content))
             if image.width * image.height > _SHRINK_PIXELS:
                 _draft(image, least or _LEAST)
+            if image.format == "TIFF":
+                # Pillow turns a TIFF upright itself, and rewrites these fields, whatever they hold
+                image.info.pop("xmp", None)
             image.load()
             turn = _orientation(image)
+            settle_clear_colour(image, content)
     except UserError:
         raise
     except UnidentifiedImageError:
@@ -148,7 +152,9 @@ def open_image(
         pixels = _in_strips(image, white, least or _LEAST) if strips else to_rgb(image, white)
         if pixels is not image:
             image.close()  # before it is turned, which needs as much again
-    except ValueError as error:
+    except MemoryError:
+        raise UserError(f"{name} cannot be read as an image: there is not enough memory for it.") from None
+    except (ValueError, AssertionError, LookupError, OSError) as error:  # Pillow's, of a palette that is missing
         raise UserError(f"{name} cannot be read as an image: {_reason(error)}.") from None
     return pixels.transpose(turn) if turn is not None else pixels
 

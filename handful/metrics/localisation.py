@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.errors import UserError
-from handful.inputs import as_maps, as_mask
+from handful.inputs import as_maps, as_mask, check_whole
 from handful.metrics.means import Mean
 
 
@@ -30,6 +30,8 @@ def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
     """
     maps, masks = _checked(maps, masks)
     mass = maps.double().clamp(min=0).flatten(1)
+    # by a power of two, which changes no digit: sums neither overflow nor vanish
+    mass = torch.ldexp(mass, -torch.frexp(mass.amax(dim=1, keepdim=True)).exponent.clamp(-1000, 1000))
     inside = (mass * masks.flatten(1)).sum(dim=1)
     total = mass.sum(dim=1)
     share = torch.where(total > 0, inside / total.clamp(min=torch.finfo(total.dtype).tiny), torch.zeros_like(total))
@@ -43,7 +45,7 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
     counts.
 
     Raises:
-        UserError: as `energy_in_mask`.
+        UserError: as `energy_in_mask`; a tolerance that is no whole number, or below 0.
 
     Source: Zhang et al. 2016 (arXiv 1608.00507), section 4; there the tolerance is 15 px.
 
@@ -52,6 +54,7 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
         >>> pointing_hits(maps, torch.tensor([[[True, False], [False, False]]]))
         tensor([True])
     """
+    check_whole("tolerance", tolerance, 0)
     maps, masks = _checked(maps, masks)
     flat = maps.flatten(1)
     peak = flat.argmax(dim=1)
@@ -114,7 +117,7 @@ class PointingGame(Mean):
 
     def __init__(self, tolerance: int = 0) -> None:
         super().__init__()
-        self.tolerance = tolerance
+        self.tolerance = check_whole("tolerance", tolerance, 0)
 
     def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]
         """Add maps `(N, H, W)` and masks bool `(N, H, W)`."""

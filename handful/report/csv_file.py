@@ -10,9 +10,10 @@ from typing import Any
 from handful.atomic import atomic
 
 #: What a spreadsheet may take for the start of a formula: at the beginning of a cell, or after a character at which
-#: it may split the cell. Invisible marks and spaces before it are skipped by some, and so are quotes.
-_START = r"(^|[;,|\t\r\n])([\s\"\u200b-\u200f\u2060\ufeff]*)"
-_FORMULA = r"(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
+#: it may split the cell. Some skip spaces, control characters, invisible marks and quotes before it.
+_CONTROL, _MARKS = r"\x00-\x1f\x7f-\x9f", r"\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+_START = rf"(^|[;,|\t-\r\x1c-\x1e\x85\u2028\u2029])([\s\"{_CONTROL}{_MARKS}]*)"
+_FORMULA = r"(?=[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])"
 _UNSAFE = re.compile(f"{_START}('*){_FORMULA}")
 _DEFUSED = re.compile(f"{_START}'('*){_FORMULA}")
 _BLANK_START = re.compile(r"^('*)(?=[\t\r\n])")
@@ -23,8 +24,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re
 def defuse(text: str) -> str:
     """Put an apostrophe before what a spreadsheet would take for a formula.
 
-    That is `=`, `+`, `-` and `@` (and their full-width forms) at the start of a cell or after a separator within it,
-    and a tab or line break at the start. Numbers stay as they are.
+    That is `=`, `+`, `-` and `@` (and their full-width and small forms) at the start of a cell or after a separator
+    within it, and a tab or line break at the start. Numbers stay as they are.
 
     Example:
         >>> defuse("=cmd|' /C calc'!A0"), defuse("wren"), defuse("-1.5")

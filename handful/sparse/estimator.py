@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from handful.errors import UserError
-from handful.inputs import as_numpy, check_real
+from handful.inputs import as_float, as_numpy, check_real
 from handful.sparse.cut import densest_within
 from handful.sparse.fit_path import elastic_net_path
 from handful.sparse.path import PathPoint, RegularisationPath
@@ -23,6 +23,10 @@ from handful.sparse.path import PathPoint, RegularisationPath
 
 class NotFitted(UserError, NotFittedError):
     """The estimator predicts before it has been fitted."""
+
+
+class WrongType(UserError, TypeError):
+    """Input of a type that scikit-learn refuses with a TypeError: sparse matrices, bytes, objects."""
 
 
 class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
@@ -113,7 +117,7 @@ class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
         shape = (len(self.classes_), features.shape[1])
         start = self.path_.points if again and self.path_[0].weight.shape == shape else []
         self.path_ = elastic_net_path(
-            torch.from_numpy(features if features.flags.writeable else features.copy()),
+            as_float(features, features.shape, "X"),
             torch.from_numpy(numbers.reshape(-1).astype(np.int64)),
             solver=self.solver,
             alpha=self.alpha,
@@ -146,9 +150,12 @@ class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def _logits(self, X: ArrayLike) -> NDArray[Any]:
+        self._check_fitted()
+        return self._validated(X).astype(np.float64) @ self.coef_.T + self.intercept_
+
+    def _check_fitted(self) -> None:
         if not hasattr(self, "path_"):
             raise NotFitted("this ElasticNetClassifier is not fitted yet; call fit first")
-        return self._validated(X).astype(np.float64) @ self.coef_.T + self.intercept_
 
     def _validated(self, X: ArrayLike, *y: ArrayLike) -> Any:
         """X, and y where it is given, as arrays; what scikit-learn refuses is refused with our error."""
@@ -159,6 +166,8 @@ class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
             if fitting:
                 check_classification_targets(found[1])
             return found
+        except TypeError as error:
+            raise WrongType(str(error)) from error
         except ValueError as error:
             raise UserError(str(error)) from error
 
@@ -166,8 +175,9 @@ class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
         """Writes path, classes and parameters; arrays and plain values only.
 
         Raises:
-            UserError: for classes that are neither numbers nor strings.
+            UserError: for classes that are neither numbers nor strings; before it is fitted.
         """
+        self._check_fitted()
         if self.classes_.dtype.kind not in "biufU":
             raise UserError("classes: only numbers and strings can be saved")
         with Path(path).open("wb") as file:
@@ -231,4 +241,5 @@ class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _json(value: Any) -> NDArray[Any]:
-    return np.array(json.dumps(value))
+    # parameters may be numbers of numpy, as a search over them gives
+    return np.array(json.dumps(value, default=lambda number: number.item()))

@@ -201,6 +201,8 @@ def test_normalisation_by_name_by_numbers_and_from_the_backbone():
     [
         ({"image_size": 0}, "data.image_size must be at least 1, not 0"),
         ({"batch_size": 0}, "data.batch_size must be at least 1, not 0"),
+        ({"image_size": 10**6}, "data.image_size must be at most 8,192, not 1,000,000"),
+        ({"seed": 2**63}, r"data.seed must be below 2\^63"),
         ({"num_workers": -1}, "must not be negative"),
         ({"normalisation": "imagnet"}, "data.normalisation must be compute, imagenet, backbone or a mean and std"),
         ({"normalisation": {"mean": [0, 0, 0]}}, "needs three numbers each as mean and std"),

@@ -4,7 +4,7 @@ from PIL import Image
 
 from datamodules.image_folder import ImageFolder
 from handful.errors import UserError
-from tests.datamodules.fakes import write_images
+from tests.datamodules.fakes import write_images, zipped
 
 ROWS = [("owl/000.png", "owl", "train"), ("owl/001.png", "owl", "test"), ("tit/000.png", "tit", "train"),
         ("tit/001.png", "tit", "test"), ("tit/002.png", "tit", "val"), ("owl/002.png", "owl", "val")]  # fmt: skip
@@ -57,6 +57,34 @@ def test_a_table_for_a_folder_elsewhere_and_absolute_paths(root, tmp_path, capsy
     assert found(data(root, labels=str(absolute))) == expected
     assert len(data(absolute).splits["train"]) == 2
     assert len(data(table(elsewhere, [(f"../photos/{p}", c, s) for p, c, s in ROWS])).splits["train"]) == 2
+
+
+@pytest.mark.parametrize("written", ["./owl/000.png", "owl//000.png", "owl/./000.png", "tit/../owl/000.png",
+                                     "../photos/owl/000.png", "{root}/owl/000.png", "{root}/tit/../owl/000.png",
+                                     "{link}/owl/000.png", "owl\\000.png"])  # fmt: skip
+def test_a_file_has_one_name_however_a_row_writes_it(root, tmp_path, monkeypatch, written):
+    """Otherwise the same image counts twice."""
+    (tmp_path / "link").symlink_to(root)
+    row = (written.format(root=root, link=tmp_path / "link"), "owl", "train")
+    monkeypatch.chdir(tmp_path)
+    for place in (root, "photos"):
+        with pytest.raises(UserError, match=r"line 8: .*000\.png is in line 2 already"):
+            _ = data(place, labels=str(table(root, [*ROWS, row]))).splits
+    assert found(data(table(root, [row, *ROWS[1:]]))) == set(ROWS)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_paths_of_a_table_start_at_the_root_or_behind_its_only_folder(tmp_path, kind):
+    """An archive is often one folder, and the table was made before or after it was packed."""
+    outer = tmp_path / "outer"
+    write_images(outer / "birds", {"": {"owl": 6, "tit": 7}})
+    place = outer if kind == "folder" else zipped(outer, tmp_path / "birds.zip")
+    for prefix in ("", "birds/", "./birds/"):
+        labels = table(tmp_path, [(prefix + path, label, split) for path, label, split in ROWS])
+        assert found(data(place, labels=str(labels))) == set(ROWS)
+    labels = table(tmp_path, [("photos/owl/000.png", "owl", "train"), *ROWS[1:]])
+    with pytest.raises(UserError, match=r"no file photos/owl/000\.png in .*; is owl/000\.png meant"):
+        _ = data(place, labels=str(labels)).splits
 
 
 def test_splits_are_drawn_where_the_table_has_none(root):

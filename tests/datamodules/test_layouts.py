@@ -1,10 +1,12 @@
 """The forms that a person's images come in: folders, archives, tables, and what lies among them."""
 
 import io
+import math
 import os
 import stat
 import tarfile
 import unicodedata
+import warnings
 import zipfile
 
 import numpy as np
@@ -256,15 +258,41 @@ def test_links_bombs_and_paths_that_lead_outside_of_an_archive(tmp_path, capsys)
         link = zipfile.ZipInfo("train/owl/link.png")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         file.writestr(link, "/etc/passwd")
+        pipe = zipfile.ZipInfo("train/owl/pipe.png")
+        pipe.external_attr = (stat.S_IFIFO | 0o777) << 16
+        file.writestr(pipe, "")
     assert len(data(path, val_fraction=0).splits["train"]) == 31
     out = capsys.readouterr().out
     assert "3 with names that lead outside the archive" in out
-    assert "1 symbolic links in the archive (train/owl/link.png)" in out
+    assert "2 links or devices in the archive (train/owl/link.png)" in out
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file, file.open("train/owl/bomb.png", "w") as bomb:
         for _ in range(70):
             bomb.write(bytes(2**20))
     with pytest.raises(UserError, match=r"train/owl/bomb\.png in .*data\.zip cannot be read: it unpacks to 70 MiB"):
         _ = data(path).splits
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("again", ["train/owl/000.png", "./train/owl/000.png", "train//owl/./000.png"])
+def test_of_entries_with_one_name_the_last_counts_and_the_others_are_said(tmp_path, capsys, kind, again):
+    """As when the archive is unpacked; a name may be written in several ways."""
+    path, changed = tmp_path / f"data.{kind}", png(99)
+    everything = [*entries().items(), (again, changed)]
+    if kind == "zip":
+        with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as file:
+            warnings.simplefilter("ignore")
+            for name, content in everything:
+                file.writestr(name, content)
+    else:
+        with tarfile.open(path, "w") as file:
+            for name, content in everything:
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                file.addfile(entry, io.BytesIO(content))
+    module = data(path, val_fraction=0)
+    assert len(module.splits["train"]) == 31
+    assert module.listing.tree.read("train/owl/000.png") == changed
+    assert "1 replaced by later ones of the same name (train/owl/000.png)" in capsys.readouterr().out
 
 
 def test_encrypted_nested_and_foreign_archives_are_said(tmp_path):
@@ -380,6 +408,7 @@ def test_repeats_are_kept_with_a_warning_or_dropped_from_training(tmp_path, caps
     out = capsys.readouterr().out
     assert "2 repeated (" in out
     assert "2 that stand in two classes (" in out
-    for options in ({"repeats": "keep"}, {"unreadable": "ignore"}, {"white": 0}, {"max_megapixels": -1}):
+    for options in ({"repeats": "keep"}, {"unreadable": "ignore"}, {"white": 0}, {"white": math.inf},
+                    {"max_megapixels": -1}, {"max_megapixels": math.inf}, {"max_megapixels": math.nan}):  # fmt: skip
         with pytest.raises(UserError, match=r"^data\.\w+ must be"):
             data(root, **options)

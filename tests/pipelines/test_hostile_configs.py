@@ -1,6 +1,7 @@
 """A config, or a run's folder, from elsewhere: it names what would run a stranger's code, and nothing runs."""
 
 import pickle
+import re
 import shutil
 import sys
 
@@ -82,6 +83,14 @@ HOSTILE = {
         "dense.callbacks",
         [spec("lightning.pytorch.callbacks.LambdaCallback", on_fit_start="canary_package.Watch")],
     ),
+    "a method for a function of a callback": (
+        "dense.callbacks",
+        [spec("lightning.pytorch.callbacks.LambdaCallback", on_fit_start="datamodules.ImageFolder.contents")],
+    ),
+    "a method for a function of a schedule": (
+        "dense.module.init_args.lr_scheduler",
+        spec("torch.optim.lr_scheduler.LambdaLR", lr_lambda="lightning.pytorch.loggers.WandbLogger.download_artifact"),
+    ),
     "a phase": ("dense.module", spec("canary_package.Module")),
     "the data": ("data", spec("canary_package.Data")),
     "a profiler": ("trainer.profiler", spec("canary_package.Profiler")),
@@ -132,6 +141,34 @@ def test_a_config_from_elsewhere(kind, canary, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     if "canary_package" in str(HOSTILE[kind]) and kind not in ("a network", "a strategy by name"):
         assert "--trust canary_package" in sentence or "trainer." in sentence
+
+
+@pytest.mark.parametrize(("path", "sentence"), [
+    (["os.system"], r"yaml: phases.dense.module.init_args.optimizer: class_path is the name of a class, not a list"),
+    (spec("os.system"), "optimizer: class_path is the name of a class, not a mapping"),
+    (7, "optimizer: class_path is the name of a class, not a number"),
+    (" os.system", "optimizer: there is no class"), ("torch.optim..AdamW", "did you mean torch.optim.AdamW"),
+    ("os:system", "optimizer: there is no class"),
+    ("оs.system", "^handful: phases.dense.module: optimizer: 'оs.system' is none of the classes"),  # a Cyrillic o
+])  # fmt: skip
+def test_what_is_no_path_of_a_class_is_said(path, sentence, canary, tmp_path, capsys):
+    config = hostile("optimizer in a partial", canary)
+    config["phases"]["dense"]["module"]["init_args"]["optimizer"] = {"class_path": path, "init_args": {}}
+    said = refused(capsys, "pipeline", "--config", write_config(tmp_path, **config))
+    assert re.search(sentence, said)
+
+
+@pytest.mark.parametrize("command", ["report", "explain", "tradeoff", "test"])
+@pytest.mark.parametrize("text", ["a: &a [*a]\n", "a: " + "[" * 3000 + "]" * 3000 + "\n", "bomb"])
+def test_a_run_whose_configuration_multiplies_or_holds_itself(run, command, text, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    for path in (copy / "config.yaml", copy / "dense/config.yaml"):
+        path.write_text(("\n".join(levels) + "\n" if text == "bomb" else text) + path.read_text())
+    (copy / "x.png").write_bytes(b"")
+    extra = {"explain": ("--images", copy), "tradeoff": ("--n_features", "2")}.get(command, ())
+    assert "config.yaml" in refused(capsys, command, "--run_dir", copy, *extra)
 
 
 TAGS = (

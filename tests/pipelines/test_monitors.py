@@ -1,5 +1,7 @@
 """What a phase watches is checked before the first phase, and said to be what is really logged."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from callbacks import ClassFilters, Diversity
@@ -51,6 +53,24 @@ def test_measures_of_callbacks():
     with pytest.raises(UserError, match=r"'val/diversity@6' .*did you mean 'val/diversity@5'"):
         check("val/diversity@6", Diversity())
     assert check("anything", Counting()) == []
+
+
+def checkpoint(**init_args):
+    return {"class_path": "ModelCheckpoint", "init_args": init_args}
+
+
+@pytest.mark.parametrize(("callbacks", "sentence"), [
+    ([checkpoint()], "phases.dense.callbacks: ModelCheckpoint: a phase keeps last.ckpt and best.ckpt itself"),
+    ([checkpoint(monitor="val/accuracy", mode="max")], "ModelCheckpoint: a phase keeps last.ckpt"),
+    ([checkpoint(monitor="val/loss")] * 2, "ModelCheckpoint stands there twice with the same arguments"),
+    ([{"class_path": "Diversity"}] * 2, None), ([checkpoint(monitor="val/loss")], None),
+])  # fmt: skip
+def test_callbacks_whose_states_a_checkpoint_could_not_keep_apart(tmp_path, callbacks, sentence):
+    phases = {"dense": {"module": {"class_path": "Dense"}, "max_epochs": 1, "callbacks": callbacks}}
+    file = write_config(tmp_path, phases=phases)
+    runner = Runner(parse_pipeline(["--config", str(file), "--run_dir", str(tmp_path / "run")])[0])
+    with pytest.raises(UserError, match=sentence) if sentence else nullcontext():
+        runner._check({"network": {"backbone": "conv4", "options": {"width": 4}}, "num_classes": 3})
 
 
 @pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])

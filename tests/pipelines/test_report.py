@@ -35,8 +35,7 @@ def page(run):
 @pytest.fixture(scope="module")
 def deciding(run):
     run = Run(run)
-    loaded = run.load()
-    return module._deciding(loaded, loaded.model, run)[0]
+    return module._deciding(run.load().model, run)[0]
 
 
 def test_a_pipeline_ends_with_its_report(page, run):

@@ -61,6 +61,8 @@ FORMS = {
     "a loss before": lambda z: (z.sum(), z),
     "one cell": lambda z: z[:, :, None, None],
     "half precision": lambda z: z.half(),
+    "sparse": lambda z: z.to_sparse(),
+    "squeezed": lambda z: z.squeeze(),
 }
 
 
@@ -89,6 +91,9 @@ BAD_FORMS = {
     "too few rows": (lambda z: z[:1], r"gives \(1, 3\) for"),
     "NaN": (lambda z: z * torch.nan, "gives nan as a logit of image 0"),
     "infinite": (lambda z: z.abs() / 0, "gives inf as a logit of image 0"),
+    "minus infinity for every class": (lambda z: z - torch.inf, "gives -inf as a logit of image 0"),
+    "a nested tensor": (lambda z: torch.nested.as_nested_tensor(list(z), layout=torch.jagged), "gives a nested tensor"),
+    "a meta tensor": (lambda z: z.to("meta"), "gives a meta tensor"),
     "nothing": (lambda z: None, "gives a NoneType"),
     "numpy": (lambda z: z.detach().numpy(), "gives a ndarray"),
 }
@@ -103,6 +108,32 @@ def test_any_other_form_is_one_sentence_everywhere(form, method):
         run(method, model, x, 1)
     with pytest.raises(UserError, match=sentence):
         perturbation_curve(model, x, x[:, 0], steps=2)
+
+
+def test_a_batch_of_one_image_that_is_squeezed():
+    """The last batch of a data set often is one, and so is a part of any batch where memory is short."""
+    one = torch.tensor([0.5, -1.0, 2.0])
+    assert class_logits(one, 1).values.tolist() == [[0.5, -1.0, 2.0]]
+    model, x = Answers(lambda z: z.squeeze()).eval(), images()[:1]
+    expected = run("integrated_gradients", plain(), x, 1)
+    torch.testing.assert_close(run("integrated_gradients", model, x, 1).raw, expected.raw)
+
+
+@pytest.mark.parametrize("size", [(12, 20), (9, 9), (7, 40)])
+@pytest.mark.parametrize("method", ["gradient", "gradcam", "occlusion"])
+def test_images_of_a_size_that_the_model_does_not_take(method, size):
+    rigid = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(100, 3)).eval()
+    assert run(method, rigid, images(), 1).raw.isfinite().all()
+    with pytest.raises(UserError, match=rf"the model does not take images \(\d+, 3, {size[0]}, {size[1]}\)"):
+        run(method, rigid, torch.rand(3, 3, *size), 1)
+
+
+def test_a_model_without_weights():
+    lazy = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(3)).eval()
+    with pytest.raises(UserError, match=r"0\.weight has no size yet.*run the model once"):
+        attribute(lazy, images(), method="gradient")
+    with pytest.raises(UserError, match=r"0\.weight lies on the meta device"):
+        attribute(plain().to("meta"), images(), method="occlusion")
 
 
 @pytest.mark.parametrize("form", [lambda z: z, lambda z: z[:, 0], lambda z: {"logits": z}])

@@ -3,6 +3,7 @@ import io
 import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -99,6 +100,34 @@ def test_palette_and_single_colour_transparency_show_the_background():
     assert read_image(encoded(bits, "png", transparency=0))[0, :2, 0].tolist() == [255, 255]
     deep = Image.fromarray(np.array([[0, 257 * 9]], dtype=np.uint16))
     assert read_image(encoded(deep, "png", transparency=0))[0, :, 0].tolist() == [255, 9]
+
+
+def png(width, height, bits, kind, rows, *chunks):
+    """A PNG written by hand: what Pillow does not write."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    extra = b"".join(chunk(name, data) for name, data in chunks)
+    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("bits", "row", "clear", "expected"), [
+    (2, b"\x1b", 1, [0, 255, 170, 255]), (2, b"\x1b", 0, [255, 85, 170, 255]), (2, b"\x1b", 2, [0, 85, 255, 255]),
+    (4, b"\x05\x9f", 5, [0, 255, 153, 255]), (4, b"\x05\x9f", 9, [0, 85, 255, 255]), (1, b"\x0f", 0, [255] * 8),
+    (8, b"\x00\x05\x07\xff", 5, [0, 255, 7, 255]),
+])  # fmt: skip
+def test_the_clear_grey_is_one_of_the_samples_of_the_file(bits, row, clear, expected):
+    content = png(len(expected), 1, bits, 0, b"\0" + row, (b"tRNS", struct.pack(">H", clear)))
+    assert read_image(content)[0, :, 0].tolist() == expected
+
+
+def test_the_clear_colour_of_16_bits():
+    row = b"".join(struct.pack(">3H", *[value] * 3) for value in (0x8001, 0x0500, 0x7000))
+    for clear, expected in ((0x8001, [255, 5, 112]), (0x0005, [128, 5, 112]), (0x0500, [128, 255, 112])):
+        content = png(3, 1, 16, 2, b"\0" + row, (b"tRNS", struct.pack(">3H", *[clear] * 3)))
+        assert read_image(content)[0, :, 0].tolist() == expected
 
 
 def test_half_transparent_pixels_and_multiplied_colours_mix_with_white():
@@ -278,3 +307,26 @@ def test_a_format_whose_decoder_needs_more_memory_counts_for_more(kind, times):
     with pytest.raises(UserError, match=r"x .* need as much memory as .* data\.max_megapixels"):
         open_image(file.getvalue(), "x", max_pixels=needed - 1)
     assert open_image(file.getvalue(), "x", max_pixels=needed + 1).size == (100, 80)
+
+
+@pytest.mark.parametrize("chunks", [[], [(b"PLTE", b"")], [(b"PLTE", b"\1\2\3\4")], [(b"tRNS", b"\0")]])
+def test_a_palette_that_is_missing_or_short_is_no_traceback(chunks):
+    content = png(2, 1, 8, 3, b"\0\1\0", *chunks)
+    with contextlib.suppress(UserError):
+        assert read_image(content, "a.png").shape == (1, 2, 3)
+    if not chunks:
+        with pytest.raises(UserError, match=r"a\.png cannot be read as an image"):
+            read_image(content, "a.png")
+
+
+@pytest.mark.parametrize("tag", [700, 34665, 34853, 33723, 34675])
+@pytest.mark.parametrize("turned", [1, 6])
+def test_a_tiff_is_turned_whatever_its_other_fields_hold(tag, turned):
+    """Pillow turns a TIFF itself, and rewrites its XMP, where it fails on a field of another type."""
+    fields = {256: 2, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 2, 274: turned}
+    count = len(fields) + 1
+    entries = {key: struct.pack("<HHIHH", key, 3, 1, value, 0) for key, value in fields.items()}
+    entries[tag] = struct.pack("<HHII", tag, 3, 5, 10 + 2 + 12 * count + 4)
+    content = b"II*\0" + struct.pack("<I", 10) + b"\xff\x00" + struct.pack("<H", count)
+    content += b"".join(entries[key] for key in sorted(entries)) + bytes(4) + struct.pack("<5H", *range(5))
+    assert read_image(content, "a.tif")[..., 0].tolist() == ([[255, 0]] if turned == 1 else [[255], [0]])

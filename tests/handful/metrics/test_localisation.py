@@ -20,6 +20,23 @@ def test_energy_counts_positive_mass_inside():
     assert energy_in_mask(maps, masks).tolist() == [0.75, 0, 0]
 
 
+@pytest.mark.parametrize("size", [1e308, 1e-320, 3e38, 1.0])
+def test_energy_of_maps_of_any_magnitude(size):
+    """Sums neither overflow, which would count as an empty mask, nor vanish."""
+    maps = torch.tensor([[[3.0, 1.0], [0.0, 0.0]]], dtype=torch.float64) / 3 * size
+    masks = torch.tensor([[[True, False], [False, False]]])
+    assert energy_in_mask(maps, masks).item() == pytest.approx(0.75, abs=1e-3)
+    assert energy_in_mask(maps.new_tensor([[[3.0, 1.0], [0.0, 0.0]]]), masks).item() == 0.75
+
+
+@pytest.mark.parametrize("tolerance", [-1, 1.5, True, None, "1"])
+def test_a_tolerance_that_is_no_number_of_pixels(tolerance):
+    with pytest.raises(UserError, match="tolerance: expected"):
+        PointingGame(tolerance)
+    with pytest.raises(UserError, match="tolerance: expected"):
+        pointing_hits(torch.rand(1, 3, 3), torch.ones(1, 3, 3, dtype=torch.bool), tolerance)
+
+
 def test_pointing_with_and_without_tolerance():
     maps = torch.zeros(3, 9, 9)
     maps[0, 2, 2] = maps[1, 2, 5] = 1

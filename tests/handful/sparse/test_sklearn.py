@@ -1,10 +1,12 @@
 """`ElasticNetClassifier` is a scikit-learn estimator: its own checks, and what people compose it with."""
 
 import pickle
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
@@ -134,3 +136,45 @@ def with_value(value):
 def test_degenerate_input_is_refused(features, labels, options, sentence):
     with pytest.raises(UserError, match=sentence):
         quick(**options).fit(features, labels)
+
+
+@pytest.mark.parametrize(
+    ("features", "labels"),
+    [
+        (csr_matrix(X), Y),
+        (X, csr_matrix(Y[:, None])),
+        (X, np.array([b"a", b"b"] * 75)),
+        (np.array([[{}] * 6] * 150), Y),
+    ],
+)
+def test_what_scikit_learn_refuses_by_type_is_both_errors(features, labels):
+    for error in (TypeError, UserError):
+        with pytest.raises(error):
+            quick().fit(features, labels)
+    with pytest.raises(UserError, match="Sparse data was passed"):
+        quick().fit(X, Y).predict(csr_matrix(X))
+
+
+@pytest.mark.parametrize("of", [lambda a: a[::-1], lambda a: np.asfortranarray(a), lambda a: np.repeat(a, 2, 0)[::2]])
+def test_views_of_arrays(of):
+    expected = quick().fit(of(X).copy(), of(Y).copy()).coef_
+    assert np.allclose(quick().fit(of(X), of(Y)).coef_, expected)
+
+
+def test_parameters_of_numpy_are_saved_as_a_search_leaves_them(tmp_path):
+    grid = {"alpha": np.array([0.5, 0.9], dtype=np.float32), "n_lambdas": np.arange(4, 6)}
+    search = GridSearchCV(quick(), grid, cv=2)
+    best = search.fit(X, Y).best_estimator_
+    best.save(tmp_path / "model.npz")
+    again = ElasticNetClassifier.load(tmp_path / "model.npz")
+    assert (again.predict(X) == best.predict(X)).all()
+    assert again.get_params()["n_lambdas"] == best.n_lambdas
+    with pytest.raises(UserError, match="call fit first"):
+        quick().save(tmp_path / "model.npz")
+
+
+def test_a_search_over_all_solvers():
+    solvers = ["exact", "saga"] + (["glm_saga"] if find_spec("glm_saga") else [])
+    search = GridSearchCV(quick(n_lambdas=3), {"solver": solvers}, cv=2, error_score="raise")
+    search.fit(X.astype(np.float64), Y)
+    assert search.cv_results_["mean_test_score"].min() > 0.3
