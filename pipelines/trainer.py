@@ -74,6 +74,7 @@ def build_trainer(
             "enable_model_summary": False,
             "log_every_n_steps": 10,
             "use_distributed_sampler": False,
+            **({"deterministic": "warn"} if _on_cuda(arguments) else {}),
             **arguments,
         },
         default_root_dir=folder.path,
@@ -155,6 +156,11 @@ def check_trainer(key: str, arguments: Mapping[str, Any]) -> None:
     strategy = str(arguments.get("strategy", "auto"))
     if "fork" in strategy or "spawn" in strategy or "notebook" in strategy:
         raise UserError(f"{key}.strategy: {strategy} loses what a phase hands over; use ddp")
+
+
+def _on_cuda(arguments: Mapping[str, Any]) -> bool:
+    """Whether the run is on CUDA devices, whose kernels add up in any order unless deterministic ones are asked for."""
+    return arguments.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _several_processes(arguments: Mapping[str, Any]) -> bool:

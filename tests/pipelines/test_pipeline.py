@@ -184,15 +184,15 @@ def test_other_images_or_weights_at_the_same_place_are_noticed(tmp_path):
     assert run(*command, "--data.root", root)["stages"] == first["stages"]
 
 
-def test_a_run_made_anew_forgets_the_results_before(copy):
-    with pytest.raises(UserError, match="val/nope"):
+def test_a_phase_that_is_redone_makes_the_results_before_invalid(copy):
+    with pytest.raises(UserError, match="give it more time"):
         run("--config", copy / "config.yaml", "--run_dir", copy, "--start_at", "finetune",
-            "--phases.finetune.callbacks", "[{class_path: EarlyStopping, init_args: {monitor: val/nope}}]")  # fmt: skip
+            "--phases.finetune.trainer", '{max_time: "00:00:00:00"}')  # fmt: skip
     assert not (copy / "results.json").exists()
     assert Run(copy).phases == ["dense", "sparsify"]
 
 
-def test_what_stands_on_something_made_anew_is_of_the_run_no_more(copy):
+def test_what_stands_on_a_phase_that_was_redone_is_of_the_run_no_more(copy):
     record = json.loads((copy / "dense/done.json").read_text())
     del record["checksum"]
     (copy / "dense/done.json").write_text(json.dumps(record | {"finished": 0}))

@@ -35,7 +35,8 @@ def page(run):
 @pytest.fixture(scope="module")
 def deciding(run):
     run = Run(run)
-    return module._deciding(run.load().model, run)[0]
+    loaded = run.load()
+    return module._deciding(loaded, loaded.model, run)[0]
 
 
 def test_a_pipeline_ends_with_its_report(page, run):
