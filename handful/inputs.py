@@ -36,7 +36,9 @@ def as_tensor(values: Any, name: str, hint: str = "") -> Tensor:
                 [2.]])
     """
     if isinstance(values, Tensor):
-        return values
+        return _plain(values, name)
+    if isinstance(values, numpy.ma.MaskedArray) and values.mask.any():
+        raise UserError(f"{name}: a masked array with {int(values.mask.sum())} masked values; fill or leave them out")
     try:
         if isinstance(values, list | tuple) and any(isinstance(value, Tensor) for value in values):
             return torch.stack([torch.as_tensor(value) for value in values])
@@ -54,6 +56,17 @@ def as_tensor(values: Any, name: str, hint: str = "") -> Tensor:
         return torch.from_numpy(array)
     except TypeError as error:
         raise UserError(f"{name}: torch has no type for {array.dtype}") from error
+
+
+def _plain(values: Tensor, name: str) -> Tensor:
+    """A tensor with all its numbers in a type that is computed with: not sparse, quantised or of 8-bit floats."""
+    if values.is_nested:
+        raise UserError(f"{name}: expected numbers in one shape, got a nested tensor")
+    if values.is_quantized:
+        return values.dequantize()
+    if values.layout != torch.strided:
+        values = values.to_dense()
+    return values.float() if values.is_floating_point() and values.itemsize == 1 else values
 
 
 def as_labels(labels: Any, count: int | None = None, num_classes: int | None = None, name: str = "labels") -> Tensor:
@@ -271,6 +284,9 @@ def _whole(values: Tensor, name: str, hint: str = "") -> Tensor:
     values = values.detach()
     if values.is_floating_point() and not bool((values.isfinite() & (values == values.trunc())).all()):
         raise UserError(f"{name}: expected integers, got {_type(values)} with a fraction or NaN{hint}")
+    wide = values.dtype == torch.uint64 or values.is_floating_point()
+    if wide and values.device.type == "cpu" and bool((values.double().abs() >= 2.0**63).any()):
+        raise UserError(f"{name}: expected integers below 2^63, got {values.double().abs().max().item():g}{hint}")
     return values.long()
 
 

@@ -108,6 +108,9 @@ FORMS = {
     "list of tensors": list(LABELS),
     "list of numpy integers": list(LABELS.numpy().astype(numpy.int16)),
     "nested list": LABELS[:, None].tolist(),
+    "sparse": LABELS.to_sparse(),
+    "8-bit floats": LABELS.float().to(torch.float8_e4m3fn),
+    "a masked array without a mask": numpy.ma.array(LABELS.numpy()),
     "numpy": LABELS.numpy(),
     "numpy uint8": LABELS.numpy().astype(numpy.uint8),
     "numpy uint16": LABELS.numpy().astype(numpy.uint16),
@@ -327,3 +330,24 @@ def test_a_mean_takes_numbers_lists_and_arrays():
     for values in (1.0, [2.0, 3.0], numpy.array([4.0]), torch.tensor([5])):
         metric.update(values)
     assert float(metric.compute()) == 3
+
+
+@pytest.mark.parametrize(("labels", "sentence"), [
+    (numpy.ma.array([1, 2, 0], mask=[False, True, False]), "labels: a masked array with 1 masked values"),
+    (torch.nested.nested_tensor([torch.tensor([1.0])], layout=torch.jagged), "labels: .* got a nested tensor"),
+    (numpy.array([0, 2**63 + 5], dtype=numpy.uint64), r"labels: expected integers below 2\^63"),
+    ([1e300, 0.0], r"labels: expected integers below 2\^63, got 1e\+300"),
+])  # fmt: skip
+def test_labels_that_would_become_others_in_silence(labels, sentence):
+    with pytest.raises(UserError, match=sentence):
+        as_labels(labels)
+
+
+def test_masks_and_maps_of_unusual_storage():
+    masks, maps = torch.eye(4)[None], torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(0))
+    quantised = torch.quantize_per_tensor(masks, 1.0, 0, torch.quint8)
+    for stored in (masks.to_sparse(), masks.to(torch.float8_e4m3fn), quantised):
+        assert torch.equal(as_mask(stored), masks.bool())
+    assert torch.equal(as_maps(maps.to_sparse()), maps)
+    with pytest.raises(UserError, match="1 masked values"):
+        as_mask(numpy.ma.array([[[1, 0]]], mask=[[[True, False]]]))
