@@ -87,7 +87,7 @@ def check_digest(path: Path) -> None:
     """Refuse a file of a finished phase that is not the one it finished with, where its record holds a digest.
 
     Raises:
-        UserError: the file was damaged or changed, or the record is no JSON.
+        UserError: the file was damaged or changed, or the record is none of a phase.
     """
     record_file = path.parent / "done.json"
     if not record_file.is_file():
@@ -96,9 +96,11 @@ def check_digest(path: Path) -> None:
         record = json.loads(record_file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{record_file}: not a JSON file ({error})") from error
-    files = record.get("files") if isinstance(record, Mapping) else None
-    expected = files.get(path.name) if isinstance(files, Mapping) else None
-    if isinstance(expected, Mapping):
+    files = record.get("files", {}) if isinstance(record, Mapping) else None
+    expected = files.get(path.name, {}) if isinstance(files, Mapping) else None
+    if not isinstance(expected, Mapping):
+        raise UserError(f"{record_file}: not a record written by Handful, or damaged since; {path.name} is not read")
+    if expected:
         with path.open("rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()
         if found != expected.get("sha256"):

@@ -70,7 +70,7 @@ def default_map_layer(model: nn.Module, images: Tensor) -> MapLayer:
         images: `(N, C, H, W)`; only their size, dtype and device count.
 
     Raises:
-        UserError: no layer will do; the sentence asks for a name.
+        UserError: no layer will do, or no score changes with the image.
     """
     probe = _run(model, images, [path for path, _ in model.named_modules() if path])
     once = {name: found[0] for name, found in probe.outputs.items() if len(found) == 1}
@@ -94,6 +94,13 @@ def default_map_layer(model: nn.Module, images: Tensor) -> MapLayer:
         found = find(lambda name, layout: width(name, layout) == of_last and carries(name, layout)) or find(carries)
         if found is not None:
             return found
+        if _is_constant(probe):
+            reached = find(lambda name, layout: width(name, layout) == of_last and gradients[name] is not None) or last
+            raise UserError(
+                f'no score of this model changes with the image, for what follows layer "{reached.name}" is zero: timm '
+                "builds some networks with a last layer of zeros, which training fills; load weights or train it, and "
+                f'Grad-CAM looks at that layer by itself, as with layer="{reached.name}"'
+            )
     raise UserError(
         "no layer of this model gives maps (B, F, h, w) of the image that its score depends on: Grad-CAM has nothing "
         "to look at; name a layer, or use integrated_gradients or occlusion"
@@ -136,8 +143,9 @@ def named_map_layer(model: nn.Module, images: Tensor, name: str) -> MapLayer:
         raise UserError(f'layer "{name}" gives {shape}, not maps (B, F, h, w): name a layer that does')
     if torch.equal(output[0], output[1]):
         raise UserError(f'layer "{name}" gives the same for every image: name a layer that depends on the image')
-    single = [layout for layout in layouts if _cells(layout, output) == 1]
-    chosen = single[0] if single else _local_layout(probe, output, layouts)
+    chosen = _local_layout(probe, output, [layout for layout in layouts if _cells(layout, output) > 1])
+    if chosen is None:  # a single cell has no position that could be wrong
+        chosen = next((layout for layout in layouts if _cells(layout, output) == 1), None)
     if chosen is None:
         raise UserError(
             f'layer "{name}" gives {shape}, whose positions are not those of the image: name a layer that gives maps '
@@ -195,6 +203,12 @@ def _score_gradients(probe: _Probe, outputs: list[Tensor]) -> tuple[Tensor | Non
     return torch.autograd.grad((probe.logits @ mixture).sum(), outputs, retain_graph=True, allow_unused=True)
 
 
+def _is_constant(probe: _Probe) -> bool:
+    """Whether a gradient reaches the images, and is zero: a layer of zeros stands between."""
+    gradient = _score_gradients(probe, [probe.images])[0]
+    return gradient is not None and not bool(gradient.any())
+
+
 def _layouts(output: Tensor, probe: _Probe) -> Iterator[Layout]:
     """Ways to read an output as maps, the one that the model declares first."""
     size = (probe.images.shape[2], probe.images.shape[3])
@@ -218,6 +232,8 @@ def _token_grids(count: int, size: tuple[int, int]) -> list[Layout]:
     for prefix in range(min(_MOST_PREFIX, count - 1) + 1):
         for rows in range(1, count - prefix + 1):
             columns = (count - prefix) // rows
+            if rows * columns == 1 and prefix > 1:
+                continue  # tokens of a small grid, taken for prefixes of one cell
             if rows * columns == count - prefix and columns and _fits(rows, columns, size):
                 skew = abs(rows * size[1] / (columns * size[0]) - 1)
                 found.append((skew, prefix, Layout("tokens", (rows, columns), prefix)))

@@ -110,6 +110,31 @@ class ClassToken(nn.Module):
         return self.head(self.unread(tokens)[:, 0])
 
 
+#: Networks that timm builds with a last layer of zeros: name, side, options, head, layer, grid.
+ZEROS = [
+    ("mixer_s32_224", 96, {"img_size": 96}, "head", "norm", (3, 3)),
+    ("resmlp_12_224", 64, {"img_size": 64}, "head", "norm", (4, 4)),
+    ("hiera_tiny_224", 64, {"img_size": (64, 64), "stages": (1,) * 4, "embed_dim": 24}, "head.fc", "blocks.3", (2, 2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "side", "options", "head", "layer", "grid"), ZEROS, ids=[case[0] for case in ZEROS])
+def test_a_last_layer_of_zeros_is_said_and_a_filled_one_shows_the_layer(name, side, options, head, layer, grid):
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=5, **options).eval()
+    nn.init.zeros_(model.get_submodule(head).weight)
+    x = images(size=side)
+    with pytest.raises(UserError, match=rf'no score of this model changes with the image.*layer="{layer}"'):
+        attribute(model, x, 0, method="gradcam")
+    nn.init.normal_(model.get_submodule(head).weight)
+    found = attribute(model, x, 0, method="gradcam")
+    assert found.layer == layer
+    assert found.raw.shape == (3, *grid)
+    assert found.raw.flatten(1).amax(1).min() > 0
+    by_name = attribute(model, x, 0, method="gradcam", layer=layer)
+    torch.testing.assert_close(by_name.raw, found.raw)
+
+
 def test_attention_tables_and_unread_tokens_are_not_taken():
     model, x = ClassToken().eval(), images(size=16)
     found = attribute(model, x, 0, method="gradcam")
