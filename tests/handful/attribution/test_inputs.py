@@ -1,5 +1,6 @@
 """Images, targets, labels, classes and maps as people have them: converted, or refused in one sentence."""
 
+
 import numpy
 import pytest
 import torch
@@ -58,7 +59,7 @@ BAD_TARGETS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("target", "sentence"), BAD_TARGETS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("target", "sentence"), BAD_TARGETS, ids=lambda value: str(value).split(" at 0x")[0][:30])
 def test_other_targets_are_one_sentence(target, sentence):
     with pytest.raises(UserError, match=sentence):
         attribute(relu_classifier(), images(), target, method="gradient")
