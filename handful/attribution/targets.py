@@ -34,6 +34,12 @@ class Targets:
 
     Raises:
         UserError: unknown word, missing labels, wrong number of targets; later, a class out of range.
+
+    Example:
+        >>> targets = Targets("top2", 1)
+        >>> targets.resolve(torch.tensor([[0.1, 3.0, 2.0]]), 0)
+        >>> targets.index.tolist()
+        [[1, 2]]
     """
 
     def __init__(self, target: Target, n_images: int, labels: object = None) -> None:
