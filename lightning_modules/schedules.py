@@ -138,7 +138,7 @@ def check_optimizer(
                 raise UserError("lr_scheduler_interval: ReduceLROnPlateau follows validations; leave the interval out")
     except UserError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
         raise UserError(f"the optimizer or its schedule cannot be built: {error}") from error
 
 
@@ -175,9 +175,9 @@ def configured(
     if isinstance(schedule, ReduceLROnPlateau):
         return _plateau(module.trainer, built, lr_scheduler, schedule)
     by: Interval = interval or _own_interval(schedule, module)
-    for one in _parts(schedule):
+    for one, start, end in _parts(schedule):
         if isinstance(one, OneCycleLR | WarmupCosine):
-            _check_length(one, module.trainer, by)
+            _check_length(one, (_length(module.trainer, by) if end is None else end) - start, by)
     return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": by}}
 
 
@@ -190,7 +190,11 @@ def _build(
     except ValueError as error:
         if not re.search(r"either total_steps OR|total_steps is not given", str(error)):
             raise
-    return factory(optimizer, total_steps=length(interval or "step"))  # type: ignore[call-arg]
+    steps = length(interval or "step")
+    try:
+        return factory(optimizer, total_steps=steps)  # type: ignore[call-arg]
+    except TypeError as error:
+        raise UserError("lr_scheduler: a schedule within another one must be given its own total_steps") from error
 
 
 def _length(trainer: pl.Trainer, by: Interval) -> int:
@@ -200,30 +204,41 @@ def _length(trainer: pl.Trainer, by: Interval) -> int:
     return int(length)
 
 
-def _parts(schedule: Any) -> list[LRScheduler]:
-    """The schedules that a schedule consists of, in order; itself where it is a single one."""
-    if isinstance(schedule, SequentialLR | ChainedScheduler):
-        return [part for one in schedule._schedulers for part in _parts(one)]
-    return [schedule]
+def _parts(schedule: Any, start: int = 0, end: int | None = None) -> list[tuple[LRScheduler, int, int | None]]:
+    """The schedules that a schedule consists of, in order; itself where it is a single one.
+
+    Returns:
+        Each with the epoch or step at which it begins, and the one at which the next takes its place, None at the end
+        of the training.
+    """
+    if isinstance(schedule, SequentialLR):
+        bounds = [start, *(start + milestone for milestone in schedule._milestones), end]
+        places = zip(schedule._schedulers, bounds[:-1], bounds[1:], strict=True)
+        return [part for one, begins, ends in places for part in _parts(one, begins or 0, ends)]
+    if isinstance(schedule, ChainedScheduler):  # all at once
+        return [part for one in schedule._schedulers for part in _parts(one, start, end)]
+    return [(schedule, start, end)]
 
 
 def _own_interval(schedule: Any, module: pl.LightningModule) -> Interval:
     """What a schedule steps by unless it is given."""
     parts = _parts(schedule)
-    if any(isinstance(part, OneCycleLR | CyclicLR | WarmupCosine) for part in parts):
+    if any(isinstance(part, OneCycleLR | CyclicLR | WarmupCosine) for part, _, _ in parts):
         return "step"
-    first = parts[0]
-    if isinstance(first, LinearLR | ConstantLR) and 0 < (module.trainer.max_epochs or 0) < first.total_iters:
-        rank_zero_warn(
-            f"lr_scheduler: a warm-up over {first.total_iters} in a training of {module.trainer.max_epochs} epochs "
-            "counts batches; lr_scheduler_interval: epoch makes it count epochs"
-        )
-        return "step"
+    for part, start, _ in parts:
+        warms_up = start == 0 and isinstance(part, LinearLR | ConstantLR)
+        if warms_up and 0 < (module.trainer.max_epochs or 0) < part.total_iters:  # type: ignore[attr-defined]
+            rank_zero_warn(
+                f"lr_scheduler: a warm-up over {part.total_iters} in a training of "  # type: ignore[attr-defined]
+                f"{module.trainer.max_epochs} epochs counts batches; lr_scheduler_interval: epoch makes it count epochs"
+            )
+            return "step"
     return "epoch"
 
 
-def _check_length(schedule: OneCycleLR | WarmupCosine, trainer: pl.Trainer, by: Interval) -> None:
-    needed, given, name = _length(trainer, by), schedule.total_steps, type(schedule).__name__
+def _check_length(schedule: OneCycleLR | WarmupCosine, needed: int, by: Interval) -> None:
+    """Refuse a schedule that ends before what it is there for does, `needed` epochs or steps."""
+    given, name = schedule.total_steps, type(schedule).__name__
     if given < needed:
         raise UserError(
             f"lr_scheduler: {name} ends after {given} {by}s, the training has {needed}; leave total_steps out to "

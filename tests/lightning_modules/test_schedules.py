@@ -9,7 +9,7 @@ import torch
 
 from handful.errors import UserError
 from lightning_modules import WarmupCosine
-from lightning_modules.schedules import follows_length
+from lightning_modules.schedules import _own_interval, follows_length
 from pipelines.build import build_phase
 from pipelines.cli import main
 from pipelines.parse import parse_pipeline
@@ -226,3 +226,38 @@ def test_a_number_of_steps_that_cannot_be_is_not_replaced(tmp_path, name):
     arguments = {"max_lr": 0.1} if name == "OneCycleLR" else {}
     with pytest.raises(UserError, match="total_steps"):
         rates(tmp_path, spec(name, total_steps=0, **arguments))
+
+
+def after(milestone, **last):
+    """A constant rate, then one cycle from a step on."""
+    first = spec("ConstantLR", factor=0.5, total_iters=milestone)
+    return spec("lightning_modules.WarmupThen", schedulers=[first, spec("OneCycleLR", **last)], milestones=[milestone])
+
+
+def test_one_cycle_behind_another_schedule_has_the_steps_that_are_left(tmp_path):
+    seen = rates(tmp_path, after(2, max_lr=0.1, total_steps=EPOCHS * BATCHES - 2))
+    assert seen[-1] == pytest.approx(0.1 / 25 / 1e4, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sentence"),
+    [
+        (after(2, max_lr=0.1, total_steps=6), "OneCycleLR ends after 6 steps, the training has 7"),
+        (after(2, max_lr=0.1), "a schedule within another one must be given its own total_steps"),
+        (spec("LRScheduler"), "its schedule cannot be built"),
+    ],
+)
+def test_schedules_within_others_that_cannot_be(tmp_path, schedule, sentence):
+    with pytest.raises(UserError, match=sentence):
+        rates(tmp_path, schedule)
+
+
+def test_a_warm_up_beside_another_schedule_counts_batches_too():
+    module = pl.LightningModule()
+    module._trainer = pl.Trainer(max_epochs=4, logger=False, enable_checkpointing=False, accelerator="cpu")
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=9)
+    other = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
+    chained = torch.optim.lr_scheduler.ChainedScheduler([other, warm_up], optimizer)
+    with pytest.warns(UserWarning, match="a warm-up over 9 in a training of 4 epochs counts batches"):
+        assert _own_interval(chained, module) == "step"
