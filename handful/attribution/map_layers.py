@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from handful.attribution.layers import clean_name, find_layer
 from handful.attribution.outputs import run_model
 from handful.errors import UserError
-from handful.networks.layouts import Layout, layout_of
+from handful.networks.layouts import Layout, layout_of, reduced_grids
 
 #: Seed of the noise images that layers are tried on: the choice depends on the model and the image size alone.
 _SEED = 20_260
@@ -265,10 +265,13 @@ def _local_layout(probe: _Probe, output: Tensor, layouts: list[Layout]) -> Layou
 
 
 def _is_known_grid(probe: _Probe, output: Tensor, layout: Layout) -> bool:
-    """Whether the network declares this layout, or a convolution or pool has this grid."""
-    declared = layout_of(output, (probe.images.shape[2], probe.images.shape[3]), probe.model)
+    """Whether the network declares this layout or its last stride, or a convolution or pool has this grid."""
+    size = (probe.images.shape[2], probe.images.shape[3])
+    declared = layout_of(output, size, probe.model)
     if layout.kind == "tokens" and declared is not None:
         return layout == declared
+    if layout.kind == "tokens" and not layout.prefix and layout.grid in reduced_grids(probe.model, size):
+        return True
     kind = "NCHW" if declared is None else declared.kind
     return layout.maps(output).shape[2:] in probe.grids and layout.kind in (kind, "tokens")
 

@@ -114,7 +114,7 @@ def output_layout(
             return Layout("NHWC")
         return Layout("NCHW")
     if output.ndim == 3:
-        grids = [given.of(size)] if given is not None else [*_declared_grids(net, size), *_reduced_grids(net, size)]
+        grids = [given.of(size)] if given is not None else [*_declared_grids(net, size), *reduced_grids(net, size)]
         return _tokens(output.shape[1], grids, getattr(net, "num_prefix_tokens", None))
     return None
 
@@ -180,7 +180,7 @@ def _declared_grids(net: nn.Module, size: tuple[int, int]) -> Iterator[tuple[int
         yield int(embedding.grid_size[0]), int(embedding.grid_size[1])
 
 
-def _reduced_grids(net: nn.Module, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+def reduced_grids(net: nn.Module, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """Rows and columns by the stride of the last stage, as `feature_info` declares it, rounded up and down."""
     info = getattr(net, "feature_info", None)
     stage = info[-1] if isinstance(info, list) and info else None

@@ -135,6 +135,14 @@ def test_a_last_layer_of_zeros_is_said_and_a_filled_one_shows_the_layer(name, si
     torch.testing.assert_close(by_name.raw, found.raw)
 
 
+def test_tokens_on_the_grid_of_the_declared_stride_are_the_networks_last_maps():
+    """Attention over all of a few tokens leaves nothing of their places to see."""
+    torch.manual_seed(0)
+    model = timm.create_model("levit_128s", num_classes=5, img_size=128).eval()
+    found = attribute(model, images(1, size=128), 0, method="gradcam")
+    assert (found.layer, found.raw.shape) == ("stages", (1, 2, 2))
+
+
 def test_attention_tables_and_unread_tokens_are_not_taken():
     model, x = ClassToken().eval(), images(size=16)
     found = attribute(model, x, 0, method="gradcam")
