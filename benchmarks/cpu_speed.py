@@ -8,7 +8,6 @@ largest ratio of one round.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -39,6 +38,7 @@ def measure(backbone: str, batch: int, side: int, after: bool) -> dict[str, floa
     from handful.losses import feature_diversity_loss
     from handful.networks import backbone as backbones
     from handful.networks import build_classifier
+    from pipelines.peak_memory import peak_memory_mib
 
     if not after:
         vars(backbones)["for_convolutions"] = lambda images: images
@@ -68,7 +68,7 @@ def measure(backbone: str, batch: int, side: int, after: bool) -> dict[str, floa
         for _ in range(STEPS):
             step()
         row[name] = (time.perf_counter() - started) / STEPS
-    return row | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return row | {"peak": peak_memory_mib(torch.device("cpu"))}
 
 
 def in_process(backbone: str, batch: int, side: int, after: bool) -> dict[str, float]:

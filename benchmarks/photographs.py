@@ -1,7 +1,7 @@
 """The whole pipeline on real photographs, with L_div and without, and the trade-off of its sizes.
 
 `python -m benchmarks.photographs --data cub100.zip --runs FOLDER` trains `configs/sldd/photos.yaml` for three seeds,
-with and without L_div (a run that FOLDER holds already is read, not repeated), then solves the sparse layer of the
+with and without L_div (what FOLDER holds already is not repeated), then solves the sparse layer of the
 first run for many sizes. Further options go to the pipeline: `-- --data.image_size 160`.
 """
 
@@ -25,16 +25,12 @@ SIZES, COUNTS = (20, 50, 100, 200), (3, 5, 10)
 
 
 def results(data: Path, folder: Path, seed: int, beta: float | None, options: Sequence[str]) -> dict[str, Any]:
-    """The results of one run, which is trained where it is not there yet."""
-    file = folder / "results.json"
-    if not file.is_file():
-        arguments = ["--config", str(PHOTOS), "--data.root", str(data), "--run_dir", str(folder), "--seed", str(seed)]
-        if beta is not None:
-            arguments += [f"--phases.{phase}.module.beta={beta}" for phase in ("dense", "finetune")]
-        pipeline, _ = parse_pipeline([*arguments, "--wandb.mode", "disabled", *options])
-        Runner(pipeline).run()
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    """The results of one run; phases that are finished there are skipped, and refused where they were others."""
+    arguments = ["--config", str(PHOTOS), "--data.root", str(data), "--run_dir", str(folder), "--seed", str(seed)]
+    if beta is not None:
+        arguments += [f"--phases.{phase}.module.beta={beta}" for phase in ("dense", "finetune")]
+    pipeline, _ = parse_pipeline([*arguments, "--wandb.mode", "disabled", *options])
+    return Runner(pipeline).run()
 
 
 def stage_lines(runs: dict[tuple[int, str], dict[str, Any]]) -> list[str]:
@@ -79,11 +75,11 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/photographs"))
     parser.add_argument("options", nargs="*", help="of the pipeline, behind --")
     given = parser.parse_args()
-    runs = {}
+    runs, folders = {}, {}
     for seed in SEEDS:
         for beta, name in ((None, "as configured"), (0.0, "without")):
-            folder = given.runs / f"seed{seed}_{name.split()[0]}"
-            runs[seed, name] = results(given.data, folder, seed, beta, given.options)
+            folders[seed, name] = given.runs / f"seed{seed}_{name.replace(' ', '_')}"
+            runs[seed, name] = results(given.data, folders[seed, name], seed, beta, given.options)
     first = runs[0, "as configured"]
     lines = [
         f"`{PHOTOS.relative_to(PHOTOS.parents[2])}` on {given.data.name}{' with ' if given.options else ''}"
@@ -93,7 +89,7 @@ def main() -> None:
         "",
         "Before finetuning, the sparse layer of the first run for other sizes:",
         "",
-        *tradeoff_lines(given.runs / "seed0_as"),
+        *tradeoff_lines(folders[0, "as configured"]),
     ]
     write_section("SLDD on photographs (`python -m benchmarks.photographs`)", lines)
     print("\n".join(lines))

@@ -111,7 +111,7 @@ class ZipArchive(Archive[zipfile.ZipInfo]):
         name = safe_text(f"{path} in {self.root}")
         check_size(name, entry.file_size)
         if entry.file_size > max(_BOMB_BYTES, _BOMB_FACTOR * entry.compress_size):
-            raise UserError(f"{name} cannot be read: it unpacks to {entry.file_size / 2**20:.0f} MiB, as bombs do.")
+            raise UserError(f"{name} cannot be read: it unpacks to {entry.file_size / 2**20:.0f} MiB, possibly a bomb.")
         try:
             return self._zip().read(entry)
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError,

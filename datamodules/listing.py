@@ -163,7 +163,7 @@ def _check_level(tree: FileTree, images: Collection[str]) -> None:
         hint = f" If {safe_text(tree.root.parent)} holds the class folders, give that." if images else ""
         table = next((file for file in tree.files() if file.lower().endswith((".csv", ".tsv"))), None)
         if table and images:
-            hint = f" If {safe_text(table)} says the classes, give data.labels {safe_text(tree.root / table)}."
+            hint = f" If {safe_text(table)} lists the classes, set data.labels to {safe_text(tree.root / table)}."
         raise UserError(f"data.root {root} has {what} and no class folders.{hint}")
     deeper: dict[str, set[str]] = {}
     for path in images:

@@ -94,7 +94,7 @@ def _unpacked(path: Path, limit: int) -> Iterator[bytes]:
         raise UserError(f"{safe_text(path)} is no readable tar archive: {safe_text(error)}.") from None
     if total > limit:
         raise UserError(
-            f"{safe_text(path)} unpacks to more than {limit / 2**30:.0f} GiB, as bombs do: "
+            f"{safe_text(path)} unpacks to more than {limit / 2**30:.0f} GiB, possibly a bomb: "
             "unpack it by hand and give the folder if it is meant."
         )
 

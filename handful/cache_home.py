@@ -25,8 +25,8 @@ def cache_home() -> Path:
             return wanted  # asked again: a folder may cease to be writable
         _settled[given] = _private_folder()
         warnings.warn(
-            f"The cache folder {wanted} cannot be used ({reason}): {_settled[given]} is taken. Choose another place "
-            "with XDG_CACHE_HOME, for images also with data.cache_dir.",
+            f"The cache folder {wanted} cannot be used ({reason}): using {_settled[given]} instead. Set "
+            "XDG_CACHE_HOME (or data.cache_dir, for images) to choose another folder.",
             stacklevel=2,
         )
     return _settled[given]
@@ -50,7 +50,7 @@ def _wanted(given: str | None) -> tuple[Path, str]:
         home = Path.home()
     except RuntimeError:
         return Path("~/.cache"), "there is no home folder"
-    return home / ".cache", "" if home.is_absolute() else "the home folder is no absolute path"
+    return home / ".cache", "" if home.is_absolute() else "the home folder is not an absolute path"
 
 
 def _obstacle(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """Files of tensors: found in folders, read without unpickling what a stranger wrote, refused in one sentence."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from handful.errors import UserError
+from handful.file_digest import file_digest
 
 #: Names that are taken where a folder holds several files, the first of them that is there.
 CHECKPOINTS = ("best.ckpt", "model.ckpt", "last.ckpt", "model.safetensors", "pytorch_model.bin")
@@ -100,8 +100,5 @@ def check_digest(path: Path) -> None:
     expected = files.get(path.name, {}) if isinstance(files, Mapping) else None
     if not isinstance(expected, Mapping):
         raise UserError(f"{record_file}: not a record written by Handful, or damaged since; {path.name} is not read")
-    if expected:
-        with path.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if found != expected.get("sha256"):
-            raise UserError(f"{path}: damaged or changed since the phase finished")
+    if expected and file_digest(path) != expected.get("sha256"):
+        raise UserError(f"{path}: damaged or changed since the phase finished")

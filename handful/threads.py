@@ -16,8 +16,8 @@ _SMALL = 2**27
 def threads_for(multiplications: float) -> Iterator[None]:
     """One thread within, for products that are small; else as many as before.
 
-    Threads wait for each other after every product, spinning: on a shared machine a path of small products took ten
-    times as long with two threads as with one.
+    Threads wait for each other after every product, spinning: on a machine that others use as well, a path of small
+    products takes far longer with several.
 
     Args:
         multiplications: of one of the products.
@@ -43,7 +43,7 @@ def use_the_cores(processes: int = 1, environment: Mapping[str, str] = os.enviro
 
     Args:
         processes: of this run on this machine, which share the cores.
-        environment: of the process; `OMP_NUM_THREADS` goes first.
+        environment: of the process; `OMP_NUM_THREADS` takes precedence.
 
     Returns:
         The number of threads from now on.

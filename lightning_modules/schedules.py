@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from handful.errors import UserError
+from lightning_modules.trainer_data import TrainerData
 
 Interval = Literal["epoch", "step"]
 
@@ -56,11 +57,11 @@ class WarmupCosine(LRScheduler):
 
     Args:
         optimizer: whose learning rate is scheduled.
-        total_steps: of the training; settled by the Trainer where it is not given.
+        total_steps: of the training; set to the length of the training where it is not given.
         warmup: share of the steps that the warm-up takes, in [0, 1).
 
     Raises:
-        ValueError: `total_steps` is not given and nobody settles it, or a value is out of range.
+        ValueError: `total_steps` is not given and no Trainer provides it, or a value is out of range.
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int | None = None, warmup: float = 0.1) -> None:
@@ -230,7 +231,7 @@ def _own_interval(schedule: Any, module: pl.LightningModule) -> Interval:
         if warms_up and 0 < (module.trainer.max_epochs or 0) < part.total_iters:  # type: ignore[attr-defined]
             rank_zero_warn(
                 f"lr_scheduler: a warm-up over {part.total_iters} in a training of "  # type: ignore[attr-defined]
-                f"{module.trainer.max_epochs} epochs counts batches; lr_scheduler_interval: epoch makes it count epochs"
+                f"{module.trainer.max_epochs} epochs counts batches; set lr_scheduler_interval: epoch to count epochs"
             )
             return "step"
     return "epoch"
@@ -245,13 +246,7 @@ def _check_length(schedule: OneCycleLR | WarmupCosine, needed: int, by: Interval
             "get its length"
         )
     if given > needed:
-        rank_zero_warn(f"lr_scheduler: {name} ends after {given} {by}s, the training already after {needed}")
-
-
-def _validates(trainer: pl.Trainer) -> bool:
-    """Whether there are images to validate with; our data modules give an empty list where there are none."""
-    datamodule: pl.LightningDataModule | None = getattr(trainer, "datamodule", None)
-    return trainer.enable_validation and (datamodule is None or datamodule.val_dataloader() != [])
+        rank_zero_warn(f"lr_scheduler: {name} covers {given} {by}s, but the training has only {needed}")
 
 
 def _plateau(
@@ -260,7 +255,7 @@ def _plateau(
     chosen = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
     own: str | None = getattr(schedule, "monitor", None)
     monitor = own or (chosen.monitor if chosen is not None else None) or MONITOR
-    if monitor.startswith("val/") and not _validates(trainer):
+    if monitor.startswith("val/") and not TrainerData(trainer).validates:
         raise UserError(f"lr_scheduler: ReduceLROnPlateau watches {monitor}, but there are no validation images")
     if chosen is not None and monitor == chosen.monitor:
         mode = chosen.mode
@@ -271,7 +266,7 @@ def _plateau(
             schedule = factory(optimizer, mode=mode)  # type: ignore[call-arg, assignment]
         except TypeError as error:
             raise UserError(
-                f"lr_scheduler: ReduceLROnPlateau waits for a {schedule.mode} of {monitor}, of which {mode} is better"
+                f"lr_scheduler: ReduceLROnPlateau has mode {schedule.mode}, but for {monitor} {mode} is better"
             ) from error
     every = trainer.check_val_every_n_epoch or 1
     plan: Any = {"scheduler": schedule, "interval": "epoch", "monitor": monitor, "frequency": every}

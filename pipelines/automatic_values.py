@@ -16,20 +16,20 @@ from pipelines.build import plain
 from pipelines.configs import read_config
 from pipelines.photo_recipe import Facts, Recipe
 from pipelines.ranks import global_rank
+from pipelines.run_folder import folder_of_run
 
 AUTO = "auto"
 
-#: Where a config may say `auto`, by the rule that settles it; the parts in brackets may be left out of an option.
+#: Where a config may say `auto`, by the rule that chooses the value; the group is the phase.
 _RULES: dict[str, str] = {
     r"name": "name",
     r"network\.backbone": "backbone",
     r"data\.init_args\.image_size": "image_size",
-    r"data\.init_args\.num_workers": "workers",
     r"phases\.([^.]+)\.max_epochs": "epochs",
     r"phases\.([^.]+)\.module\.init_args\.n_features": "n_features",
 }
 _PLACEHOLDERS: dict[str, Any] = {
-    "name": "run", "backbone": "conv4", "image_size": 224, "workers": 0, "epochs": 1, "n_features": 2
+    "name": "run", "backbone": "conv4", "image_size": 224, "epochs": 1, "n_features": 2
 }  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def with_choices(parser: ArgumentParser, arranged: Sequence[str]) -> list[str]:
         if recorded is None and rule != "name":
             recorded = _recorded(facts, choices)
         if recorded is not None and path in recorded:
-            value, reason = recorded[path], "as this run began"
+            value, reason = recorded[path], "kept from the start of this run"
             recipe.given(rule, phase, value)
         else:
             value, reason = recipe.settle(rule, phase)
@@ -88,7 +88,7 @@ def _recorded(facts: Facts, choices: Mapping[str, Choice]) -> dict[str, Any]:
     Processes that a run starts find the values there as well.
     """
     name = choices["name"].value if "name" in choices else facts.values["name"]
-    file = Path(facts.values.get("run_dir") or f"runs/{name}") / "config.yaml"
+    file = folder_of_run(facts.values.get("run_dir"), name) / "config.yaml"
     if not file.is_file():
         return {}
     try:
@@ -100,7 +100,7 @@ def _recorded(facts: Facts, choices: Mapping[str, Choice]) -> dict[str, Any]:
 def _text(facts: Facts, choices: Sequence[Choice]) -> str:
     width = max(len(f"{c.option} {c.value}") for c in choices)
     lines = [f"  {f'{c.option} {c.value}'.ljust(width)}   {c.reason}" for c in choices]
-    return "\n".join([f"{facts.described}. Settled from these; an option overrides:", *lines])
+    return "\n".join([f"{facts.described}. Values chosen automatically (override any with its option):", *lines])
 
 
 def _wanted(arranged: Sequence[str]) -> dict[str, tuple[str, str]]:

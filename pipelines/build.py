@@ -107,7 +107,7 @@ def phase_class(spec: Spec, key: str) -> type[Phase] | type[TrainedModule]:
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{key}: there is no class {path!r}" + did_you_mean(name, known)) from error
     if not (isinstance(found, type) and issubclass(found, Phase | TrainedModule)):
-        raise UserError(f"{key}: {path} is neither a phase nor a module that a phase trains")
+        raise UserError(f"{key}: {path} is neither a Phase nor a TrainedModule")
     return found
 
 

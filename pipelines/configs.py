@@ -48,7 +48,7 @@ class _StrictLoader(yaml.SafeLoader):
             if kind != "str" or not name:
                 raise _WrongKeyError(f"line {key.start_mark.line + 1}: a key must be a name")
             if name in seen:
-                raise yaml.MarkedYAMLError(problem=f"{name!r} stands there twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{name!r} is given twice", problem_mark=key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep)
 

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
+from handful.file_digest import file_digest
 from handful.images import Inputs
 from handful.networks import input_statistics
 from lightning_modules import TrainedModule, load_module
@@ -17,7 +18,7 @@ from pipelines.configs import read_config
 from pipelines.find_run import find_run
 from pipelines.phases import SLDD_STAGES
 from pipelines.renamed_classes import with_present_names
-from pipelines.run_folder import SHORT, PhaseFolder, digest, made_from, read_results
+from pipelines.run_folder import SHORT, PhaseFolder, made_from, read_results
 
 
 class Run:
@@ -58,7 +59,7 @@ class Run:
 
     def made_of(self, phase: str) -> str:
         """The version of a finished phase, by the digest of its record."""
-        return digest(self.folder / phase / "done.json")[:SHORT]
+        return file_digest(self.folder / phase / "done.json")[:SHORT]
 
     @property
     def results(self) -> dict[str, Any]:

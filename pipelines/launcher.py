@@ -1,9 +1,11 @@
 """How the processes of a run on several devices are started."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from pipelines.processes import name_parent, watch_children, watch_parent
@@ -17,6 +19,8 @@ class WatchedLauncher(_SubprocessScriptLauncher):
 
     def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Start the other processes, watch them, call the function."""
+        # before Lightning divides the cores of the machine, whatever a control group leaves of them
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
         environment = self.cluster_environment
         if environment.creates_processes_externally:
             watch_parent()

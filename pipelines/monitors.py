@@ -33,12 +33,15 @@ def check_monitors(
         if isinstance(own, str):
             watched[f"{key}.callbacks: {type(callback).__name__}.monitor"] = own
     known = _logged(module, callbacks)
+    counters = ("step", "epoch")  # which a ModelCheckpoint may watch as well
     for option, measure in watched.items():
+        if option.endswith("Checkpoint.monitor") and measure in counters:
+            continue
         if known is not None and measure not in known:
             listed = ", ".join(sorted(known))
             raise UserError(
-                f"{option}: {measure!r} is none of the measures of a training of {type(module).__name__}"
-                f"{_nearest(measure, known)}; there are {listed}"
+                f"{option}: {measure!r} is not logged when {type(module).__name__} is trained"
+                f"{_nearest(measure, known)}; available: {listed}"
             )
     return [
         f"{option}: watches {measure}"

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from datamodules.loaders import spare_processes
 from handful.cores import usable_cores
 from handful.errors import UserError
 from handful.networks.backbone import registered_backbones
@@ -17,6 +14,7 @@ from handful.networks.build import build_backbone
 from handful.networks.published import hub_answers, published_config, weights_at_hand
 from handful.text import safe_text
 from pipelines.build import build_datamodule
+from pipelines.trainer_arguments import on_cuda
 
 #: Images that pass through the network in dense training, on a CPU and on a GPU, and the bounds of the epochs.
 _PASSES = {False: 18_000, True: 40_000}
@@ -27,7 +25,7 @@ ON_CPU, ON_GPU = "tf_efficientnet_lite0", "resnet50.tv_in1k"
 
 @dataclass(frozen=True)
 class Facts:
-    """What the choices follow from.
+    """Facts on which the automatic values depend.
 
     Attributes:
         values: of the config and options, as far as they are given.
@@ -51,8 +49,7 @@ class Facts:
             UserError: the images cannot be found.
         """
         data = build_datamodule(values["data"])
-        accelerator = (values.get("trainer") or {}).get("accelerator", "auto")
-        gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        gpu = on_cuda(values.get("trainer") or {})
         return cls(values, unsettled, data.num_classes, data.training_size(), gpu)
 
     @property
@@ -94,7 +91,7 @@ class Recipe:
         """
         value, reason = {
             "name": self._name, "backbone": self._settle_backbone, "image_size": self._image_size,
-            "workers": self._workers, "epochs": self._settle_epochs, "n_features": self._n_features,
+            "epochs": self._settle_epochs, "n_features": self._n_features,
         }[rule](phase)  # fmt: skip
         return value, reason
 
@@ -114,9 +111,9 @@ class Recipe:
         pretrained = self.facts.values["network"].get("pretrained")
         if self.facts.gpu and (pretrained is not True or weights_at_hand(ON_GPU) or hub_answers()):
             self._backbone = ON_GPU
-            reason = "a GPU" + (", and its ImageNet weights can be had" if pretrained is True else "")
+            reason = "a GPU" + (", and its ImageNet weights are available" if pretrained is True else "")
         elif self.facts.gpu:
-            self._backbone, reason = ON_CPU, f"a GPU, but the weights of {ON_GPU} cannot be had; these can"
+            self._backbone, reason = ON_CPU, f"a GPU, but the weights of {ON_GPU} are not available"
         else:
             weights = "; its ImageNet weights need no hub" if pretrained is True else ""
             self._backbone, reason = ON_CPU, f"no GPU: small enough for a few cores{weights}"
@@ -129,18 +126,18 @@ class Recipe:
             build_backbone({"backbone": self._backbone})  # says which names are near
         config = published_config(self._backbone)
         if config is None or not config.input_size:
-            raise UserError(f"data.image_size: nothing is known of the size of {self._backbone}; give one")
+            raise UserError(f"data.image_size: {self._backbone} has no published image size; give one")
         return int(config.input_size[1]), f"the size that {self._backbone} was trained at"
 
     def _settle_epochs(self, phase: str) -> tuple[int, str]:
         passes, images = _PASSES[self.facts.gpu], max(1, self.facts.images)
         epochs = min(max(math.ceil(passes / images), _FEWEST), _MOST)
-        reason = f"{epochs * images:,} images pass; {passes:,} are wanted, in {_FEWEST} to {_MOST} epochs"
+        reason = f"{epochs * images:,} training images in all; the target is {passes:,}, in {_FEWEST} to {_MOST} epochs"
         dense = [name for name in self._epochs if self._kind(name) == "Dense"]
         if self._kind(phase) == "Finetune" and dense:
             if self._is_open(dense[0]):
                 self._settle_epochs(dense[0])
-            epochs, reason = math.ceil(1.5 * self._epochs[dense[0]]), "half as many again as of dense training"
+            epochs, reason = math.ceil(1.5 * self._epochs[dense[0]]), "1.5 × the epochs of dense training"
         self._epochs[phase] = epochs
         self._settled.add(phase)
         return epochs, reason
@@ -148,19 +145,13 @@ class Recipe:
     def _is_open(self, phase: str) -> bool:
         return f"phases.{phase}.max_epochs" in self.facts.unsettled and phase not in self._settled
 
-    def _workers(self, _: str) -> tuple[int, str]:
-        cores = usable_cores()
-        workers = spare_processes(cores, self.facts.gpu)
-        if not self.facts.gpu:
-            return workers, f"no GPU: the network needs the {cores} cores"
-        return workers, f"{cores} cores, one of them for the training itself"
-
     def _n_features(self, phase: str) -> tuple[int, str]:
         arguments: dict[str, Any] = self.facts.values["phases"][phase]["module"].get("init_args") or {}
         per_class = int(arguments.get("features_per_class") or 0)
         n_features = max(per_class, min(50, max(10, math.ceil(5 * math.sqrt(self.facts.classes)))))
         reason = "5 × √classes, from 10 to 50" if n_features > per_class else "at least features_per_class"
-        return n_features, f"{reason}: each serves about {self.facts.classes * per_class / n_features:.0f} classes"
+        each = self.facts.classes * per_class / n_features
+        return n_features, f"{reason}: each feature is used by about {each:.0f} classes"
 
     def _kind(self, phase: str) -> str:
         return str(self.facts.values["phases"][phase]["module"]["class_path"]).rpartition(".")[2]

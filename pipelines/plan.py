@@ -11,13 +11,14 @@ from typing import Any
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from handful.errors import UserError
+from handful.file_digest import file_digest
 from handful.tensor_files import find_tensors
 from lightning_modules import TrainedModule
 from lightning_modules.schedules import follows_length
 from pipelines.build import build_callbacks, phase_class, plain
 from pipelines.config import PhaseConfig, Pipeline
 from pipelines.renamed_classes import with_present_names
-from pipelines.run_folder import SHORT, PhaseFolder, digest, made_from
+from pipelines.run_folder import SHORT, PhaseFolder, made_from
 
 #: Where a phase's record keeps digests of the files of weights that it started from.
 WEIGHTS = "content of the weights"
@@ -111,7 +112,8 @@ class Plan:
     def _weights(self) -> list[str]:
         """Digests of the files of weights to start from."""
         files = [self.pipeline.init_from, self.pipeline.network.pretrained]
-        return [digest(find_tensors(file))[:SHORT] for file in files if isinstance(file, str) and Path(file).exists()]
+        given = [file for file in files if isinstance(file, str) and Path(file).exists()]
+        return [file_digest(find_tensors(file))[:SHORT] for file in given]
 
     def fingerprint(self, phase: PhaseConfig) -> dict[str, Any]:
         """What must be equal for a finished phase to count as the one asked for, in plain values."""

@@ -48,7 +48,8 @@ def watch_parent() -> None:
 
 def lost_process(error: BaseException) -> UserError | None:
     """The sentence for an error that says that another process of the run is gone; None for any other error."""
-    if not isinstance(error, RuntimeError) or not _LOST.search(str(error)):
+    several = bool(_children) or _STARTED_BY in os.environ or os.environ.get("WORLD_SIZE", "1") != "1"
+    if not several or not isinstance(error, RuntimeError) or not _LOST.search(str(error)):
         return None
     deadline = time.monotonic() + 2 * _PERIOD
     while not (_child_ended() or _parent_gone()) and time.monotonic() < deadline:
@@ -90,9 +91,9 @@ def _sentence() -> str:
     for rank, child in enumerate(_children, start=1):
         status = child.poll()
         if status is not None and status < 0:
-            name = signal.Signals(-status).name
-            return f"process {rank} of this run was killed ({name}; out of memory?); {_REMEDY}"
+            why = "out of memory?" if status == -signal.SIGKILL else signal.strsignal(-status) or f"signal {-status}"
+            return f"process {rank} of this run was killed ({why}); {_REMEDY}"
         if status:
-            return f"process {rank} of this run ended with status {status}, for what it says above; {_REMEDY}"
+            return f"process {rank} of this run ended with status {status}, its error is printed above; {_REMEDY}"
     lost = "process 0 of this run was killed (out of memory?)" if _parent_gone() else "another process has ended"
     return f"{lost}; {_REMEDY}"

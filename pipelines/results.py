@@ -39,7 +39,7 @@ def gather_results(run: Path, phases: Sequence[str], data: Mapping[str, Any]) ->
         folder = PhaseFolder(run / name)
         record = folder.done()
         if record is None:
-            raise UserError(f"{folder.done_file}: was removed while the run was going on")
+            raise UserError(f"{folder.done_file}: was removed during the run")
         seconds[name], memory[name] = record["seconds"], record["peak_memory_mib"]
         weights = weights or str(record.get("started_from", ""))
         stages |= folder.stages()

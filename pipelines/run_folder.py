@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from handful.atomic import DRAFT, sweep_drafts, write_json, write_text
 from handful.errors import UserError
+from handful.file_digest import file_digest
 
 #: Kinds of files of a phase that others read, and that `done.json` holds digests of.
 HANDED_OVER = {".ckpt", ".pt", ".json", ".csv", ".yaml", ".npz"}
@@ -32,17 +33,9 @@ OF_COMMANDS = ("explain", "report", "tradeoff")
 #: Hexadecimal digits that name a version of a phase in the records of later ones.
 SHORT = 16
 
-_known: dict[tuple[str, int, int, int], str] = {}
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits; computed once per process while the file stays as it is."""
-    stat = path.stat()
-    key = (str(path.absolute()), stat.st_ino, stat.st_size, stat.st_mtime_ns)
-    if key not in _known:
-        with path.open("rb") as file:
-            _known[key] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _known[key]
+def folder_of_run(run_dir: str | None, name: str) -> Path:
+    """The folder of a run: the one that is given, or `runs/<name>`."""
+    return Path(run_dir or f"runs/{name}")
 
 
 def read_json(path: Path, remedy: str) -> Any:
@@ -206,7 +199,7 @@ class PhaseFolder:
             "peak_memory_mib": round(memory, 1),
             "finished": time.time(),
             "files": {
-                file.name: {"size": file.stat().st_size, "sha256": digest(file)} for file in self._handed_over()
+                file.name: {"size": file.stat().st_size, "sha256": file_digest(file)} for file in self._handed_over()
             },
         }
         if started_from:
@@ -248,7 +241,7 @@ class PhaseFolder:
         remedy = f"restore it, or give --start_at {self.name} to run the phase again"
         if Path(name).name != name or not file.is_file():
             raise UserError(f"{file}: is missing, though the phase finished with it; {remedy}")
-        if file.stat().st_size != expected["size"] or (whole and digest(file) != expected["sha256"]):
+        if file.stat().st_size != expected["size"] or (whole and file_digest(file) != expected["sha256"]):
             raise UserError(f"{file}: damaged or changed since the phase finished; {remedy}")
 
     def clear(self) -> None:
@@ -266,7 +259,7 @@ def _checksum(record: Mapping[str, Any]) -> str:
 def made_from(run: Path, phases: Sequence[str]) -> dict[str, str]:
     """The versions of earlier phases by the digests of their `done.json`: another training, another digest."""
     files = {name: run / name / "done.json" for name in phases}
-    return {name: digest(file)[:SHORT] for name, file in files.items() if file.is_file()}
+    return {name: file_digest(file)[:SHORT] for name, file in files.items() if file.is_file()}
 
 
 def read_results(run: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from pipelines.plan import Plan, Step
 from pipelines.processes import lost_process
 from pipelines.ranks import global_rank
 from pipelines.results import gather_results, write_results
-from pipelines.run_folder import PhaseFolder, lock, replaced_folder, sweep
+from pipelines.run_folder import PhaseFolder, folder_of_run, lock, replaced_folder, sweep
 from pipelines.tables import format_table
 from pipelines.trainer import build_trainer, check_callbacks, check_trainer, try_trainer
 
@@ -51,7 +51,7 @@ class Runner:
 
     def __init__(self, pipeline: Pipeline, start_at: str | None = None) -> None:
         self.pipeline = pipeline
-        self.folder = Path(pipeline.run_dir or f"runs/{pipeline.name}")
+        self.folder = folder_of_run(pipeline.run_dir, pipeline.name)
         names = list(pipeline.phases)
         if start_at is not None and start_at not in names:
             raise UserError(f"start_at: no phase {start_at!r}; there are {', '.join(names)}")

@@ -164,7 +164,7 @@ class FrozenFeatures:
             try:
                 FeatureStore(folder).verify()
             except DamagedFeaturesError as error:
-                rank_zero_warn(f"{error}: features that are kept there are not used, but computed again")
+                rank_zero_warn(f"{error}: the stored features are ignored and recomputed")
                 continue
             return name
         return None

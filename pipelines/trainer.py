@@ -19,6 +19,7 @@ from callbacks.epoch_seed import EpochSeed
 from handful.cores import has_bf16
 from handful.errors import UserError
 from lightning_modules.checkpoints import AtomicCheckpointIO
+from lightning_modules.schedules import better
 from pipelines.build import build_callbacks
 from pipelines.config import PhaseConfig, Pipeline
 from pipelines.exact_resume import ExactResume
@@ -27,6 +28,7 @@ from pipelines.loggers import csv_logger, wandb_logger
 from pipelines.progress import with_progress_bar
 from pipelines.run_folder import PhaseFolder
 from pipelines.sync_batchnorm import synchronised
+from pipelines.trainer_arguments import on_cuda
 
 #: Rank zero may solve for long while the others wait; Lightning's own limit is half an hour.
 PATIENCE = timedelta(days=2)
@@ -74,7 +76,8 @@ def build_trainer(
             "enable_model_summary": False,
             "log_every_n_steps": 10,
             "use_distributed_sampler": False,
-            **({"deterministic": "warn"} if _on_cuda(arguments) else {}),
+            # kernels of CUDA add up in any order unless deterministic ones are asked for
+            **({"deterministic": "warn"} if on_cuda(arguments) else {}),
             **arguments,
         },
         default_root_dir=folder.path,
@@ -131,7 +134,7 @@ def check_callbacks(key: str, phase: PhaseConfig, callbacks: Sequence[pl.Callbac
                 "another monitor"
             )
         if callback.state_key in seen:
-            raise UserError(f"{key}.callbacks: {name} stands there twice with the same arguments")
+            raise UserError(f"{key}.callbacks: {name} is given twice with the same arguments")
         seen.add(callback.state_key)
 
 
@@ -156,11 +159,6 @@ def check_trainer(key: str, arguments: Mapping[str, Any]) -> None:
     strategy = str(arguments.get("strategy", "auto"))
     if "fork" in strategy or "spawn" in strategy or "notebook" in strategy:
         raise UserError(f"{key}.strategy: {strategy} loses what a phase hands over; use ddp")
-
-
-def _on_cuda(arguments: Mapping[str, Any]) -> bool:
-    """Whether the run is on CUDA devices, whose kernels add up in any order unless deterministic ones are asked for."""
-    return arguments.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _several_processes(arguments: Mapping[str, Any]) -> bool:
@@ -205,7 +203,7 @@ def _checkpoints(folder: Path, phase: PhaseConfig, validates: bool) -> list[pl.C
         filename="best",
         save_top_k=1,
         monitor=phase.monitor,
-        mode="min" if phase.monitor.endswith("loss") else "max",
+        mode=better(phase.monitor),
         enable_version_counter=False,
     )
     return [best, last] if validates else [last]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.utilities import rank_zero_warn
@@ -91,6 +92,11 @@ def on_this_machine(arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"trainer.accelerator: there is no {wanted} on this machine, one of {arguments['num_nodes']}")
     rank_zero_warn(f"trainer.accelerator: there is no {wanted} on this machine; running on the CPU, in one process")
     return {**arguments, "accelerator": "cpu", "devices": 1}
+
+
+def on_cuda(arguments: Mapping[str, Any]) -> bool:
+    """Whether a Trainer with these arguments runs on CUDA devices."""
+    return arguments.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _check_share_of_cores(arguments: Mapping[str, Any]) -> None:

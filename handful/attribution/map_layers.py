@@ -97,9 +97,9 @@ def default_map_layer(model: nn.Module, images: Tensor) -> MapLayer:
         if _is_constant(probe):
             reached = find(lambda name, layout: width(name, layout) == of_last and gradients[name] is not None) or last
             raise UserError(
-                f'no score of this model changes with the image, for what follows layer "{reached.name}" is zero: timm '
-                "builds some networks with a last layer of zeros, which training fills; load weights or train it, and "
-                f'Grad-CAM looks at that layer by itself, as with layer="{reached.name}"'
+                f'no score of this model changes with the image: everything after layer "{reached.name}" is zero. '
+                "timm initialises the last layer of some networks with zeros; load weights or train the network, and "
+                f'Grad-CAM will choose that layer, as with layer="{reached.name}"'
             )
     raise UserError(
         "no layer of this model gives maps (B, F, h, w) of the image that its score depends on: Grad-CAM has nothing "

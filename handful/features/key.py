@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from handful.networks import Classifier, NetworkConfig
+from handful.networks.weights import weights_digest
 from handful.version import __version__
 
 # Raised when the same weights and images would give other features: another form of pooling, another chunk.
-_VERSION = 1
+_VERSION = 2
 
 #: Of the description of a network: what a backbone's maps do not depend on.
 _NOT_OF_THE_MAPS = ("pretrained", "dropout")
@@ -41,10 +42,7 @@ def features_key(classifier: Classifier, network: NetworkConfig, images: str) ->
     built = {name: value for name, value in network.plain().items() if name not in _NOT_OF_THE_MAPS}
     versions = [_VERSION, __version__, torch.__version__, timm.__version__, _source(backbone)]
     digest = hashlib.sha256(json.dumps([built, versions, images], sort_keys=True).encode("utf-8", "surrogateescape"))
-    for name, value in backbone.state_dict().items():
-        content = value.detach().cpu().contiguous()
-        digest.update(f"{name} {content.dtype} {tuple(content.shape)}".encode())
-        digest.update(content.flatten().view(torch.uint8).numpy())
+    digest.update(weights_digest(backbone.state_dict()).encode())
     return digest.hexdigest()[:32]
 
 

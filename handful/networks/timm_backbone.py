@@ -138,7 +138,7 @@ class TimmBackbone(nn.Module):
             Where they come from, with their digest.
 
         Raises:
-            UserError: the weights cannot be had.
+            UserError: the weights are not available.
         """
         state, source = published_weights(self.name, self.options)
         missing, unexpected = self.net.load_state_dict(state, strict=False)

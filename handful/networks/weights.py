@@ -59,7 +59,7 @@ def _holds_tensors(content: Any) -> bool:
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the tensors by name, whatever file they came from; counters of batches and the classifier left out.
+    """SHA-256 of the tensors by name, whatever file they came from; counters of batches left out.
 
     Example:
         >>> weights_digest({"b": torch.zeros(1), "a": torch.ones(2)})[:8]
@@ -67,7 +67,7 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(state):
-        if name.endswith("num_batches_tracked") or name in ("classifier.weight", "classifier.bias"):
+        if name.endswith("num_batches_tracked"):
             continue
         value = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())

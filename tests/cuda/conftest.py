@@ -1,17 +1,16 @@
 """The device of these tests: the GPU, or what HANDFUL_TEST_DEVICE names (`cpu`, or `pretended`, see `pretended.py`)."""
 
-import os
-
 import pytest
 import torch
 
+from tests.cuda.common import TEST_DEVICE
 from tests.cuda.pretended import pretended
 
 
 @pytest.fixture
 def device():
     """Where the tested half runs; TF32 off, so that float32 products compare with the CPU's."""
-    name = os.environ.get("HANDFUL_TEST_DEVICE", "cuda")
+    name = TEST_DEVICE
     if name == "pretended":
         with pretended() as found:
             yield found

@@ -145,7 +145,7 @@ def test_a_run_that_has_begun_keeps_its_values(photos, tmp_path, capsys, monkeyp
     resumed = chosen("--data.root", photos, "--run_dir", tmp_path / "run", "--phases.dense.max_epochs", 4)
     assert resumed == began
     assert resumed.network.backbone == "resnet50.tv_in1k"
-    assert capsys.readouterr().out.count("as this run began") == 5
+    assert capsys.readouterr().out.count("kept from the start of this run") == 4
     other = chosen("--data.root", photos, "--run_dir", tmp_path / "run", "--phases.dense.max_epochs", 5)
     assert other.phases["finetune"].max_epochs == 6  # an option of one phase leaves the others as they began
 
@@ -171,7 +171,7 @@ def test_on_a_gpu(photos, monkeypatch, capsys):
     monkeypatch.setattr("pipelines.photo_recipe.hub_answers", lambda: True)
     pipeline = chosen("--data.root", photos)
     assert pipeline.network.backbone == "resnet50.tv_in1k"
-    assert "a GPU, and its ImageNet weights can be had" in capsys.readouterr().out
+    assert "a GPU, and its ImageNet weights are available" in capsys.readouterr().out
     monkeypatch.setattr("pipelines.photo_recipe.hub_answers", lambda: False)
     monkeypatch.setattr("pipelines.photo_recipe.weights_at_hand", lambda name: "lite" in name)
     assert chosen("--data.root", photos).network.backbone == "tf_efficientnet_lite0"
@@ -184,7 +184,7 @@ def test_on_a_gpu(photos, monkeypatch, capsys):
     [
         (["--data.root", "nowhere"], "nowhere"),
         (["--data.root", "{photos}", "--network.backbone", "resnet81"], "timm knows no model 'resnet81'; did you mean"),
-        (["--data.root", "{photos}", "--network.backbone", "conv4"], "data.image_size: nothing is known of the size"),
+        (["--data.root", "{photos}", "--network.backbone", "conv4"], "conv4 has no published image size"),
         (["--data.root", "{photos}", "--phases.dense.max_epochs", "few"], "max_epochs"),
         (["--data.root", "{photos}/class0"], "class"),
     ],

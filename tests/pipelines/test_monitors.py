@@ -62,7 +62,7 @@ def checkpoint(**init_args):
 @pytest.mark.parametrize(("callbacks", "sentence"), [
     ([checkpoint()], "phases.dense.callbacks: ModelCheckpoint: a phase keeps last.ckpt and best.ckpt itself"),
     ([checkpoint(monitor="val/accuracy", mode="max")], "ModelCheckpoint: a phase keeps last.ckpt"),
-    ([checkpoint(monitor="val/loss")] * 2, "ModelCheckpoint stands there twice with the same arguments"),
+    ([checkpoint(monitor="val/loss")] * 2, "ModelCheckpoint is given twice with the same arguments"),
     ([{"class_path": "Diversity"}] * 2, None), ([checkpoint(monitor="val/loss")], None),
 ])  # fmt: skip
 def test_callbacks_whose_states_a_checkpoint_could_not_keep_apart(tmp_path, callbacks, sentence):
@@ -79,13 +79,13 @@ def test_callbacks_that_watch(tmp_path, capsys, callback):
         {"class_path": callback, "init_args": {"monitor": "val/los"}}]}}  # fmt: skip
     with pytest.raises(SystemExit):
         main(["pipeline", "--config", str(write_config(tmp_path, phases=phases)), "--run_dir", str(tmp_path / "run")])
-    assert rf"phases.dense.callbacks: {callback}.monitor: 'val/los' is none of the measures" in capsys.readouterr().err
+    assert rf"phases.dense.callbacks: {callback}.monitor: 'val/los' is not logged when" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_every_measure_that_trainings_log_may_be_watched(tmp_path):
-    """The plug-in, a dense and a retrained classifier: what their trainings really log is what they say."""
-    for name, phase in (("plugin", "plugin"), ("filters", "retrain")):
+    """The plug-in, a dense and a retrained classifier: every measure that they log in validation is known."""
+    for name, phase in (("plugin", "plugin"), ("filters", "dense"), ("filters", "retrain")):
         config = configs()[name]
         for values in config["phases"].values():
             values.pop("callbacks", None)
@@ -100,4 +100,5 @@ def test_every_measure_that_trainings_log_may_be_watched(tmp_path):
         for measure in logged:
             module.monitor = measure
             what = build_phase(module.module, phase, {"network": NETWORK, "num_classes": 3}).module
+            assert what.measures is not None  # else nothing is checked
             assert check_monitors("x", module, what, []) == []

@@ -175,16 +175,16 @@ def test_drafts_and_old_versions_are_swept(copy):
 def test_a_digest_is_computed_once(tmp_path, monkeypatch):
     import hashlib
 
-    from pipelines.run_folder import digest
+    from handful.file_digest import file_digest
 
     (tmp_path / "x").write_bytes(b"a")
-    first = digest(tmp_path / "x")
+    first = file_digest(tmp_path / "x")
     monkeypatch.setattr(hashlib, "file_digest", lambda *a: pytest.fail("computed again"))
-    assert digest(tmp_path / "x") == first
+    assert file_digest(tmp_path / "x") == first
     monkeypatch.undo()
     time.sleep(0.01)
     (tmp_path / "x").write_bytes(b"b")
-    assert digest(tmp_path / "x") != first
+    assert file_digest(tmp_path / "x") != first
 
 
 def test_results_say_what_they_are_made_of(finished):
