@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 import yaml
-from matplotlib.figure import Figure
 
 from datamodules.base import HandfulDataModule
 from handful.atomic import write_text
 from handful.bottleneck.informed import InformedClassifier
 from handful.errors import UserError
 from handful.explain.deciding import DecidingFeatures
-from handful.explain.trade_off import trade_off_figure
 from handful.images import Inputs
 from handful.networks import Classifier
-from handful.report.curves import Series, epochs_figure, path_figure, weights_figure
-from handful.report.run_page import ClassRow, FeatureCard, run_page
+from handful.report.content import Content
+from handful.report.curves import Path as RegularisationPath
+from handful.report.curves import Series
+from handful.report.run_page import run_pages
 from lightning_modules import TrainedModule
 from pipelines.finished_run import Run
 from pipelines.run_folder import read_metrics, read_table
@@ -56,38 +56,28 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
     phase = run.phase_of()
     module = run.load()
     model = getattr(module, "model", None)
-    cards: list[FeatureCard] = []
-    rows: list[ClassRow] = []
-    figures: dict[str, Figure] = {}
+    content = Content(
+        title=str(run.config.get("name", run.folder.name)),
+        folder=run.folder,
+        results=run.results,
+        stage_table=stage_cells(run.results.get("stages", {})),
+        config=yaml.safe_dump(run.config, sort_keys=False),
+        phases=run.phases,
+        explained=_called(phase, model),
+        images=images,
+        curves=_curves(run),
+        path=_path(run),
+        tradeoff=_tradeoff(run),
+    )
     if isinstance(model, Classifier):
-        deciding, data = _deciding(module, model, run)
-        rows = deciding.classes()
-        if model.head.n_features <= FEW:
-            cards = deciding.cards(data.test_dataset, Inputs.of(data), images)
-            figures["Weights"] = weights_figure(deciding.effects, deciding.names, deciding.used)
-        else:
-            rows = [ClassRow(row.name, row.images, row.accuracy, {}, row.mistaken) for row in rows]
-    curves = _curves(run)
-    if curves:
-        figures["Training"] = epochs_figure(curves)
-    figures |= _paths(run)
-    tradeoff = _tradeoff(run)
-    if tradeoff is not None:
-        dense = tradeoff["dense"]
-        figures["Trade-off"] = trade_off_figure(tradeoff["sizes"], dense["accuracy"], dense["n_features"])
+        content.deciding, data = _deciding(module, model, run)
+        content.few = model.head.n_features <= FEW
+        content.dataset, content.inputs = data.test_dataset, Inputs.of(data)
     folder = Path(out) if out else run.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    page = run_page(
-        str(run.config.get("name", run.folder.name)),
-        run.results,
-        stage_cells(run.results.get("stages", {})),
-        yaml.safe_dump(run.config, sort_keys=False),
-        cards,
-        rows,
-        figures,
-        _called(phase, model),
-    )
-    write_text(folder / "index.html", page)
+    pages = run_pages(content)
+    for name in reversed(pages):  # the first page last, as it links to the others
+        write_text(folder / name, pages[name])
     return folder / "index.html"
 
 
@@ -117,9 +107,9 @@ def _curves(run: Run) -> dict[str, Series]:
     return dict(panels)
 
 
-def _paths(run: Run) -> dict[str, Figure]:
-    """The regularisation path of a sparse phase."""
-    figures = {}
+def _path(run: Run) -> RegularisationPath | None:
+    """The regularisation path of the last sparse phase."""
+    found = None
     for phase in run.phases:
         rows = _csv(run.folder / phase / "path.csv")
         record = run.folder / phase / "layer.json"
@@ -142,8 +132,8 @@ def _paths(run: Run) -> dict[str, Figure]:
             if all(row.get(column) for row in rows)
         }
         if series:
-            figures["Regularisation path"] = path_figure(density, series, *drawn)
-    return figures
+            found = RegularisationPath(density, series, *drawn)
+    return found
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str, path: Path) -> list[float]:

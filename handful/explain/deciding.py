@@ -10,8 +10,8 @@ from torch import Tensor
 from handful.attribution.state import model_device
 from handful.images import Inputs
 from handful.networks import Classifier
+from handful.report.cards import ClassRow, FeatureCard
 from handful.report.overlays import overlay, picture
-from handful.report.run_page import ClassRow, FeatureCard
 
 #: Side of the pictures in pixels.
 SIDE = 128

@@ -1,11 +1,11 @@
-"""Figures of a run: measures by epoch, the regularisation path, what every class weighs."""
+"""Figures of a run: measures by epoch, the regularisation path."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
 from handful.report.text import figure_text
 
@@ -14,11 +14,22 @@ Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 _COLOURS = ("#3566c0", "#cf3b36", "#2a8c6a", "#b07d12", "#7a4fb5", "#6a6f7b")
 
-#: Names are written beside the rows up to so many classes.
-_NAMED = 60
 
-#: Height of a figure in inches: beyond, its rows get thinner.
-_TALLEST = 60.0
+@dataclass(frozen=True)
+class Path:
+    """A regularisation path.
+
+    Attributes:
+        density: mean number of weights per class, of every point.
+        accuracy: series by name over the density, in per cent.
+        chosen: density of the point that was taken.
+        wanted: weights per class that were kept of it.
+    """
+
+    density: Sequence[float]
+    accuracy: Series
+    chosen: float | None = None
+    wanted: float | None = None
 
 
 def epochs_figure(panels: Mapping[str, Series]) -> Figure:
@@ -40,17 +51,9 @@ def epochs_figure(panels: Mapping[str, Series]) -> Figure:
     return figure
 
 
-def path_figure(
-    density: Sequence[float], accuracy: Series, chosen: float | None = None, wanted: float | None = None
-) -> Figure:
-    """Draw the accuracy along the regularisation path, over the mean number of weights per class.
-
-    Args:
-        density: of every point of the path.
-        accuracy: series by name over the density, in per cent.
-        chosen: density of the point that was taken.
-        wanted: weights per class that were kept of it.
-    """
+def path_figure(path: Path) -> Figure:
+    """Draw the accuracy along the regularisation path, over the mean number of weights per class."""
+    accuracy, chosen, wanted = path.accuracy, path.chosen, path.wanted
     figure = Figure(figsize=(5.2, 3), layout="constrained")
     axes = figure.subplots()
     for (name, (x, y)), colour in zip(accuracy.items(), _cycle(len(accuracy)), strict=True):
@@ -59,35 +62,11 @@ def path_figure(
         axes.axvline(chosen, color="#6a6f7b", linewidth=1, linestyle="--", label=f"taken: {chosen:.1f} per class")
     if wanted is not None:
         axes.axvline(wanted, color="#6a6f7b", linewidth=1, linestyle=":", label=f"kept of it: {wanted:.1f}")
-    axes.set_xlim(0, max(density) or 1)
+    axes.set_xlim(0, max(path.density) or 1)
     axes.set_xlabel("weights per class, before the cut", fontsize=9)
     axes.set_ylabel("accuracy in %", fontsize=9)
     _plain(axes)
     axes.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def weights_figure(effects: Tensor, class_names: Sequence[str], features: Sequence[int]) -> Figure:
-    """Draw the weights of every class: red speaks for it, blue against it.
-
-    Args:
-        effects: `(C, S)`.
-        class_names: C names.
-        features: S numbers.
-    """
-    rows, columns = effects.shape
-    named = rows <= _NAMED
-    labels = [figure_text(name) for name in class_names] if named else []
-    width = 0.065 * max(map(len, labels)) if named else 0.0
-    size = width + 0.28 * columns + 1.3, min(_TALLEST, max(1.6, (0.22 if named else 0.06) * rows + 0.9))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    limit = float(effects.abs().max()) or 1.0
-    image = axes.imshow(effects.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="none")
-    axes.set_xticks(range(columns), [str(f) for f in features], fontsize=7, rotation=90)
-    axes.set_yticks(range(rows) if named else [], labels, fontsize=7)
-    axes.set_xlabel("feature", fontsize=9)
-    figure.colorbar(image, ax=axes, shrink=0.8).ax.tick_params(labelsize=8)
     return figure
 
 

@@ -1,16 +1,13 @@
 """The report of a run: its numbers are those of the run and of the model, whatever kind of run it is."""
 
-import io
 import json
 import re
 import shutil
-import warnings
 
 import pytest
 import torch
 
 from handful.errors import UserError
-from handful.report.curves import weights_figure
 from pipelines import report as module
 from pipelines.cli import main
 from pipelines.finished_run import Run
@@ -43,7 +40,7 @@ def test_a_pipeline_ends_with_its_report(page, run):
     stages = json.loads((run / "results.json").read_text())["stages"]
     for stage, row in stages.items():
         assert f"<td>{stage}</td><td>{row['accuracy']:.2f}</td>" in page
-    for heading in ("Stages", "Features", "Classes", "Weights", "Training", "Regularisation path", "Configuration"):
+    for heading in ("Stages", "Features", "Classes", "Training", "Regularisation path", "Configuration"):
         assert f"<h2>{heading}</h2>" in page
     assert "Trade-off" not in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
@@ -118,20 +115,6 @@ def test_the_tradeoff_of_other_weights_is_left_out(run, tmp_path):
         (copy / "tradeoff/tradeoff.json").write_text(content)
         with pytest.warns(UserWarning, match=r"tradeoff\.json: not a record of tradeoff"):
             assert report(str(copy)).is_file()
-
-
-def test_names_are_drawn_as_text_in_any_number_and_length():
-    names = ["$x_$", "a$b$c", "$\\frac{", "猫头鹰", "x" * 300, "two\nlines"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a glyph that is missing
-        figure = weights_figure(torch.eye(6)[:, :1], names, [3])
-        figure.savefig(io.BytesIO())
-        assert figure.get_size_inches().max() < 10
-        weights_figure(torch.rand(1000, 40), [f"class {i}" for i in range(1000)], range(40)).savefig(io.BytesIO())
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels[0] == "\\$x_\\$"
-    assert labels[3] == "□□□"
-    assert len(labels[4]) == 40
 
 
 def test_a_report_that_fails_is_told_and_costs_nothing_else(run, monkeypatch, capsys):

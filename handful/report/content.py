@@ -1,0 +1,76 @@
+"""What the sections of a run's report are drawn from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from handful.errors import UserError
+from handful.explain.deciding import DecidingFeatures, Images
+from handful.images import Inputs
+from handful.report.curves import Path as RegularisationPath
+from handful.report.curves import Series
+
+#: With more classes than this, every class and every feature has a page of its own.
+MANY_CLASSES = 30
+
+
+@dataclass
+class Content:
+    """A finished run, as the sections of its report read it.
+
+    A section takes what it needs and is left out where that is missing; see `handful.report.sections`.
+
+    Attributes:
+        title: of the report.
+        folder: of the run, for records that a section reads itself.
+        results: the content of `results.json`.
+        stage_table: column names, and the cells of every row.
+        config: the run's configuration as text.
+        phases: the finished phases, in order.
+        explained: the phase whose classifier decides here.
+        deciding: what decides in it; None where it holds no classifier.
+        few: whether its head weighs few enough features to be shown one by one.
+        dataset: the test images, those of `deciding`.
+        inputs: their normalisation.
+        images: pictures per feature.
+        curves: measure → its values by epoch, of the phases that trained.
+        path: regularisation path of the sparse phase.
+        tradeoff: the content of `tradeoff.json`, where it belongs to these weights.
+    """
+
+    title: str
+    folder: Path
+    results: Mapping[str, Any]
+    stage_table: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ())
+    config: str = ""
+    phases: Sequence[str] = ()
+    explained: str = ""
+    deciding: DecidingFeatures | None = None
+    few: bool = True
+    dataset: Images | None = None
+    inputs: Inputs | None = None
+    images: int = 4
+    curves: Mapping[str, Series] = field(default_factory=dict)
+    path: RegularisationPath | None = None
+    tradeoff: Mapping[str, Any] | None = None
+
+    @property
+    def many(self) -> bool:
+        """Whether there are too many classes for one page."""
+        return self.deciding is not None and len(self.deciding.names) > MANY_CLASSES
+
+    def json(self, name: str) -> Any:
+        """A JSON record in the run's folder, such as `evaluate/measures.json`; None where there is none.
+
+        Raises:
+            UserError: the file is not JSON.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: not a JSON file ({error})") from None
