@@ -10,6 +10,7 @@ from torch import nn
 
 from handful.errors import UserError
 from handful.networks.backbone import num_features, register_backbone, registered_backbones
+from handful.networks.backbone_options import check_names, is_side, reason
 from handful.networks.cifar_resnet import DEPTHS, CifarResNet
 from handful.networks.classifier import Classifier
 from handful.networks.conv4 import Conv4
@@ -67,8 +68,7 @@ class NetworkConfig:
         if unknown:
             raise UserError(f"network: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
         config = cls(**value)
-        if not 0 <= config.dropout < 1:
-            raise UserError(f"network.dropout: a probability in [0, 1), not {config.dropout}")
+        _check(config)
         if config.image_size is not None and not isinstance(config.image_size, int):
             config.image_size = _pair("image_size", config.image_size)
         if config.grid is not None:
@@ -80,10 +80,26 @@ class NetworkConfig:
         return asdict(self)
 
 
-def _pair(name: str, given: Sequence[int]) -> list[int]:
-    values = list(given)
-    if len(values) != 2 or any(not isinstance(value, int) or value < 1 for value in values):
-        raise UserError(f"network.{name}: two whole numbers from 1, not {values}")
+def _check(config: NetworkConfig) -> None:
+    """Refuse values of other types than the annotations say: a config or a checkpoint may hold anything."""
+    if not isinstance(config.backbone, str):
+        raise UserError(f"network.backbone: a name, not {config.backbone!r:.80}")
+    if not isinstance(config.pretrained, bool | str):
+        raise UserError(f"network.pretrained: true, false or a file, not {config.pretrained!r:.80}")
+    if not isinstance(config.reduced_strides, bool):
+        raise UserError(f"network.reduced_strides: true or false, not {config.reduced_strides!r:.80}")
+    if not isinstance(config.dropout, int | float) or not 0 <= config.dropout < 1:
+        raise UserError(f"network.dropout: a probability in [0, 1), not {config.dropout!r:.80}")
+    if not isinstance(config.options, Mapping):
+        raise UserError(f"network.options: names with their values, not {config.options!r:.80}")
+    if isinstance(config.image_size, int) and not is_side(config.image_size):
+        raise UserError(f"network.image_size: a side in pixels, or [height, width], not {config.image_size!r:.80}")
+
+
+def _pair(name: str, given: Any) -> list[int]:
+    values = list(given) if isinstance(given, Sequence) else []
+    if len(values) != 2 or not all(map(is_side, values)):
+        raise UserError(f"network.{name}: two whole numbers from 1, not {given!r:.80}")
     return values
 
 
@@ -100,6 +116,7 @@ def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
     if network.backbone.startswith("cifar_resnet"):
         known = ", ".join(f"cifar_resnet{depth}" for depth in DEPTHS)
         raise UserError(f"network.backbone: no {network.backbone!r}; there are {known}")
+    check_names(network.backbone, network.options)
     from handful.networks.timm_backbone import TimmBackbone  # timm takes seconds to import
 
     return TimmBackbone(
@@ -122,9 +139,9 @@ def _build_registered(network: NetworkConfig, build: Callable[..., nn.Module]) -
         return build(**network.options)
     except TypeError as error:
         takes = ", ".join(signature(build).parameters) or "nothing"
-        raise UserError(f"network.options: {network.backbone} takes {takes} only ({error})") from error
+        raise UserError(f"network.options: {network.backbone} takes {takes} only ({reason(error)})") from error
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise UserError(f"network.options: {network.backbone} cannot be built ({error})") from error
+        raise UserError(f"network.options: {network.backbone} cannot be built ({reason(error)})") from error
 
 
 def build_classifier(network: NetworkConfig | Mapping[str, Any], num_classes: int) -> Classifier:

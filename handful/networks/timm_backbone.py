@@ -1,7 +1,7 @@
 """Any timm network with a spatial map, as a backbone that speaks NCHW."""
 
 import difflib
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import timm
@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from handful.errors import UserError
+from handful.networks.backbone_options import build_with_options, check_names, refuse_options
 from handful.networks.layouts import GivenGrid, output_layout
 from handful.networks.published import published_config, published_weights
-
-#: What `timm.create_model` takes beside the options of a network: they read files, or are settled here.
-_NOT_OPTIONS = frozenset(("checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit", "num_classes"))
 
 
 class TimmBackbone(nn.Module):
@@ -51,16 +49,16 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name.split(".")[0]):
             close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3))
             raise UserError(f"backbone: timm knows no model {name!r}" + (f"; did you mean {close}?" if close else ""))
-        _check_options(name, options)
+        check_names(name, options)
         config = published_config(name)
-        if in_size is not None and config is not None and config.fixed_input_size:
-            options.setdefault("img_size", in_size)  # transformers build their position grid for one size
+        meant = {}
+        if in_size is not None and config is not None and config.fixed_input_size and "img_size" not in options:
+            options["img_size"] = in_size  # transformers build their position grid for one size
+            meant["img_size"] = "network.image_size"
         self.options = options
-        try:
-            with torch.inference_mode(False):  # the probe needs parameters that can have gradients
-                self.net: Any = timm.create_model(name, pretrained=False, num_classes=0, **options)
-        except (TypeError, RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
-            raise UserError(f"network: {name} cannot be built with options {options or 'none'} ({error})") from error
+        with torch.inference_mode(False):  # the probe needs parameters that can have gradients
+            create = partial(timm.create_model, name, pretrained=False, num_classes=0)
+            self.net: Any = build_with_options(name, options, create, meant)
         self.name = name
         self.convolves = sum(isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1 for m in self.net.modules()) > 1
         self.in_channels = int(options.get("in_chans", 3))
@@ -93,13 +91,20 @@ class TimmBackbone(nn.Module):
         self.net.eval()
         try:
             with torch.inference_mode(False), torch.enable_grad():
-                maps = self(torch.zeros(1, self.in_channels, *size))
+                output = self._output(torch.zeros(1, self.in_channels, *size))
+        except UserError:
+            raise
         except (RuntimeError, IndexError) as error:
             raise UserError(
                 f"backbone: {self.name} does not take {self.in_channels} × {size[0]} × {size[1]} images ({error})"
             ) from error
+        except Exception as error:
+            if not self.options:
+                raise
+            refuse_options(self.name, self.options, error)  # a value that only a forward pass reads
         finally:
             self.net.train(training)
+        maps = self._maps(output, size)
         if maps[0, 0].numel() == 1 and not self._fixed and max(size) < 384:
             # one cell: too small a trial image, or a network that pools
             return self._probe((384, 384))
@@ -118,14 +123,20 @@ class TimmBackbone(nn.Module):
         Raises:
             UserError: the network does not take images of this size, or gives no maps for them.
         """
-        size = (images.shape[2], images.shape[3])
+        return self._maps(self._output(images), (images.shape[2], images.shape[3]))
+
+    def _output(self, images: Tensor) -> object:
+        """What timm's network gives, before it is read as maps."""
         try:
-            output = self.net.forward_features(images)
+            return self.net.forward_features(images)
         except AssertionError as error:  # timm's check of the size that it was built for
             raise UserError(
-                f"backbone: {self.name} does not take {size[0]} × {size[1]} images ({error}); build it for them "
-                "(network.image_size), or with network.options.dynamic_img_size=true where it has that option"
+                f"backbone: {self.name} does not take {images.shape[2]} × {images.shape[3]} images ({error}); build it "
+                "for them (network.image_size), or with network.options.dynamic_img_size=true where it has that option"
             ) from error
+
+    def _maps(self, output: Any, size: tuple[int, int]) -> Tensor:
+        """The output for images of this height and width as maps `(B, F, h, w)`."""
         layout = output_layout(output, size, self.net, self.given_grid)
         if layout is None:
             raise UserError(_no_map(self.name, output, size, self.given_grid))
@@ -162,19 +173,6 @@ def _no_map(name: str, output: object, size: tuple[int, int], given: GivenGrid |
         f"backbone: {name} has no spatial feature map (it gives {shape} for {image}), so no position in the image "
         "could be shown; choose a convolutional network, a Swin or a ViT"
     )
-
-
-def _check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse options that make timm read files or addresses: weights come through `network.pretrained` alone.
-
-    Raises:
-        UserError: names the option.
-    """
-    for option in options:
-        if option in _NOT_OPTIONS or option.startswith("pretrained"):
-            raise UserError(
-                f"network.options: {option} is not an option of {name}; weights are given by --network.pretrained"
-            )
 
 
 def reduce_strides(net: nn.Module, name: str) -> None:

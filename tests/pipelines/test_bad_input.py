@@ -76,6 +76,7 @@ def command(tmp_path):
         (["--phases.dense.callbacks", "[{class_path: AttributionMaps, init_args: {methods: [bogus]}}]"], r"bogus"),
         (["--phases.dense.module.label_smoothing", "2"], r"phases.dense: label_smoothing: in \[0, 1\), not 2"),
         (["--phases.dense.callbacks", "[{class_path: EarlyStopping, init_args: {monitor: val/nope}}]"], r"val/nope"),
+        (["--network.backbone", "resnet18", "--network.options", "{act_layer: os.system}"], r"act_layer='os.system'"),
         (["--network.options", "{width: -3}"], r"network.options: cifar_resnet20 cannot be built"),
         (["--seed", "-1"], r"seed: from 0 to"),
         (["--phases.dense.max_epochs", "-1"], r"phases.dense.max_epochs: at least 0, not -1"),
