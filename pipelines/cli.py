@@ -26,6 +26,7 @@ from pipelines.processes import watch_parent
 COMMANDS = {
     "pipeline": "run all phases of a config, each resumable: the same command again resumes where it stopped",
     "explain": "why a run's model decides as it does, for your own pictures: a page and its numbers",
+    "evaluate": "what can be said in numbers of how readable a run's stages are: a table and measures.json",
     "report": "a finished run on one page: stages and cost, the features that decide, every class, curves",
     "tradeoff": "what fewer features, and fewer of them per class, cost in accuracy: a table and a figure",
     "fit": "train one module (LightningCLI)",
@@ -41,6 +42,7 @@ _EXAMPLES = """examples:
   python train.py pipeline --config configs/quickstart.yaml --print_config
   python train.py explain  --run_dir runs/quickstart --images photos/
   python train.py predict  --run_dir runs/quickstart --images photos/
+  python train.py evaluate --run_dir runs/quickstart --measures features
   python train.py tradeoff --run_dir runs/quickstart --n_features 4,6,10,20 --features_per_class 1,3,5
 
 A config names classes of torch, Lightning and Handful only; --trust PACKAGE permits a package of your own.

@@ -124,6 +124,15 @@ class Run:
             return Inputs.of(self.datamodule())
         return Inputs.from_record(data, str(self.folder / "results.json"))
 
+    @property
+    def stages(self) -> list[str]:
+        """The finished stages by name, in the order of their phases; phases that are no stage by the phase's name.
+
+        Only phases that hold a checkpoint count.
+        """
+        names = {phase: stage for stage, phase in self._stages().items()}
+        return [names.get(name, name) for name in self.phases if PhaseFolder(self.folder / name).holds_checkpoint]
+
     def _stages(self) -> dict[str, str]:
         for phase in self.config["phases"].values():
             stages = (phase["module"].get("init_args") or {}).get("stages")

@@ -1,0 +1,16 @@
+"""What is known of images beside their labels: attributes, masks of concepts, positions of parts."""
+
+from handful.annotations.attributes import AttributeTable, read_class_attributes
+from handful.annotations.birds import BirdAnnotations
+from handful.annotations.mask_folder import MaskFolder
+from handful.annotations.pixels import KINDS, Concept, PixelAnnotations
+
+__all__ = [
+    "KINDS",
+    "AttributeTable",
+    "BirdAnnotations",
+    "Concept",
+    "MaskFolder",
+    "PixelAnnotations",
+    "read_class_attributes",
+]

@@ -1,0 +1,128 @@
+"""`evaluate`: the numbers of the run itself, unknown names, what cannot be measured, earlier files."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from handful.errors import UserError
+from pipelines.cli import main
+from pipelines.evaluate import evaluate
+from pipelines.measures import Measure, Measured, measures, register_measure
+from pipelines.parse import parse_pipeline
+from pipelines.runner import Runner
+from tests.helpers.finished_run import write_run
+from tests.helpers.pipeline import tiny_config, write_config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of all phases on toy birds."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    phases = tiny_config()["phases"]
+    for phase in ("dense", "finetune"):
+        phases[phase]["max_epochs"] = 1
+    config = write_config(folder, phases=phases)
+    pipeline, _ = parse_pipeline(["--config", str(config), "--run_dir", str(folder / "run")])
+    Runner(pipeline).run()
+    return folder / "run"
+
+
+@pytest.fixture(autouse=True)
+def a_measure_that_needs_masks(monkeypatch):
+    """Registered from outside, as anybody's is."""
+    from pipelines.measures import registry
+
+    monkeypatch.setattr(registry, "_MEASURES", measures())
+
+    @register_measure("needy", group="needy")
+    class Needy(Measure):
+        needs = ("segmentation",)
+
+        def compute(self):
+            return Measured({"needy": 1.0})
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_every_stage_is_measured_and_agrees_with_the_results_of_the_run(run, tmp_path, capsys):
+    main(["evaluate", "--run_dir", str(run), "--measures", "diversity,dependence", "--out", str(tmp_path)])
+    record = read(tmp_path / "measures.json")
+    stages = read(run / "results.json")["stages"]
+    assert list(record["stages"]) == list(stages) == ["dense", "sparse", "finetuned"]
+    for stage, row in record["stages"].items():
+        for name in ("diversity@2", "dependence"):
+            assert row[name] == pytest.approx(stages[stage][name], abs=6e-5), (stage, name)
+    assert record["images"] == 15
+    assert set(record["made_from"]) == {"dense", "sparsify", "finetune"}
+    printed = capsys.readouterr().out
+    assert "dependence ↓" in printed
+    assert "diversity@5 ↑" in printed
+    assert "measures.json" in printed
+
+
+def test_an_unknown_measure_lists_the_known_ones_before_anything_is_read(tmp_path):
+    with pytest.raises(UserError, match="no measure 'dependance'; did you mean 'dependence'") as refusal:
+        evaluate(str(tmp_path / "nowhere"), "diversity,dependance")
+    assert all(name in str(refusal.value) for name in measures())
+
+
+def test_some_stages_and_some_images(run, tmp_path):
+    path = evaluate(str(run), "dependence", "sparse", images=4, out=str(tmp_path))
+    record = read(path)
+    assert list(record["stages"]) == ["sparse"]
+    assert record["images"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"stages": "sprase"}, "no finished stage 'sprase'"),
+        ({"images": 0}, "--images must be at least 1"),
+        ({"masks": "nowhere", "measures": "needy"}, "nowhere: there is no such folder of masks"),
+    ],
+)
+def test_what_is_refused_leaves_the_earlier_file_whole(run, tmp_path, arguments, sentence):
+    evaluate(str(run), "dependence", out=str(tmp_path))
+    before = (tmp_path / "measures.json").read_bytes()
+    with pytest.raises(UserError, match=sentence):
+        evaluate(**{"run_dir": str(run), "measures": "dependence", "out": str(tmp_path)} | arguments)
+    assert (tmp_path / "measures.json").read_bytes() == before
+
+
+def test_the_model_is_left_as_it_was(run, tmp_path):
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    evaluate(str(run), "features", out=str(tmp_path))
+    assert torch.equal(state, torch.get_rng_state())
+    assert files == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_without_annotations_the_measure_is_named_and_left_out(tmp_path, capsys):
+    for label in ("owl", "wren"):
+        for split in ("train", "test"):
+            (tmp_path / "photos" / split / label).mkdir(parents=True)
+            for number in range(2):
+                colour = (40 * number, 200 if label == "owl" else 20, 90 if split == "test" else 30)
+                Image.new("RGB", (16, 16), colour).save(tmp_path / "photos" / split / label / f"{number}.png")
+    (tmp_path / "run").mkdir()
+    run = write_run(tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"] = {
+        "class_path": "ImageFolder",
+        "init_args": {
+            "root": str(tmp_path / "photos"), "image_size": 16, "val_fraction": 0.0, "normalisation": "imagenet",
+        },
+    }
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    path = evaluate(str(run), "dependence,needy")
+    assert path == run / "measures" / "measures.json"
+    record = read(path)
+    assert list(record["measures"]) == ["dependence"]
+    assert "--masks FOLDER" in record["left_out"]["needy"]
+    assert "left out: needy: needs masks of the object" in capsys.readouterr().out
