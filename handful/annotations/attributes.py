@@ -38,7 +38,7 @@ class AttributeTable:
             labels: int64 `(rows,)`.
             num_classes: C.
         """
-        certain = torch.ones_like(self.present) if self.certain is None else self.certain.double()
+        certain = (torch.ones_like(self.present) if self.certain is None else self.certain).double()
         sums = torch.zeros(num_classes, len(self.names), dtype=torch.float64)
         counts = sums.index_add(0, labels, certain)
         sums = sums.index_add(0, labels, self.present.double() * certain)
@@ -46,7 +46,7 @@ class AttributeTable:
 
 
 def read_class_attributes(path: str | Path, class_names: Sequence[str]) -> AttributeTable:
-    """Read a table of classes × attributes: CSV, first column the class, values in per cent or in [0, 1].
+    r"""Read a table of classes × attributes: CSV, first column the class, values in per cent or in [0, 1].
 
     Args:
         path: of the file. Values above 1 anywhere mean per cent.
@@ -61,7 +61,7 @@ def read_class_attributes(path: str | Path, class_names: Sequence[str]) -> Attri
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "attributes.csv"
-        >>> _ = file.write_text("class,red,blue\\nowl,80,0\\nwren,10,100\\n")
+        >>> _ = file.write_text("class,red,blue\nowl,80,0\nwren,10,100\n")
         >>> read_class_attributes(file, ["wren", "owl"]).present.tolist()
         [[0.1, 1.0], [0.8, 0.0]]
     """

@@ -33,14 +33,14 @@ class BirdAnnotations:
     def __init__(self, birds: ToyBirdsDataset) -> None:
         self.birds = birds
         self.part_names = list(PART_NAMES)
-        self.concepts = [
+        self.concepts: Sequence[Concept] = [
             Concept("bird", "object"),
             Concept("background", "scene"),
             *(Concept(part, "part") for part in PART_NAMES),
         ]
 
     def masks(self, indices: Sequence[int]) -> Tensor:
-        """Bool `(B, K, H, W)` in the order of `concepts`; a pixel that shows more background than bird is background."""
+        """Bool `(B, K, H, W)` in the order of `concepts`; a pixel of less than half bird is background."""
         rows = []
         for index in indices:
             drawn = self.birds.rendering(int(index))
@@ -57,7 +57,7 @@ class BirdAnnotations:
         return torch.from_numpy(np.stack([self.birds.rendering(int(index)).bird >= 0.5 for index in indices]))
 
     def positions(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """x and y of each part's anchor in pixels, float64 `(B, P, 2)`, and whether the part is seen, bool `(B, P)`."""
+        """X and y of each part's anchor in pixels, float64 `(B, P, 2)`, and whether the part is seen, bool `(B, P)`."""
         drawn = [self.birds.rendering(int(index)) for index in indices]
         seen = np.stack([one.masks.any(axis=(1, 2)) for one in drawn])
         return torch.from_numpy(np.stack([one.positions for one in drawn])), torch.from_numpy(seen)

@@ -16,7 +16,7 @@ _SUFFIX = ".png"
 class MaskFolder:
     """Masks in `ROOT/KIND/CONCEPT/IMAGE.png`, or `ROOT/CONCEPT/IMAGE.png` for concepts that are all objects.
 
-    `IMAGE` is the name of the image inside the data set without its suffix (`train/Robin/0001`), or its last part alone.
+    `IMAGE` is the image's name inside the data set without its suffix (`train/Robin/0001`), or its last part alone.
     A pixel belongs to the concept where the mask is brighter than half. Masks of another size are brought to the
     network's as its images are. An image that has a mask of any concept of a kind was searched for all of that kind.
 
@@ -44,7 +44,7 @@ class MaskFolder:
         if not self.root.is_dir():
             raise UserError(f"{self.root}: there is no such folder of masks")
         folders = _concept_folders(self.root)
-        self.concepts = [Concept(folder.name, kind) for kind, folder in folders]
+        self.concepts: Sequence[Concept] = [Concept(folder.name, kind) for kind, folder in folders]
         keys = [PurePosixPath(name.replace("\\", "/")).with_suffix("") for name in names]
         self._files = [[_mask_file(folder, key) for _, folder in folders] for key in keys]
         if not any(file for row in self._files for file in row):

@@ -38,8 +38,10 @@ class PixelAnnotations(Protocol):
         torch.Size([32, 32])
     """
 
-    #: K concepts.
-    concepts: Sequence[Concept]
+    @property
+    def concepts(self) -> Sequence[Concept]:
+        """K concepts."""
+        ...
 
     def masks(self, indices: Sequence[int]) -> Tensor:
         """Bool `(B, K, H, W)`: the pixels of images that show each concept, as the network gets them."""

@@ -18,6 +18,7 @@ class _OfOneMetric(Measure):
     metric: Metric
 
     def compute(self) -> Measured:
+        """The numbers by name."""
         found = self.metric.compute()
         values = found if isinstance(found, dict) else {self.name: found}
         return Measured({name: float(value) for name, value in values.items()})
@@ -36,6 +37,7 @@ class Diversity(_OfOneMetric):
         self.metric = DiversityAtK(K)
 
     def update(self, observed: Observed) -> None:
+        """Add a batch."""
         self.metric.update(observed.maps, observed.logits, observed.weight)
 
 
@@ -51,4 +53,5 @@ class DependenceOnOne(_OfOneMetric):
         self.metric = Dependence()
 
     def update(self, observed: Observed) -> None:
+        """Add a batch."""
         self.metric.update(observed.features, observed.logits, observed.weight)

@@ -24,7 +24,6 @@ class Measured:
     Attributes:
         values: numbers for the table, by name; what is not defined is NaN.
         details: further plain values, for `measures.json` alone.
-        pictures: file name → function that draws it into an open axes-free figure; see `pipelines.evaluate`.
     """
 
     values: Mapping[str, float]

@@ -8,6 +8,7 @@ from torch import Tensor
 from datamodules.images import batches
 from datamodules.progress import progress_bar
 from handful.attribution.state import undisturbed
+from handful.features import FeatureStore
 from lightning_modules import ClassifierModule, TrainedModule
 from pipelines.measures.registry import Measure, Measured
 from pipelines.measures.subject import Images, Observed, Subject
@@ -68,7 +69,8 @@ def _maps_and_features(
         yield chunk, maps, model.pool(maps)
 
 
-def _store(module: TrainedModule, images: Images, wants_maps: bool):  # type: ignore[no-untyped-def]
+def _store(module: TrainedModule, images: Images, wants_maps: bool) -> FeatureStore | None:
+    """What is kept of a frozen backbone; None where nothing can be."""
     if not isinstance(module, ClassifierModule) or module.train_backbone:
         return None
     frozen = FrozenFeatures(module, images.data)

@@ -101,7 +101,7 @@ class Images:
 
     @cached_property
     def image_attributes(self) -> AttributeTable | None:
-        """Attributes of every image of the split, in the order of the data set; those of its class where no more is known."""
+        """Attributes of every image of the split, in their order; those of its class where no more is known."""
         if self.options.attributes is not None:
             table = read_class_attributes(self.options.attributes, self.data.class_names)
             return AttributeTable(table.names, table.present[self.dataset.labels])

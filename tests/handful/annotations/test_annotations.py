@@ -1,0 +1,99 @@
+"""Attributes and masks from files, and those of the toy birds."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from handful.annotations import BirdAnnotations, MaskFolder, read_class_attributes
+from handful.birds import PART_NAMES, ToyBirdsDataset
+from handful.errors import UserError
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array, dtype=np.uint8)).save(path)
+
+
+def test_masks_of_every_form_are_the_same(tmp_path):
+    half = np.zeros((8, 8))
+    half[:, :4] = 1
+    save(tmp_path / "object/a/test/x.png", half * 255)
+    Image.fromarray(half.astype(bool)).save(tmp_path / "object/a/test/y.png")  # one bit per pixel
+    save(tmp_path / "object/a/z.png", np.kron(half, np.ones((4, 4))) * 255)  # larger, by its last name
+    save(tmp_path / "object/a/w.png", np.zeros((8, 8)))
+    masks = MaskFolder(tmp_path, ["test/x.jpg", "test/y.jpg", "test/z.jpg", "test/w.jpg", "test/v.jpg"], 8)
+    found = masks.masks(range(5))[:, 0]
+    expected = torch.from_numpy(half.astype(bool))
+    assert all(torch.equal(found[i], expected) for i in range(3))
+    assert not found[3:].any()
+    assert masks.annotated(range(5))[:, 0].tolist() == [True, True, True, True, False]
+    assert torch.equal(masks.segmentation([0, 3]), found[[0, 3]])
+
+
+def test_a_wide_mask_is_cropped_as_its_image_is(tmp_path):
+    wide = np.zeros((8, 16))
+    wide[:, 4:8] = 255
+    save(tmp_path / "wing/x.png", wide)
+    found = MaskFolder(tmp_path, ["x.jpg"], 8).masks([0])[0, 0]
+    assert found[:, :4].all()
+    assert not found[:, 4:].any()
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ([], "no mask belongs to an image"),
+        (["part/wing/other.png"], "no mask belongs to an image"),
+        (["part/wing/x.png", "colors/red/x.png"], "colors is none of the kinds"),
+    ],
+)
+def test_folders_that_are_no_masks(tmp_path, files, sentence):
+    for file in files:
+        save(tmp_path / file, np.zeros((4, 4)))
+    with pytest.raises(UserError, match=sentence):
+        MaskFolder(tmp_path, ["test/x.jpg"], 4)
+
+
+def test_a_file_that_is_no_picture(tmp_path):
+    (tmp_path / "wing").mkdir()
+    (tmp_path / "wing/x.png").write_text("not a picture")
+    with pytest.raises(UserError, match=r"x\.png cannot be read"):
+        MaskFolder(tmp_path, ["x.jpg"], 4).masks([0])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "expected a line of attribute names"),
+        ("class,red\nowl,5\n", "no line for the class 'wren'"),
+        ("class,red\nowl,5\nwrenn,2\n", "did you mean 'wrenn'"),
+        ("class,red\nowl,5\nowl,5\nwren,1\n", "two lines, the second is line 3"),
+        ("class,red\nowl,x\nwren,1\n", "line 2 has 'x' for 'red'"),
+        ("class,red\nowl,101\nwren,1\n", "no share in per cent"),
+        ("class,red\nowl,nan\nwren,1\n", "no share in per cent"),
+        ("class,red\nowl,1,2\nwren,1\n", "line 2 has 3 cells"),
+    ],
+)
+def test_tables_of_attributes_that_are_refused(tmp_path, text, sentence):
+    path = tmp_path / "attributes.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        read_class_attributes(path, ["owl", "wren"])
+
+
+def test_the_birds_know_where_their_parts_are():
+    birds = BirdAnnotations(ToyBirdsDataset("test", n_classes=4, images_per_class=3, size=48))
+    masks, segmentation = birds.masks(range(12)), birds.segmentation(range(12))
+    assert torch.equal(masks[:, 0], segmentation)
+    assert torch.equal(masks[:, 1], ~segmentation)
+    positions, seen = birds.positions(range(12))
+    assert torch.equal(seen, masks[:, 2:].flatten(2).any(dim=2))
+    beak = PART_NAMES.index("beak")
+    for image in range(12):
+        y, x = masks[image, 2 + beak].nonzero().double().mean(dim=0)
+        assert torch.dist(positions[image, beak], torch.stack([x, y])) < 5
+    table = birds.attributes()
+    assert table.present.sum(dim=1).tolist() == [float(len(PART_NAMES))] * 12
+    shares = table.of_classes(torch.arange(12) % 4, 4).present
+    assert shares.sum(dim=1).tolist() == pytest.approx([len(PART_NAMES)] * 4)
