@@ -1,6 +1,5 @@
 """What every method works with: the model, images, targets, chunks and random numbers of one request."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from handful.attribution.baselines import make_baseline
 from handful.attribution.outputs import ClassLogits, class_logits, run_model, warn_of_probabilities
+from handful.attribution.randomness import pixel_ids, seeded
 from handful.attribution.state import run_in_chunks
 from handful.attribution.targets import Targets
 from handful.errors import UserError
@@ -21,6 +21,12 @@ _NO_GRADIENT = (
 #: Pixels a forward pass holds by default, and its fewest and most images, by device type. On a CPU more gains no
 #: speed; on a GPU, memory that runs out halves it.
 _SIZES = {"cpu": (2**17, 8, 64), "cuda": (2**22, 16, 512)}
+
+
+def default_chunk(images: Tensor) -> int:
+    """Return how many images of the size of `images (N, C, H, W)` a forward pass holds by default."""
+    pixels, fewest, most = _SIZES.get(images.device.type, _SIZES["cpu"])
+    return max(fewest, min(most, pixels // images[0, 0].numel()))
 
 
 class AttributionContext:
@@ -80,8 +86,7 @@ class AttributionContext:
         self._unread = {name for name, given in (("layer", layer), ("baseline", baseline)) if given is not None}
         self.normalisation = normalisation
         self.seed = seed
-        pixels, fewest, most = _SIZES.get(images.device.type, _SIZES["cpu"])
-        self.chunk = chunk or max(fewest, min(most, pixels // images[0, 0].numel()))
+        self.chunk = chunk or default_chunk(images)
         self.notes: dict[str, Any] = {}
         self.completeness: Tensor | None = None
         self._baseline = baseline
@@ -189,16 +194,11 @@ class AttributionContext:
 
     def generator(self, image: int, step: int = 0) -> torch.Generator:
         """Random numbers for one unit of work, the same whatever the batch, the chunk or the process."""
-        text = f"{self.seed}/{self._id(image)}/{self.method}/{step}"
-        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        generator = torch.Generator(self.images.device)
-        generator.manual_seed(int.from_bytes(digest, "big") >> 1)
-        return generator
+        return seeded(f"{self.seed}/{self._id(image)}/{self.method}/{step}", self.images.device)
 
     def _id(self, image: int) -> str:
         if self._ids is None:
-            pixels = self.images.detach().float().cpu().contiguous()
-            self._ids = [hashlib.blake2b(one.numpy().tobytes(), digest_size=8).hexdigest() for one in pixels]
+            self._ids = pixel_ids(self.images)
         return self._ids[image]
 
 

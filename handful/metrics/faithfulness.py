@@ -5,12 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from handful.attribution.images import as_images, maps_of
-from handful.attribution.outputs import run_model, warn_of_probabilities
-from handful.attribution.state import model_device, model_dtype, run_in_chunks, undisturbed, unwrap
-from handful.attribution.targets import Target, Targets
+from handful.attribution.images import maps_of
+from handful.attribution.targets import Target
 from handful.blur import gaussian_blur
 from handful.errors import UserError
+from handful.inputs import check_whole
+from handful.metrics.changed_images import Reading, changed_images, ranks
 from handful.metrics.means import Mean
 
 Mode = Literal["insertion", "deletion"]
@@ -26,9 +26,12 @@ def perturbation_curve(
     classes: Target | None = None,
     mode: Mode = "deletion",
     steps: int = 28,
-    chunk: int = 64,
+    chunk: int | None = None,
+    reading: Reading = "probability",
 ) -> Tensor:
     """Follow the probability of a class as pixels go or come, highest of the map first, `(N, steps + 1)`.
+
+    `steps + 1` forward passes of each image: the clean one, which is an end of the curve, and the changed ones.
 
     Deletion starts from the image and ends at the mean colour (0 after normalisation); insertion starts from a
     blurred image and ends at the image. Equal values go in reading order.
@@ -41,7 +44,8 @@ def perturbation_curve(
         classes: one class per image, as `Targets` takes them; None takes the predicted ones.
         mode: `"insertion"` or `"deletion"`.
         steps: equal shares of the pixels that go or come one after another.
-        chunk: images in a forward pass.
+        chunk: images in a forward pass; None chooses by their size.
+        reading: `"probability"`, or `"score"` for the logit, or `"decision"` for 1 while the class is predicted.
 
     Raises:
         UserError: an unknown mode; images, maps or classes that do not fit one another or are not finite; steps out of
@@ -56,49 +60,25 @@ def perturbation_curve(
     """
     if mode not in ("insertion", "deletion"):
         raise UserError(f'mode "{mode}" is unknown: give insertion or deletion')
-    model = unwrap(model)
-    with undisturbed(model), torch.no_grad():
-        images = as_images(images, model_dtype(model), model_device(model))
+    with changed_images(model, images, classes, chunk) as watched:
+        images = watched.images
         maps = maps_of(images, maps)
-        if not 1 <= steps <= maps[0].numel():
-            raise UserError(f"steps must lie in 1 … {maps[0].numel()}, the pixels of an image; got {steps}")
-        chosen = _classes(model, images, "pred" if classes is None else classes, chunk)
-        if mode == "deletion":
-            before, after = images, torch.zeros_like(images)
-        else:
-            before, after = gaussian_blur(images, _BLUR * min(images.shape[2:])), images
-        order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-        pixels = order.shape[1]
-        rank = torch.empty_like(order)
-        rank.scatter_(1, order, torch.arange(pixels, device=order.device).expand_as(order).contiguous())
-        rank = rank.reshape(len(images), 1, *images.shape[2:])
+        pixels = maps[0].numel()
+        check_whole("steps", steps, 1, pixels)
+        removed = mode == "deletion"
+        blurred = images if removed else gaussian_blur(images, _BLUR * min(images.shape[2:]))
+        place = ranks(maps)[:, None]
         changed = (torch.arange(steps + 1, device=images.device) * pixels / steps).round()
-        curve = torch.zeros(
-            len(images) * (steps + 1), dtype=torch.promote_types(images.dtype, torch.float32), device=images.device
-        )
 
-        def work(start: int, stop: int) -> None:
-            unit = torch.arange(start, stop, device=images.device)
-            row, step = unit // (steps + 1), unit % (steps + 1)
-            now = torch.where(rank[row] < changed[step].reshape(-1, 1, 1, 1), after[row], before[row])
-            probabilities = run_model(model, now).values.softmax(dim=1)
-            curve[start:stop] = probabilities.gather(1, chosen[row][:, None])[:, 0]
+        def change(rows: Tensor, step: Tensor) -> Tensor:
+            reached = place[rows] < changed[step + removed].reshape(-1, 1, 1, 1)
+            if removed:
+                return images[rows].masked_fill(reached, 0)
+            return torch.where(reached, images[rows], blurred[rows])
 
-        run_in_chunks(len(curve), chunk, work)
-    return curve.reshape(len(images), steps + 1)
-
-
-def _classes(model: nn.Module, images: Tensor, target: Target, chunk: int) -> Tensor:
-    """The class `(N,)` of each image, found or checked on the clean images."""
-    targets = Targets(target, len(images))
-    if targets.index is None or not targets.single:
-        raise UserError("classes must be one class per image")
-    for start in range(0, len(images), chunk):
-        logits = run_model(model, images[start : start + chunk])
-        if start == 0 and not logits.single:
-            warn_of_probabilities(logits.values)
-        targets.resolve(logits.values, start)
-    return targets.index[:, 0].to(images.device)
+        found = watched.answers(steps, change, reading)
+        clean = watched.clean(reading)[:, None]
+    return torch.cat([clean, found] if removed else [found, clean], dim=1)
 
 
 def area_under(curve: Tensor) -> Tensor:
@@ -114,6 +94,8 @@ def area_under(curve: Tensor) -> Tensor:
 
 class InsertionAUC(Mean):
     """Average the area under the insertion curve; higher is better. See `perturbation_curve`.
+
+    `steps + 1` forward passes of each image.
 
     Args:
         steps: steps of the curve.
@@ -141,6 +123,8 @@ class InsertionAUC(Mean):
 
 class DeletionAUC(InsertionAUC):
     """Average the area under the deletion curve; lower is better. See `InsertionAUC`.
+
+    `steps + 1` forward passes of each image.
 
     Example:
         >>> metric = DeletionAUC(steps=4)

@@ -9,6 +9,7 @@ from handful.blur import gaussian_blur
 from handful.errors import UserError
 from handful.metrics.faithfulness import DeletionAUC, InsertionAUC, area_under, perturbation_curve
 from tests.handful.attribution.nets import images, relu_classifier
+from tests.handful.metrics.passes import counted_passes
 
 
 @pytest.mark.parametrize("mode", ["insertion", "deletion"])
@@ -81,3 +82,26 @@ def test_bad_requests():
         perturbation_curve(model, x, x)
     with pytest.raises(UserError, match="steps"):
         perturbation_curve(model, x, x[:, 0], steps=145)
+
+
+@pytest.mark.parametrize("mode", ["insertion", "deletion"])
+@pytest.mark.parametrize("classes", [None, torch.tensor([1, 0, 2])])
+def test_passes_are_as_many_as_stated(mode, classes):
+    """One of each clean image, which is an end of the curve as well, and one for each step."""
+    model, x = relu_classifier(), images(3)
+    with counted_passes(model) as passes:
+        perturbation_curve(model, x, x[:, 0], classes, mode, steps=5, chunk=4)
+    assert sum(passes) == 3 * (5 + 1)
+    assert max(passes) <= 4
+
+
+def test_readings_of_the_curve():
+    model, x = relu_classifier().eval(), images(2)
+    logits = model(x).detach()
+    first = {r: perturbation_curve(model, x, x[:, 0], steps=3, reading=r)[:, 0] for r in ("score", "decision")}
+    torch.testing.assert_close(first["score"], logits.amax(1))
+    assert first["decision"].tolist() == [1, 1]
+    one = nn.Sequential(nn.Flatten(), nn.Linear(3 * 144, 1))
+    z = one(x).detach()[:, 0]
+    found = perturbation_curve(one, x, x[:, 0], [0, 1], steps=3, reading="score")[:, 0]
+    torch.testing.assert_close(found, torch.stack([-z[0], z[1]]))
