@@ -24,12 +24,12 @@ def degradation(
     steps: int = 100,
     chunk: int | None = None,
 ) -> Tensor:
-    """Return the area between two degradation curves of each image, float64 `(N,)`, about [−1, 1].
+    """Return the area between two degradation curves of each image, float64 `(N,)`, in [−1, 1] as a rule.
 
     Tiles are replaced by the image's mean colour, least important first (LeRF) and most important first (MoRF), by the
-    sum of the map. Each curve of the class's probability p is normalised, `(p(k) − p(end)) / (p(0) − p(end))`; the
-    value is the area under LeRF less that under MoRF. 0 for a constant map. NaN where the probability falls by less
-    than 0.05 from the image to its mean colour.
+    sum of the map over them. Each curve of the class's probability p is normalised,
+    `(p(k) − p(end)) / (p(0) − p(end))`; the value is the area under LeRF less that under MoRF. 0 for a constant map.
+    NaN where the probability falls by less than 0.05 from the image to its mean colour.
 
     `2 · steps` forward passes of each image, with at most one step per tile.
 

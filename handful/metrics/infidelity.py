@@ -77,12 +77,12 @@ def infidelity(
     with changed_images(model, images, classes, chunk) as watched:
         images = watched.images
         gradients, contributions = _read(images, maps)
-        if change == "noise" and gradients is None:
-            raise UserError("change noise needs maps (N, C, H, W) of gradients: give change squares for (N, H, W)")
-        if change == "noise":
+        if change == "squares":
+            said, changed = _squares(watched, contributions, samples, side, seed)
+        elif gradients is not None:
             said, changed = _noise(watched, gradients, samples, noise, seed)
         else:
-            said, changed = _squares(watched, contributions, samples, side, seed)
+            raise UserError("change noise needs maps (N, C, H, W) of gradients: give change squares for (N, H, W)")
         after = watched.answers(samples, changed, "score").double()
         falls = watched.clean("score").double()[:, None] - after
     if not normalise:
@@ -159,9 +159,7 @@ class Infidelity(MeanWhereDefined):
 
     higher_is_better = False
 
-    def __init__(
-        self, change: Change = "squares", samples: int = 20, normalise: bool = False, seed: int = 0
-    ) -> None:
+    def __init__(self, change: Change = "squares", samples: int = 20, normalise: bool = False, seed: int = 0) -> None:
         super().__init__()
         self.change, self.samples = change, check_whole("samples", samples, 1)
         self.normalise, self.seed = normalise, seed
@@ -170,7 +168,5 @@ class Infidelity(MeanWhereDefined):
         self, model: nn.Module, images: Tensor, maps: Tensor, classes: Target | None = None
     ) -> None:
         """Add images, their maps `(N, H, W)` or `(N, C, H, W)` and classes, the predicted ones when not given."""
-        found = infidelity(
-            model, images, maps, classes, self.change, self.samples, self.normalise, seed=self.seed
-        )
+        found = infidelity(model, images, maps, classes, self.change, self.samples, self.normalise, seed=self.seed)
         super().update(found)
