@@ -28,7 +28,7 @@ def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
         >>> energy_in_mask(maps, torch.tensor([[[True, False], [False, True]]]))
         tensor([0.7500], dtype=torch.float64)
     """
-    maps, masks = _checked(maps, masks)
+    maps, masks = checked_maps_and_masks(maps, masks)
     mass = maps.double().clamp(min=0).flatten(1)
     # by a power of two, which changes no digit: sums neither overflow nor vanish
     mass = torch.ldexp(mass, -torch.frexp(mass.amax(dim=1, keepdim=True)).exponent.clamp(-1000, 1000))
@@ -55,7 +55,7 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
         tensor([True])
     """
     check_whole("tolerance", tolerance, 0)
-    maps, masks = _checked(maps, masks)
+    maps, masks = checked_maps_and_masks(maps, masks)
     flat = maps.flatten(1)
     peak = flat.argmax(dim=1)
     height, width = maps.shape[1:]
@@ -142,7 +142,8 @@ class AreaAboveHalf(Mean):
         super().update(area_above_half(maps))
 
 
-def _checked(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def checked_maps_and_masks(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maps and bool masks, both `(N, H, W)` on the maps' device, or refuse them in one sentence."""
     maps, masks = as_maps(maps), as_mask(masks)
     if maps.shape != masks.shape:
         raise UserError(f"maps and masks must both be (N, H, W), not {tuple(maps.shape)} and {tuple(masks.shape)}")

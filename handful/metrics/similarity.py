@@ -32,8 +32,14 @@ def mean_ranks(values: Tensor) -> Tensor:
     return (below + upto - 1).double() / 2
 
 
-def structural_similarity(first: Tensor, second: Tensor, sigma: float = 1.5) -> Tensor:
+def structural_similarity(first: Tensor, second: Tensor, sigma: float = 1.5, full: bool = False) -> Tensor:
     """Return the SSIM of maps `(N, H, W)`, each stretched to [0, 1], float64 `(N,)`; constant maps become 0.
+
+    Args:
+        first: maps.
+        second: maps of the same shape.
+        sigma: of the Gaussian windows, in pixels.
+        full: return the value at each pixel, `(N, H, W)`, instead of their mean.
 
     Source: Wang et al. 2004, Gaussian windows; as in Adebayo et al. 2018.
 
@@ -48,7 +54,7 @@ def structural_similarity(first: Tensor, second: Tensor, sigma: float = 1.5) -> 
     both = gaussian_blur(x * y, sigma, 5) - means[0] * means[1]
     found = (2 * means[0] * means[1] + constants[0]) * (2 * both + constants[1])
     found = found / ((means[0] ** 2 + means[1] ** 2 + constants[0]) * (squares[0] + squares[1] + constants[1]))
-    return found.mean(dim=(1, 2, 3))
+    return found[:, 0] if full else found.mean(dim=(1, 2, 3))
 
 
 def _stretched(maps: Tensor) -> Tensor:
