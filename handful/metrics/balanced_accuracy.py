@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import Metric
 
 from handful.inputs import as_labels
+from handful.metrics.plotted import PlottedMetric
 
 
-class BalancedAccuracy(Metric):
+class BalancedAccuracy(PlottedMetric):
     """Mean over the classes of the share of a class's images that are recognised, in per cent.
 
     Keeps two integer counts per class, so that ranks add up exactly. Classes without images are left out.
@@ -27,7 +27,7 @@ class BalancedAccuracy(Metric):
         50.0
     """
 
-    full_state_update = False
+    higher_is_better = True
     recognised: Tensor
     images: Tensor
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from handful.inputs import as_float, check_weighted
+from handful.metrics.plotted import PlottedMetric
 
 
-class Dependence(Metric):
+class Dependence(PlottedMetric):
     """Measure the mean share of the largest contribution: `max_j |f_j w_ĉj| / Σ_j |f_j w_ĉj|`, ĉ the predicted class.
 
     On un-normalised pooled features, in [1/S, 1]; lower means that a decision rests on more features. Images
@@ -26,7 +26,6 @@ class Dependence(Metric):
         0.75
     """
 
-    full_state_update = False
     higher_is_better = False
     total: Tensor
     count: Tensor

@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from handful.inputs import as_float, check_weighted
+from handful.metrics.plotted import PlottedMetric
 
 
-class DiversityAtK(Metric):
+class DiversityAtK(PlottedMetric):
     """Measure diversity@1 … diversity@k in one pass.
 
     For an image of predicted class ĉ: the maps of the k features with the largest *signed* weight of ĉ become
@@ -32,8 +32,11 @@ class DiversityAtK(Metric):
         {'diversity@1': 1.0, 'diversity@2': 1.0}
     """
 
-    full_state_update = False
     higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+    #: How a value is called, before its k.
+    prefix = "diversity"
     total: Tensor
     count: Tensor
 
@@ -62,7 +65,7 @@ class DiversityAtK(Metric):
         strongest = rows.topk(k, dim=1).indices
         flat = maps.flatten(2)
         chosen = flat.gather(1, strongest.unsqueeze(2).expand(-1, -1, flat.shape[2])).double()
-        running = torch.softmax(chosen, dim=2).cummax(dim=1).values.sum(dim=2)
+        running = torch.softmax(self._scaled(chosen), dim=2).cummax(dim=1).values.sum(dim=2)
         steps = torch.arange(1, k + 1, device=maps.device)
         enough = (rows != 0).sum(dim=1, keepdim=True) >= steps
         self.total[:k] += (running / steps * enough).sum(dim=0)
@@ -71,4 +74,35 @@ class DiversityAtK(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return `{"diversity@1": …, …}`, float64; NaN where no image's class has that many weights."""
         values = self.total / self.count
-        return {f"diversity@{i + 1}": values[i] for i in range(self.k)}
+        return {f"{self.prefix}@{i + 1}": values[i] for i in range(self.k)}
+
+    def _scaled(self, maps: Tensor) -> Tensor:
+        """The maps `(B, k, h·w)` as the softmax gets them."""
+        return maps
+
+
+class ScaleInvariantDiversity(DiversityAtK):
+    """Measure SID@1 … SID@k: diversity@k of maps that are divided by their mean absolute activation before.
+
+    So a network cannot raise it by larger activations alone. The mean is that of each map in each image, at least 1e-5.
+
+    Args:
+        k: the largest k; all from 1 to k are computed.
+
+    Source: Norrenbrock et al., QPM (ICLR 2025), "SID@5", as in the authors' code.
+
+    Example:
+        >>> maps = torch.rand(1, 2, 3, 3)
+        >>> values = []
+        >>> for scale in (1, 64):
+        ...     metric = ScaleInvariantDiversity(k=2)
+        ...     metric.update(scale * maps, torch.tensor([[1.0, 0.0]]), torch.ones(2, 2))
+        ...     values.append(float(metric.compute()["sid@2"]))
+        >>> values[0] == values[1]
+        True
+    """
+
+    prefix = "sid"
+
+    def _scaled(self, maps: Tensor) -> Tensor:
+        return maps / maps.abs().mean(dim=2, keepdim=True).clamp(min=1e-5)

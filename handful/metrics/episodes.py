@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from handful.inputs import as_float, as_labels
+from handful.metrics.plotted import PlottedMetric
 
 
-class EpisodeAccuracy(Metric):
+class EpisodeAccuracy(PlottedMetric):
     """Measure the mean accuracy over episodes and half its 95 % interval, both in per cent.
 
     The interval is the field's, `1.96 · std / sqrt(episodes)`.
@@ -21,7 +21,7 @@ class EpisodeAccuracy(Metric):
         50.0
     """
 
-    full_state_update = False
+    higher_is_better = True
     episodes: Tensor
     total: Tensor
     squares: Tensor

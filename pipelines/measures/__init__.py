@@ -4,10 +4,19 @@
 files register measures when they are imported, which `load_measures` does.
 """
 
-from pipelines.measures.registry import Measure, Measured, chosen_measures, load_measures, measures, register_measure
+from pipelines.measures.registry import (
+    Better,
+    Measure,
+    Measured,
+    chosen_measures,
+    load_measures,
+    measures,
+    register_measure,
+)
 from pipelines.measures.subject import Observed, Options, Subject
 
 __all__ = [
+    "Better",
     "Measure",
     "Measured",
     "Observed",

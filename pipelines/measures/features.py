@@ -1,11 +1,19 @@
 """Measures of the features that the head looks at."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torchmetrics import Metric
 
-from handful.metrics import Dependence, DiversityAtK
-from pipelines.measures.registry import Measure, Measured, register_measure
+from handful.metrics import (
+    ClassIndependence,
+    Contrastiveness,
+    Dependence,
+    DiversityAtK,
+    FeatureCorrelation,
+    Plausibility,
+    ScaleInvariantDiversity,
+)
+from pipelines.measures.registry import Better, Measure, Measured, register_measure
 from pipelines.measures.subject import Observed, Subject
 
 #: The largest k of diversity@k.
@@ -29,12 +37,12 @@ class Diversity(_OfOneMetric):
     """diversity@1 … diversity@5."""
 
     title = "do the features of a decision look at different positions?"
-    better: ClassVar[Literal["higher", "lower", ""]] = "higher"
+    better: ClassVar[Better] = "higher"
     needs_maps = True
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
-        self.metric = DiversityAtK(K)
+        self.metric = DiversityAtK(K).to(subject.weight.device)
 
     def update(self, observed: Observed) -> None:
         """Add a batch."""
@@ -46,12 +54,95 @@ class DependenceOnOne(_OfOneMetric):
     """Share of the largest contribution."""
 
     title = "how much of a decision hangs on its strongest feature?"
-    better: ClassVar[Literal["higher", "lower", ""]] = "lower"
+    better: ClassVar[Better] = "lower"
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
-        self.metric = Dependence()
+        self.metric = Dependence().to(subject.weight.device)
 
     def update(self, observed: Observed) -> None:
         """Add a batch."""
         self.metric.update(observed.features, observed.logits, observed.weight)
+
+
+@register_measure("sid", group="features")
+class ScaleInvariant(_OfOneMetric):
+    """SID@1 … SID@5."""
+
+    title = "the same, whatever the scale of the maps"
+    better: ClassVar[Better] = "higher"
+    needs_maps = True
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.metric = ScaleInvariantDiversity(K).to(subject.weight.device)
+
+    def update(self, observed: Observed) -> None:
+        """Add a batch."""
+        self.metric.update(observed.maps, observed.logits, observed.weight)
+
+
+@register_measure("class_independence", group="features")
+class Independence(_OfOneMetric):
+    """How little of a feature's activation falls into one class."""
+
+    title = "does a feature speak for many classes?"
+    better: ClassVar[Better] = "higher"
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.metric = ClassIndependence(len(subject.used), subject.model.num_classes).to(subject.weight.device)
+
+    def update(self, observed: Observed) -> None:
+        """Add a batch."""
+        self.metric.update(observed.features, observed.labels)
+
+
+@register_measure("contrastiveness", group="features")
+class Contrast(_OfOneMetric):
+    """How clearly features are there or not."""
+
+    title = "is a feature clearly there or clearly not?"
+    better: ClassVar[Better] = "higher"
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.metric = Contrastiveness(len(subject.used)).to(subject.weight.device)
+
+    def update(self, observed: Observed) -> None:
+        """Add a batch."""
+        self.metric.update(observed.features)
+
+
+@register_measure("correlation", group="features")
+class Correlation(_OfOneMetric):
+    """How much another feature says the same."""
+
+    title = "does another feature say the same?"
+    better: ClassVar[Better] = "lower"
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.metric = FeatureCorrelation(len(subject.used)).to(subject.weight.device)
+
+    def update(self, observed: Observed) -> None:
+        """Add a batch."""
+        self.metric.update(observed.features)
+
+
+@register_measure("plausibility", group="features")
+class LooksAtTheObject(_OfOneMetric):
+    """Share of activation inside the object's mask."""
+
+    title = "share of the deciding features' activation on the object"
+    better: ClassVar[Better] = "higher"
+    needs = ("segmentation",)
+    needs_maps = True
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.metric = Plausibility().to(subject.weight.device)
+
+    def update(self, observed: Observed) -> None:
+        """Add a batch."""
+        self.metric.update(observed.maps, observed.logits, observed.weight, observed.segmentation)

@@ -9,10 +9,13 @@ from typing import Any, ClassVar, Literal, TypeVar
 from handful.errors import UserError, did_you_mean
 from pipelines.measures.subject import Observed, Subject
 
+#: Which values are better; neither where that cannot be said.
+Better = Literal["higher", "lower", ""]
+
 AnyMeasure = TypeVar("AnyMeasure", bound="type[Measure]")
 
 #: The files that register measures.
-_FILES = ("features",)
+_FILES = ("features", "attributes")
 
 _MEASURES: dict[str, "type[Measure]"] = {}
 
@@ -45,7 +48,7 @@ class Measure(ABC):
     group: ClassVar[str] = ""
     #: What it measures, in a few words, for the report.
     title: ClassVar[str] = ""
-    better: ClassVar[Literal["higher", "lower", ""]] = ""
+    better: ClassVar[Better] = ""
     #: Annotations without which nothing can be measured: names of `Subject.has`.
     needs: ClassVar[tuple[str, ...]] = ()
     #: Whether maps are looked at; pooled features alone can be had for less.

@@ -70,6 +70,18 @@ def test_an_unknown_measure_lists_the_known_ones_before_anything_is_read(tmp_pat
     assert all(name in str(refusal.value) for name in measures())
 
 
+def test_the_measures_of_features_on_birds(run, tmp_path):
+    record = read(evaluate(str(run), out=str(tmp_path)))
+    assert not record["left_out"]
+    assert {"sid", "class_independence", "alignment", "structural_grounding", "plausibility"} <= set(record["measures"])
+    for row in record["stages"].values():
+        assert 0 <= row["plausibility"] <= 1
+        assert row["alignment"] > 0
+    followed = record["details"]["sparse"]["alignment"]["features"]
+    assert len(followed) == json.loads((run / "results.json").read_text())["stages"]["sparse"]["n_features"]
+    assert all(":" in row["attribute"] for row in followed)
+
+
 def test_some_stages_and_some_images(run, tmp_path):
     path = evaluate(str(run), "dependence", "sparse", images=4, out=str(tmp_path))
     record = read(path)

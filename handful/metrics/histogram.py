@@ -1,0 +1,160 @@
+"""Histograms that need not know the range of what comes, and are the same in any order and on any number of ranks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from handful.metrics.finite import as_finite
+from handful.metrics.plotted import PlottedMetric
+
+#: Narrowest bins: 2 to the power of this.
+_FINEST = -60
+#: Bins are numbered below 2 to the power of this, so that float64 holds the numbers exactly.
+_LARGEST = 40
+
+
+class Histogram(PlottedMetric):
+    """Count values per feature in bins whose width is a power of two.
+
+    A bin is `[n·2^e, (n + 1)·2^e)` with a whole n; e is the smallest with which `bins` neighbouring bins hold all
+    values seen of the feature. Where the range grows, neighbours are joined. So counts depend on the values alone, not
+    on their order or on which rank has seen them, and a bin is at most `4 / bins` of the range wide.
+
+    Args:
+        num_features: S.
+        bins: per feature, at least 8.
+
+    Example:
+        >>> histogram = Histogram(num_features=1, bins=8)
+        >>> histogram.update(torch.tensor([[0.0], [1.0], [7.5]]))
+        >>> counts, edges = histogram.compute()
+        >>> counts[0].tolist(), edges[0, :2].tolist()
+        ([1, 1, 0, 0, 0, 0, 0, 1], [0.0, 1.0])
+    """
+
+    state: Tensor
+
+    def __init__(self, num_features: int, bins: int = 1024, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if bins < 8:
+            raise ValueError(f"bins: at least 8, not {bins}")
+        self.num_features, self.bins = num_features, bins
+        # per feature: e, the number of its first bin, the counts
+        empty = torch.zeros(num_features, bins + 2, dtype=torch.int64)
+        empty[:, 0] = _FINEST
+        self.add_state("state", empty, dist_reduce_fx=_joined)
+
+    def update(self, values: Tensor) -> None:
+        """Add values `(n, S)`: one per feature and row.
+
+        Raises:
+            UserError: another shape, or values that are not finite.
+        """
+        values = as_finite(values, (None, self.num_features), "values").T.double()
+        if not values.numel():
+            return
+        low, high = values.amin(dim=1), values.amax(dim=1)
+        exponent = _start(low, high, self.bins)
+        while True:
+            first, last = _bin(low, exponent), _bin(high, exponent)
+            fits = _fits(first, last, self.bins)
+            if bool(fits.all()):
+                break
+            exponent = torch.where(fits, exponent, exponent + 1)
+        place = _bin(values, exponent[:, None]) - first[:, None]
+        offset = torch.arange(self.num_features, device=values.device)[:, None] * self.bins
+        counts = torch.bincount((place + offset).flatten(), minlength=self.num_features * self.bins)
+        new = torch.cat([exponent[:, None], first[:, None], counts.reshape(self.num_features, self.bins)], dim=1)
+        self.state = _joined(torch.stack([self.state, new]))
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return counts, int64 `(S, bins)`, and the edges of the bins, float64 `(S, bins + 1)`."""
+        exponent, first, counts = self.state[:, :1], self.state[:, 1:2], self.state[:, 2:]
+        number = first + torch.arange(self.bins + 1, device=counts.device)
+        return counts, torch.ldexp(number.double(), exponent)
+
+
+def quantiles(counts: Tensor, edges: Tensor, share: float) -> Tensor:
+    """The value that a share of all values lies above, per feature, `(S,)` float64; NaN without values.
+
+    Within a bin, values are taken to lie evenly.
+
+    Args:
+        counts: int64 `(S, B)`.
+        edges: `(S, B + 1)`.
+        share: in (0, 1).
+
+    Example:
+        >>> quantiles(torch.tensor([[2, 1, 1]]), torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 0.375)
+        tensor([1.5000], dtype=torch.float64)
+    """
+    above = counts.flip(1).cumsum(dim=1).flip(1).double()
+    total = above[:, :1]
+    wanted = share * total
+    # the last bin with at least the wanted number of values in it and above
+    bin_ = ((above >= wanted).sum(dim=1, keepdim=True) - 1).clamp(min=0)
+    inside = counts.gather(1, bin_).double().clamp(min=1)
+    beyond = above.gather(1, bin_) - counts.gather(1, bin_)
+    low, high = edges.double().gather(1, bin_), edges.double().gather(1, bin_ + 1)
+    found = high - (high - low) * ((wanted - beyond) / inside).clamp(0, 1)
+    return torch.where(total > 0, found, torch.nan)[:, 0]
+
+
+def _bin(values: Tensor, exponent: Tensor) -> Tensor:
+    """Numbers of the bins that values lie in."""
+    return torch.ldexp(values, -exponent).floor().long()
+
+
+def _start(low: Tensor, high: Tensor, bins: int) -> Tensor:
+    """An exponent not above the smallest that fits, and large enough for exact numbers of bins."""
+    by_range = torch.frexp((high - low) / bins).exponent - 1
+    by_size = torch.frexp(torch.maximum(low.abs(), high.abs())).exponent - _LARGEST
+    start = torch.maximum(torch.where(high > low, by_range, torch.full_like(by_range, _FINEST)), by_size)
+    return start.long().clamp(min=_FINEST)
+
+
+def _fits(first: Tensor, last: Tensor, bins: int) -> Tensor:
+    limit = 2**_LARGEST
+    return (last - first < bins) & (first >= -limit) & (last < limit)
+
+
+def _joined(states: Tensor) -> Tensor:
+    """One state of several, `(n, S, bins + 2)`: the same whatever their order."""
+    joined = states[0]
+    for other in states[1:]:
+        joined = _pair(joined, other)
+    return joined
+
+
+def _pair(one: Tensor, other: Tensor) -> Tensor:
+    bins = one.shape[1] - 2
+    empty, other_empty = one[:, 2:].sum(dim=1) == 0, other[:, 2:].sum(dim=1) == 0
+    ends = [_ends(state) for state in (one, other)]
+    exponent = torch.where(
+        empty, other[:, 0], torch.where(other_empty, one[:, 0], torch.maximum(one[:, 0], other[:, 0]))
+    )
+    while True:
+        shifts = [(exponent - state[:, 0]).clamp(min=0) for state in (one, other)]
+        firsts = [first >> shift for (first, _), shift in zip(ends, shifts, strict=True)]
+        lasts = [last >> shift for (_, last), shift in zip(ends, shifts, strict=True)]
+        first = torch.where(empty, firsts[1], torch.where(other_empty, firsts[0], torch.minimum(*firsts)))
+        last = torch.where(empty, lasts[1], torch.where(other_empty, lasts[0], torch.maximum(*lasts)))
+        fits = _fits(first, last, bins)
+        if bool(fits.all()):
+            break
+        exponent = torch.where(fits, exponent, exponent + 1)
+    counts = torch.zeros_like(one[:, 2:])
+    number = torch.arange(bins, device=one.device)
+    for state, shift in zip((one, other), shifts, strict=True):
+        place = (((state[:, 1:2] + number) >> shift[:, None]) - first[:, None]).clamp(0, bins - 1)
+        counts.scatter_add_(1, place, state[:, 2:])  # bins beyond the values are empty, wherever they go
+    return torch.cat([exponent[:, None], first[:, None], counts], dim=1)
+
+
+def _ends(state: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers of the first and the last bin that holds anything."""
+    filled = state[:, 2:] > 0
+    first = filled.int().argmax(dim=1)
+    last = filled.shape[1] - 1 - filled.flip(1).int().argmax(dim=1)
+    return state[:, 1] + first, state[:, 1] + last
