@@ -4,6 +4,8 @@ import os
 import socket
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; a forked child hangs in its parent's threads
+
 import pytest
 import torch
 from lightning.pytorch.utilities import rank_zero_only
