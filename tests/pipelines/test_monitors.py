@@ -43,7 +43,7 @@ def test_what_is_logged_may_be_watched(monitor):
     [("val/acuracy", "val/accuracy"), ("accuracy", "val/accuracy"), ("loss", "val/loss"), ("val_loss", "val/loss")],
 )
 def test_a_wrong_name_is_refused_with_the_nearest(monitor, meant):
-    with pytest.raises(UserError, match=rf"dense\.monitor: '{monitor}' .*; did you mean '{meant}'\?; there are"):
+    with pytest.raises(UserError, match=rf"dense\.monitor: '{monitor}' .*; did you mean '{meant}'\?; available"):
         check(monitor)
 
 
