@@ -343,7 +343,7 @@ def test_an_error_in_a_loader_process_is_one_sentence(run, tmp_path, capsys, mon
         ("phases", {"dense": 3}, r"phases\.dense is no phase"),
         ("phases", {"dense": {}}, r"phases\.dense\.module names no class"),
         ("phases", {"dense": {"module": "Dense"}}, r"phases\.dense\.module names no class"),
-        ("phases", {1: {"module": {"class_path": "Dense"}}}, r"the key 1 is a number"),
+        ("phases", {1: {"module": {"class_path": "Dense"}}}, r"line \d+: the key 1 is a number"),
         ("phases", {"dense": {"module": {"class_path": "Dense", "init_args": [1]}}}, r"phases\.dense\..*init_args are"),
     ],
 )
