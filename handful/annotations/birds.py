@@ -8,13 +8,17 @@ from torch import Tensor
 
 from handful.annotations.attributes import AttributeTable
 from handful.annotations.pixels import Concept
-from handful.birds import PART_NAMES, ToyBirdsDataset, attribute_names
+from handful.birds import PART_NAMES, PARTS, ToyBirdsDataset, attribute_names
+from handful.birds.scene import BACKDROPS
+
+#: Patterns by which variants of parts are named.
+_TEXTURES = ("spotted", "barred", "striped", "scaled", "dotted")
 
 
 class BirdAnnotations:
     """Annotations of a split of toy birds, exact because the birds were drawn.
 
-    Concepts are the bird (object), its parts (part) and the background around it (scene).
+    Concepts are the bird (object), its parts (part), the background by its kind (scene) and patterned parts (texture).
 
     Args:
         birds: the split.
@@ -25,7 +29,7 @@ class BirdAnnotations:
     Example:
         >>> birds = BirdAnnotations(ToyBirdsDataset("test", n_classes=3, images_per_class=1, size=32))
         >>> [concept.name for concept in birds.concepts][:3]
-        ['bird', 'background', 'beak']
+        ['bird', 'beak', 'wing']
         >>> birds.positions([0])[0].shape
         torch.Size([1, 6, 2])
     """
@@ -35,17 +39,21 @@ class BirdAnnotations:
         self.part_names = list(PART_NAMES)
         self.concepts: Sequence[Concept] = [
             Concept("bird", "object"),
-            Concept("background", "scene"),
             *(Concept(part, "part") for part in PART_NAMES),
+            *(Concept(backdrop, "scene") for backdrop in BACKDROPS),
+            *(Concept(texture, "texture") for texture in _TEXTURES),
         ]
 
     def masks(self, indices: Sequence[int]) -> Tensor:
         """Bool `(B, K, H, W)` in the order of `concepts`; a pixel of less than half bird is background."""
         rows = []
         for index in indices:
-            drawn = self.birds.rendering(int(index))
-            bird = drawn.bird >= 0.5
-            rows.append(np.concatenate([bird[None], ~bird[None], drawn.masks]))
+            scene, drawn = self.birds.scene(int(index)), self.birds.rendering(int(index))
+            bird, parts = drawn.bird >= 0.5, drawn.masks
+            looks = [part.variants[scene.variants[part.name]].name for part in PARTS]
+            backdrops = [~bird & (scene.backdrop.kind == kind) for kind in BACKDROPS]
+            textures = [parts[[look == texture for look in looks]].any(axis=0) for texture in _TEXTURES]
+            rows.append(np.stack([bird, *parts, *backdrops, *textures]))
         return torch.from_numpy(np.stack(rows))
 
     def annotated(self, indices: Sequence[int]) -> Tensor:

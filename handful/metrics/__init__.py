@@ -6,13 +6,17 @@ from handful.metrics.class_independence import ClassIndependence
 from handful.metrics.contrastiveness import Contrastiveness
 from handful.metrics.correlation import FeatureCorrelation
 from handful.metrics.dependence import Dependence
+from handful.metrics.dissection import ActivationThresholds, NetworkDissection
 from handful.metrics.diversity import DiversityAtK, ScaleInvariantDiversity
 from handful.metrics.histogram import Histogram
+from handful.metrics.location_instability import LocationInstability
 from handful.metrics.means import Mean
 from handful.metrics.plausibility import Plausibility
+from handful.metrics.receptive_fields import ReceptiveField, receptive_field
 from handful.metrics.structural_grounding import StructuralGrounding, structural_grounding
 
 __all__ = [
+    "ActivationThresholds",
     "AttributeAlignment",
     "BalancedAccuracy",
     "ClassIndependence",
@@ -21,10 +25,14 @@ __all__ = [
     "DiversityAtK",
     "FeatureCorrelation",
     "Histogram",
+    "LocationInstability",
     "Mean",
+    "NetworkDissection",
     "Plausibility",
+    "ReceptiveField",
     "ScaleInvariantDiversity",
     "StructuralGrounding",
+    "receptive_field",
     "stands_for",
     "structural_grounding",
 ]

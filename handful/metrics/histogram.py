@@ -7,6 +7,7 @@ from torch import Tensor
 
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
+from handful.metrics.shaped import ShapedMetric
 
 #: Narrowest bins: 2 to the power of this.
 _FINEST = -60
@@ -14,7 +15,7 @@ _FINEST = -60
 _LARGEST = 40
 
 
-class Histogram(PlottedMetric):
+class Histogram(PlottedMetric, ShapedMetric):
     """Count values per feature in bins whose width is a power of two.
 
     A bin is `[n·2^e, (n + 1)·2^e)` with a whole n; e is the smallest with which `bins` neighbouring bins hold all
@@ -75,10 +76,11 @@ class Histogram(PlottedMetric):
         return counts, torch.ldexp(number.double(), exponent)
 
 
-def quantiles(counts: Tensor, edges: Tensor, share: float) -> Tensor:
-    """The value that a share of all values lies above, per feature, `(S,)` float64; NaN without values.
+def upper_thresholds(counts: Tensor, edges: Tensor, share: float) -> Tensor:
+    """The values that a share of all values reach or exceed, per feature, float64 `(S,)`.
 
-    Within a bin, values are taken to lie evenly.
+    Of all edges with values above them the one whose share is nearest. Infinite for features whose values fill a single
+    bin, and without values: nothing exceeds anything there.
 
     Args:
         counts: int64 `(S, B)`.
@@ -86,19 +88,16 @@ def quantiles(counts: Tensor, edges: Tensor, share: float) -> Tensor:
         share: in (0, 1).
 
     Example:
-        >>> quantiles(torch.tensor([[2, 1, 1]]), torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 0.375)
-        tensor([1.5000], dtype=torch.float64)
+        >>> upper_thresholds(torch.tensor([[2, 1, 1]]), torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 0.3)
+        tensor([2.], dtype=torch.float64)
     """
     above = counts.flip(1).cumsum(dim=1).flip(1).double()
-    total = above[:, :1]
-    wanted = share * total
-    # the last bin with at least the wanted number of values in it and above
-    bin_ = ((above >= wanted).sum(dim=1, keepdim=True) - 1).clamp(min=0)
-    inside = counts.gather(1, bin_).double().clamp(min=1)
-    beyond = above.gather(1, bin_) - counts.gather(1, bin_)
-    low, high = edges.double().gather(1, bin_), edges.double().gather(1, bin_ + 1)
-    found = high - (high - low) * ((wanted - beyond) / inside).clamp(0, 1)
-    return torch.where(total > 0, found, torch.nan)[:, 0]
+    distance = (above / above[:, :1].clamp(min=1) - share).abs()
+    distance = torch.where(above > 0, distance, torch.inf)
+    # of edges that part the values in the same way, the uppermost
+    last = distance.shape[1] - 1 - distance.flip(1).argmin(dim=1, keepdim=True)
+    found = edges.double().gather(1, last)[:, 0]
+    return torch.where((counts > 0).sum(dim=1) > 1, found, torch.inf)
 
 
 def _bin(values: Tensor, exponent: Tensor) -> Tensor:

@@ -86,12 +86,18 @@ def test_the_birds_know_where_their_parts_are():
     birds = BirdAnnotations(ToyBirdsDataset("test", n_classes=4, images_per_class=3, size=48))
     masks, segmentation = birds.masks(range(12)), birds.segmentation(range(12))
     assert torch.equal(masks[:, 0], segmentation)
-    assert torch.equal(masks[:, 1], ~segmentation)
+    kinds = [concept.kind for concept in birds.concepts]
+    scene = masks[:, [kind == "scene" for kind in kinds]]
+    assert torch.equal(scene.any(dim=1), ~segmentation)
+    assert (scene.flatten(2).any(dim=2).sum(dim=1) == 1).all()
+    textured = masks[:, [kind == "texture" for kind in kinds]].any(dim=1)
+    assert textured.any()
+    assert not (textured & ~masks[:, 1:7].any(dim=1)).any()
     positions, seen = birds.positions(range(12))
-    assert torch.equal(seen, masks[:, 2:].flatten(2).any(dim=2))
+    assert torch.equal(seen, masks[:, 1:7].flatten(2).any(dim=2))
     beak = PART_NAMES.index("beak")
     for image in range(12):
-        y, x = masks[image, 2 + beak].nonzero().double().mean(dim=0)
+        y, x = masks[image, 1 + beak].nonzero().double().mean(dim=0)
         assert torch.dist(positions[image, beak], torch.stack([x, y])) < 5
     table = birds.attributes()
     assert table.present.sum(dim=1).tolist() == [float(len(PART_NAMES))] * 12

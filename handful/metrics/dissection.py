@@ -1,0 +1,178 @@
+"""Network Dissection: which unit detects which concept?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from handful.annotations.pixels import KINDS, Concept
+from handful.errors import UserError
+from handful.inputs import as_float, as_tensor, check_real
+from handful.metrics.finite import as_finite
+from handful.metrics.histogram import Histogram, upper_thresholds
+from handful.metrics.plotted import PlottedMetric
+
+#: Share of all positions at which a unit is called active, and the IoU that makes a detector (Bau et al.).
+ACTIVE, DETECTS = 0.005, 0.04
+
+#: Numbers in memory at a time.
+_CELLS = 2**25
+
+
+class ActivationThresholds(Histogram):
+    """Find per unit the activation that a share of all positions of all images reach: the first pass of dissection.
+
+    Streams through histograms (`Histogram`): memory does not grow with the number of images, and the result does not
+    depend on order or ranks. The share is met to within half a bin's.
+
+    Args:
+        num_units: U.
+        share: of the positions.
+        bins: per unit.
+
+    Example:
+        >>> thresholds = ActivationThresholds(num_units=1, share=0.25)
+        >>> thresholds.update(torch.arange(16.0).reshape(1, 1, 4, 4))
+        >>> thresholds.compute().tolist()
+        [12.0]
+    """
+
+    higher_is_better = None
+
+    def __init__(self, num_units: int, share: float = ACTIVE, bins: int = 4096, **kwargs: Any) -> None:
+        super().__init__(num_units, bins, **kwargs)
+        self.share = check_real("share", share, 0, 1, open_below=True, open_above=True)
+
+    def update(self, maps: Tensor) -> None:
+        """Add maps `(B, U, h, w)`.
+
+        Raises:
+            UserError: another shape, or maps that are not finite.
+        """
+        maps = as_finite(maps, (None, self.num_features, None, None), "maps")
+        super().update(maps.transpose(0, 1).flatten(1).T)
+
+    def compute(self) -> Tensor:  # type: ignore[override]
+        """Return the thresholds, float64 `(U,)`; infinite for units that never change."""
+        return upper_thresholds(*super().compute(), self.share)
+
+
+class NetworkDissection(PlottedMetric):
+    """Compare where units are active with where concepts are: the second pass of dissection.
+
+    A unit is active where its map, enlarged to the size of the masks, reaches its threshold. Its IoU with a concept is
+    the intersection over the union of both, each summed over the images that were searched for the concept. A unit
+    detects the concept with the largest IoU where that exceeds `detects`.
+
+    Args:
+        thresholds: `(U,)`, of `ActivationThresholds`.
+        concepts: K.
+        detects: the IoU that makes a detector.
+
+    Source: Bau et al. 2017, "Network Dissection" (arXiv 1704.05796), section 2; thresholds at the top 0.5 % and
+    detectors above 0.04 as there.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+        >>> mask[..., :2] = True
+        >>> metric = NetworkDissection(torch.tensor([0.5]), [Concept("wing", "part")])
+        >>> metric.update(mask.float(), mask)
+        >>> float(metric.compute()["unique_detectors"]), metric.detectors()[0][0].name
+        (1.0, 'wing')
+    """
+
+    higher_is_better = True
+    both: Tensor
+    active: Tensor
+    labelled: Tensor
+
+    def __init__(
+        self, thresholds: Tensor, concepts: Sequence[Concept], detects: float = DETECTS, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.thresholds = as_float(thresholds, (None,), "thresholds").double()
+        self.concepts = list(concepts)
+        self.detects = check_real("detects", detects, 0, 1)
+        unknown = [concept.kind for concept in self.concepts if concept.kind not in KINDS]
+        if unknown:
+            raise UserError(f"concepts: no kind {unknown[0]!r}; there are {', '.join(KINDS)}")
+        units, concepts_ = len(self.thresholds), len(self.concepts)
+        for name, shape in (("both", (units, concepts_)), ("active", (units, concepts_)), ("labelled", (concepts_,))):
+            self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, maps: Tensor, masks: Tensor, annotated: Tensor | None = None) -> None:
+        """Add a batch.
+
+        Args:
+            maps: `(B, U, h, w)`.
+            masks: bool `(B, K, H, W)`, or of 0 and 1, or of 0 and 255.
+            annotated: bool `(B, K)`, whether an image was searched for the concept; all where None.
+
+        Raises:
+            UserError: shapes that do not fit one another, maps that are not finite, masks of other values.
+        """
+        maps = as_finite(maps, (None, len(self.thresholds), None, None), "maps").float()
+        masks = _as_masks(masks, len(maps), len(self.concepts)).to(maps.device)
+        searched = torch.ones(masks.shape[:2], dtype=torch.bool) if annotated is None else annotated
+        searched = as_tensor(searched, "annotated").to(maps.device)
+        if searched.shape != masks.shape[:2]:
+            raise UserError(f"annotated: expected {tuple(masks.shape[:2])}, got {tuple(searched.shape)}")
+        if not masks.numel():
+            return
+        pixels = (masks & searched[:, :, None, None]).flatten(2).float()
+        self.labelled += pixels.sum(dim=2).long().sum(dim=0)
+        step = max(1, _CELLS // (pixels.shape[2] * len(maps)))
+        thresholds = self.thresholds.to(maps.device)
+        for start in range(0, len(self.thresholds), step):
+            own = slice(start, start + step)
+            large = functional.interpolate(maps[:, own], masks.shape[2:], mode="bilinear", align_corners=False)
+            on = (large.flatten(2) >= thresholds[own, None]).float()
+            # whole numbers below 2^24 are exact in float32
+            self.both[own] += torch.bmm(on, pixels.transpose(1, 2)).long().sum(dim=0)
+            self.active[own] += on.sum(dim=2).long().T @ searched.long()
+
+    def iou(self) -> Tensor:
+        """Return the IoU of all units and concepts over all ranks, float64 `(U, K)`; 0 where neither is anywhere."""
+        with self.sync_context():
+            return self._iou()
+
+    def _iou(self) -> Tensor:
+        union = self.active + self.labelled - self.both
+        return self.both.double() / union.clamp(min=1)
+
+    def detectors(self) -> list[tuple[Concept | None, float]]:
+        """Per unit, the concept that it detects, None where it detects none, and the largest IoU."""
+        return self._detectors(self.iou())
+
+    def _detectors(self, iou: Tensor) -> list[tuple[Concept | None, float]]:
+        if not self.concepts:
+            return [(None, 0.0)] * len(iou)
+        values, best = iou.max(dim=1)
+        return [
+            (self.concepts[concept] if value > self.detects else None, value)
+            for value, concept in zip(values.tolist(), best.tolist(), strict=True)
+        ]
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return `detectors` (units), `unique_detectors` (concepts that any unit detects), and these per kind."""
+        found = [concept for concept, _ in self._detectors(self._iou()) if concept is not None]
+        unique = set(found)
+        there = {concept.kind for concept in self.concepts}
+        counts = {"detectors": len(found), "unique_detectors": len(unique)}
+        for kind in (kind for kind in KINDS if kind in there):
+            counts[f"unique_detectors_{kind}"] = sum(concept.kind == kind for concept in unique)
+        return {name: torch.tensor(float(count), dtype=torch.float64) for name, count in counts.items()}
+
+
+def _as_masks(masks: Any, images: int, concepts: int) -> Tensor:
+    values = as_tensor(masks, "masks")
+    if values.ndim != 4 or tuple(values.shape[:2]) != (images, concepts):
+        raise UserError(f"masks: expected ({images}, {concepts}, H, W), got {tuple(values.shape)}")
+    if values.dtype == torch.bool or not values.numel():
+        return values.bool()
+    on = values == (1 if bool((values <= 1).all()) else 255)
+    if not bool((on | (values == 0)).all()):
+        raise UserError("masks: expected 0 and 1, or 0 and 255; compare them with a threshold first")
+    return on
