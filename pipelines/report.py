@@ -4,7 +4,7 @@ import json
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from handful.report.content import Content
 from handful.report.curves import Path as RegularisationPath
 from handful.report.curves import Series
 from handful.report.run_page import run_pages
+from handful.report.sections.measures import is_record
 from lightning_modules import TrainedModule
 from pipelines.finished_run import Run
 from pipelines.run_folder import read_metrics, read_table
@@ -68,6 +69,7 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
         curves=_curves(run),
         path=_path(run),
         tradeoff=_tradeoff(run),
+        measures=_record(run, "measures/measures.json", is_record, "evaluate"),
     )
     if isinstance(model, Classifier):
         content.deciding, data = _deciding(module, model, run)
@@ -155,16 +157,21 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str, path: Path) -> list[fl
 
 
 def _tradeoff(run: Run) -> dict[str, Any] | None:
-    """The trade-off of the weights that the run has now; a file that is no such record is left out with a warning."""
-    path = run.folder / "tradeoff" / "tradeoff.json"
+    """The trade-off of the weights that the run has now."""
+    return _record(run, "tradeoff/tradeoff.json", _is_tradeoff, "tradeoff")
+
+
+def _record(run: Run, name: str, is_one: Callable[[Any], bool], command: str) -> dict[str, Any] | None:
+    """What a command has written about the weights that the run has now; another file is left out with a warning."""
+    path = run.folder / name
     if not path.is_file():
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         record = None
-    if not _is_tradeoff(record):
-        warnings.warn(f"{path}: not a record of tradeoff, so the report leaves it out", stacklevel=2)
+    if not is_one(record):
+        warnings.warn(f"{path}: not a record of {command}, so the report leaves it out", stacklevel=2)
         return None
     current = all(phase in run.phases and run.made_of(phase) == made for phase, made in record["made_from"].items())
     return record if current else None

@@ -38,6 +38,7 @@ class Content:
         curves: measure → its values by epoch, of the phases that trained.
         path: regularisation path of the sparse phase.
         tradeoff: the content of `tradeoff.json`, where it belongs to these weights.
+        measures: the content of `measures.json`, likewise.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Content:
     curves: Mapping[str, Series] = field(default_factory=dict)
     path: RegularisationPath | None = None
     tradeoff: Mapping[str, Any] | None = None
+    measures: Mapping[str, Any] | None = None
 
     @property
     def many(self) -> bool:
@@ -62,7 +64,7 @@ class Content:
         return self.deciding is not None and len(self.deciding.names) > MANY_CLASSES
 
     def json(self, name: str) -> Any:
-        """A JSON record in the run's folder, such as `evaluate/measures.json`; None where there is none.
+        """A JSON record in the run's folder, such as `measures/measures.json`; None where there is none.
 
         Raises:
             UserError: the file is not JSON.

@@ -11,6 +11,7 @@ from pipelines.cli import main
 from pipelines.evaluate import evaluate
 from pipelines.measures import Measure, Measured, measures, register_measure
 from pipelines.parse import parse_pipeline
+from pipelines.report import report
 from pipelines.runner import Runner
 from tests.helpers.finished_run import write_run
 from tests.helpers.pipeline import tiny_config, write_config
@@ -80,6 +81,24 @@ def test_the_measures_of_features_on_birds(run, tmp_path):
     followed = record["details"]["sparse"]["alignment"]["features"]
     assert len(followed) == json.loads((run / "results.json").read_text())["stages"]["sparse"]["n_features"]
     assert all(":" in row["attribute"] for row in followed)
+
+
+def test_the_report_shows_what_was_measured_of_these_weights(run):
+    path = evaluate(str(run), "dependence,alignment,dissection,location_instability,receptive_fields")
+    record = read(path)
+    page = report(str(run)).read_text()
+    assert ">Measures<" in page
+    assert f"{record['stages']['finetuned']['dependence']:.4g}" in page
+    followed = record["details"]["finetuned"]["alignment"]["features"][0]["attribute"]
+    assert followed in page
+    assert "Single features, finetuned" in page
+    path.write_text(json.dumps(record | {"made_from": {"dense": "0" * 16}}))
+    assert ">Measures<" not in report(str(run)).read_text()
+    for broken in ("{", "[]", json.dumps(record | {"stages": {"dense": {"dependence": "x"}}})):
+        path.write_text(broken)
+        with pytest.warns(UserWarning, match="not a record of evaluate"):
+            assert ">Measures<" not in report(str(run)).read_text()
+    path.unlink()
 
 
 def test_some_stages_and_some_images(run, tmp_path):
