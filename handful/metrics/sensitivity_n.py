@@ -158,11 +158,12 @@ class SensitivityN(Metric):
 
     def compute(self) -> Tensor:
         """Return the mean correlation in [−1, 1], float64; NaN where no image counted."""
-        return self.by_n().nanmean()
+        return (self.totals / self.counts).nanmean()
 
     def by_n(self) -> Tensor:
-        """Return the mean correlation for each n, float64 `(sizes,)`, from one tile to the largest n."""
-        return self.totals / self.counts
+        """Return the mean correlation for each n, from one tile to the largest, over the images of all processes."""
+        with self.sync_context():
+            return self.totals / self.counts
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """Draw the value, or given values in order, with matplotlib; see `torchmetrics.Metric.plot`."""
