@@ -4,17 +4,21 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
+from handful.birds.knockouts import contrasting_classes, sufficient_sets
 from handful.metrics.boxes import BoxRatio
 from handful.metrics.degradation import Degradation
 from handful.metrics.faithfulness import DeletionAUC, InsertionAUC
 from handful.metrics.infidelity import Infidelity
+from handful.metrics.known_truth import Answers, Importances, KnownTruth
 from handful.metrics.localisation import EnergyInMask, PointingGame
 from handful.metrics.max_sensitivity import MaxSensitivity
+from handful.metrics.parameter_randomisation import ParameterRandomisation
 from handful.metrics.road import ROAD
 from handful.metrics.sensitivity_n import SensitivityN
 from handful.metrics.sparseness import Sparseness
 from tests.handful.attribution.nets import images
 from tests.handful.metrics.passes import additive
+from tests.handful.metrics.test_known_truth import additive_birds
 
 COUNT = 5
 
@@ -24,6 +28,7 @@ def measures():
         "insertion": InsertionAUC(4), "deletion": DeletionAUC(4), "degradation": Degradation(4),
         "sensitivity-n": SensitivityN(sizes=2, subsets=5), "infidelity": Infidelity(samples=3, normalise=True),
         "max-sensitivity": MaxSensitivity("smoothgrad", samples=2), "road": ROAD((30, 70)), "sparseness": Sparseness(),
+        "randomisation": ParameterRandomisation("gradient", ["0"]),
         "energy": EnergyInMask(), "pointing": PointingGame(1), "box ratio": BoxRatio(0.5),
     }  # fmt: skip
 
@@ -40,7 +45,18 @@ def measured(rows):
     found = measures()
     for metric in found.values():
         metric.update(**metric._filter_kwargs(**given))
-    return {name: [float(v) for v in metric.compute().reshape(-1)] for name, metric in found.items()}
+    values = {name: [float(v) for v in metric.compute().reshape(-1)] for name, metric in found.items()}
+    answers, _, variants = additive_birds(COUNT)
+    generator = torch.Generator().manual_seed(3)
+    said, things = torch.rand(COUNT, 4, 6, generator=generator), torch.rand(COUNT, 4, 3, generator=generator)
+    truth = KnownTruth()
+    truth.update(
+        Answers(*(getattr(answers, name)[rows] for name in ("labels", "logits", "things", "without_thing"))),
+        Importances(said[rows], things[rows], said.sum(2)[rows]), sufficient_sets(variants),
+        contrasting_classes(variants),
+    )  # fmt: skip
+    values["by n"] = found["sensitivity-n"].by_n().tolist()
+    return values | {f"truth, {name}": [float(value)] for name, value in truth.compute().items()}
 
 
 def _rank(rank, port, queue):
