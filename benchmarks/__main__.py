@@ -17,6 +17,7 @@ BENCHMARKS = (
     "sparse_imagenet",
     "attribution",
     "attribution_birds",
+    "faithfulness",
     "plugin toy",
     "plugin cost",
     "filters",

@@ -136,11 +136,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    import quantus
-
+    try:
+        import quantus
+    except ImportError:
+        print("left out: there is no Quantus to compare with (pip install quantus)")
+        return
     lines = [
-        f"Quantus {quantus.__version__}; processor time in ms, on one thread, random weights and images. Pixel flipping: "
-        "the curve of the probability. Sensitivity-n as Quantus defines it, which is not what Ancona et al. do (falls "
+        f"Quantus {quantus.__version__}; processor time in ms, on one thread, random weights and images. Pixel "
+        "flipping: the curve of the probability. Sensitivity-n as Quantus defines it, not as Ancona et al. do (falls "
         "of pixels so far against the sum of the last step's, over images). ROAD: accuracy at 10, 20 … 90 %. Apart: "
         "largest relative difference of the values.",
         "",

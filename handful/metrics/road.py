@@ -72,11 +72,14 @@ def road_curve(
 
         def change(rows: Tensor, copy: Tensor) -> Tensor:
             missing = place[rows] < gone[copy][:, None, None]
+            imputed = impute(images[rows], missing)
+            if not noise:
+                return imputed
             drawn = torch.stack([
                 torch.randn(images.shape[1:], generator=watched.generator(row, f"{seed}/road/{order}/{step}"))
                 for row, step in zip(rows.tolist(), copy.tolist(), strict=True)
             ]).to(images)  # fmt: skip
-            return impute(images[rows], missing) + noise * drawn * missing[:, None]
+            return imputed + noise * drawn * missing[:, None]
 
         return watched.answers(len(percentages), change, reading)
 
