@@ -26,6 +26,7 @@ from handful.cores import usable_cores
 from handful.errors import UserError
 from handful.features import FeatureStore
 from handful.images import centre_crop
+from handful.look_alikes import look_alike_warning
 
 Triple = tuple[float, float, float]
 
@@ -135,11 +136,13 @@ class HandfulDataModule(L.LightningDataModule, ABC):
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        """The splits by name, read when first asked for; the first process says what was read."""
+        """The splits by name, read when first asked for; process 0 says what was read and which classes look alike."""
         splits = self.load_splits()
-        if self.report and self.report not in _reported and getattr(rank_zero_only, "rank", 0) == 0:
-            _reported.add(self.report)  # phases and commands read the same images more than once
+        if _said_first(self.report):
             print(self.report, flush=True)
+        alike = look_alike_warning(self.class_names)
+        if _said_first(alike):
+            warnings.warn(alike, stacklevel=2)
         return splits
 
     @property
@@ -344,6 +347,14 @@ class HandfulDataModule(L.LightningDataModule, ABC):
 
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0
+
+
+def _said_first(sentence: str) -> bool:
+    """Whether process 0 has not said this yet: phases and commands read the same images more than once."""
+    if not sentence or sentence in _reported or getattr(rank_zero_only, "rank", 0) != 0:
+        return False
+    _reported.add(sentence)
+    return True
 
 
 def channel_statistics(split: Split, size: int) -> tuple[Triple, Triple]:

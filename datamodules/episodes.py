@@ -146,7 +146,7 @@ class Episodes(HandfulDataModule):
         return splits
 
     def _decoded(self, path: str, size: int, done: Callable[[], object]) -> npt.NDArray[np.uint8]:
-        image = read_image(self._tree.read(path), str(self._tree.root / path), size)
+        image = read_image(self._tree.source(path), str(self._tree.root / path), size)
         done()
         return image
 

@@ -15,8 +15,8 @@ SPLIT_NAMES: dict[str, tuple[str, ...]] = {
     "test": ("test", "testing", "tst", "testset", "test_set"),
 }
 
-#: Largest file that is read into memory, in bytes.
-LARGEST_FILE = 2**30
+#: Largest file that is read into memory, in bytes; and the largest that is, where it need not be.
+LARGEST_FILE, HELD_FILE = 2**30, 2**24
 
 
 class FileTree(ABC):
@@ -43,6 +43,10 @@ class FileTree(ABC):
     @abstractmethod
     def read(self, path: str) -> bytes:
         """Return the content of a file; a `UserError` names one that cannot be read."""
+
+    def source(self, path: str) -> bytes | Path:
+        """Return the content of a file, or where it lies on disk if it is large; a `UserError` as `read`."""
+        return self.read(path)
 
     @abstractmethod
     def head(self, path: str, count: int) -> bytes:

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from datamodules.file_tree import FileTree, check_size, digest, only_top
+from datamodules.file_tree import HELD_FILE, FileTree, check_size, digest, only_top
 from handful.errors import UserError
 from handful.images import is_image_name
 from handful.images.clutter import LeftOut, clutter
@@ -95,6 +95,13 @@ class Folder(FileTree):
             return file.read_bytes()
         except OSError as error:
             raise UserError(f"{safe_text(file)} cannot be read: {error.strerror}.") from None
+
+    def source(self, path: str) -> bytes | Path:
+        """Return the content of a file, or its path if it is large; a `UserError` names one that cannot be read."""
+        if self.size(path) <= HELD_FILE:
+            return self.read(path)
+        check_size(safe_text(self.root / path), self.size(path))
+        return self.root / path
 
     def head(self, path: str, count: int) -> bytes:
         """Return the first bytes of a file; nothing of one that cannot be read."""

@@ -124,7 +124,8 @@ class Reader:
         try:
             if not is_utf8(path):
                 raise UserError(f"{name} cannot be used: its name is not UTF-8; rename it, for example with convmv.")
-            image = open_image(tree.read(path), name, white=self._white, max_pixels=self._max_pixels, least=self._size)
+            source = tree.source(path)
+            image = open_image(source, name, white=self._white, max_pixels=self._max_pixels, least=self._size)
         except UserError as error:
             self._reading.unreadable.append((split, number, str(error)))
             return np.zeros((1, 1, 3), dtype=np.uint8)

@@ -295,6 +295,6 @@ class ImageFiles:
 
     def __getitem__(self, index: int) -> Tensor:
         path = self._paths[index]
-        content, name = self._tree.read(path), safe_text(self._tree.root / path)
-        image = read_image(content, name, self._size, white=self._white, max_pixels=self._max_pixels)
+        source, name = self._tree.source(path), safe_text(self._tree.root / path)
+        image = read_image(source, name, self._size, white=self._white, max_pixels=self._max_pixels)
         return torch.from_numpy(image.transpose(2, 0, 1).copy())

@@ -13,6 +13,7 @@ from datamodules.cache import Cache
 from datamodules.file_tree import FileTree, digest
 from datamodules.folder import Folder
 from handful.errors import UserError
+from handful.file_kinds import special_kind
 from handful.images.formats import HEAD, looks_like_image
 from handful.text import safe_text
 
@@ -37,6 +38,8 @@ def open_tree(root: str | Path, cache: Cache) -> FileTree:
         tree: FileTree = Folder(path)
     elif path.is_file():
         tree = _archive(path, cache)
+    elif kind := special_kind(path):
+        raise UserError(f"data.root {safe_text(path)} is {kind}: give a folder of class folders or an archive.")
     else:
         raise UserError(f"data.root {safe_text(path)} does not exist.{_nearest(path)}")
     nested = [file for file in tree.files() if file.lower().endswith(_ARCHIVES)]

@@ -104,11 +104,7 @@ def _open(picture: PictureSource, least: int) -> Image.Image:
             return to_rgb(picture)
         except ValueError as error:
             raise UserError(f"a picture cannot be read: {error}") from error
-    try:
-        content = Path(picture).expanduser().read_bytes()
-    except OSError as error:
-        raise UserError(f"{picture}: cannot be read ({error.strerror})") from error
-    return open_image(content, str(picture), least=least)
+    return open_image(Path(picture).expanduser(), str(picture), least=least)
 
 
 @torch.no_grad()

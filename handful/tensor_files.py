@@ -9,6 +9,7 @@ import torch
 
 from handful.errors import UserError
 from handful.file_digest import file_digest
+from handful.file_kinds import instead_of_a_file
 
 #: Names that are taken where a folder holds several files, the first of them that is there.
 CHECKPOINTS = ("best.ckpt", "model.ckpt", "last.ckpt", "model.safetensors", "pytorch_model.bin")
@@ -55,7 +56,8 @@ def read_tensors(path: Path, ours: bool = True, mmap: bool = False) -> Any:
         UserError: there is no such file, it is damaged, or holds other things.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such {'checkpoint' if ours else 'file of weights'}")
+        wanted = "checkpoint" if ours else "file of weights"
+        raise UserError(f"{path}: there is no such {wanted}{instead_of_a_file(path)}")
     check_digest(path)
     try:
         if path.suffix == ".safetensors":

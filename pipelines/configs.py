@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from handful.errors import UserError
+from handful.file_kinds import instead_of_a_file, special_kind
 from pipelines.renamed_classes import renamed
 
 #: Larger files, or what anchors make of small ones, are no configs.
@@ -66,8 +67,10 @@ def read_config(path: Path) -> tuple[str, dict[str, Any]]:
     """
     if path.is_dir():
         raise UserError(f"--config: {path} is a folder; give a file of it")
-    if not path.is_file():
-        raise UserError(f"--config: there is no file {path}{_similar_file(path)}")
+    if special_kind(path) == "a device":
+        raise UserError(f"--config: {path} is a device; give a YAML file, or leave --config out to use options alone")
+    if not path.is_file() and not path.is_fifo():  # what a shell makes of <(command) is a pipe
+        raise UserError(f"--config: there is no file {path}{instead_of_a_file(path)}{_similar_file(path)}")
     content = path.read_bytes()
     if len(content) > MAX_BYTES:
         raise UserError(f"{path}: {len(content) >> 20} MiB are no config")

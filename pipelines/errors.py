@@ -1,6 +1,7 @@
 """The boundary between what a person can put right, one sentence, and our own faults, a traceback."""
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -89,9 +90,12 @@ def print_sentence(sentence: str) -> None:
 
 
 def _rank() -> int:
-    """The rank of this process; 0 where nothing has been imported that could have others."""
-    if "lightning" not in sys.modules:
-        return 0
-    from pipelines.ranks import global_rank
+    """The rank of this process, as Lightning has it or will have it; 0 where nothing says another.
 
-    return global_rank()
+    Nothing is imported: a thread may ask while the main thread imports, and two imports can lock each other.
+    """
+    marked = getattr(sys.modules.get("lightning_utilities.core.rank_zero"), "rank_zero_only", None)
+    known = getattr(marked, "rank", None)
+    if known is None:
+        known = next((os.environ[key] for key in ("RANK", "LOCAL_RANK") if key in os.environ), "0")
+    return int(known) if str(known).isdecimal() else 0

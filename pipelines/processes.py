@@ -68,12 +68,20 @@ def _end_with(gone: Callable[[], bool]) -> None:
     while not gone():
         time.sleep(_PERIOD)
     time.sleep(_GRACE)
-    print_sentence(_sentence())
+    sentence = _sentence()
     for child in _children:
         if child.poll() is None:
             child.send_signal(signal.SIGKILL)
-    sys.stdout.flush()
+    # whoever reads the output may have stopped reading, which holds up whoever writes
+    last_words = threading.Thread(target=_say, args=(sentence,), daemon=True)
+    last_words.start()
+    last_words.join(_GRACE)
     os._exit(BAD_INPUT)  # the main thread may wait for the lost process for ever
+
+
+def _say(sentence: str) -> None:
+    print_sentence(sentence)
+    sys.stdout.flush()
 
 
 def _child_ended() -> bool:

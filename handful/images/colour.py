@@ -47,7 +47,7 @@ def settle_clear_colour(image: Image.Image, content: bytes) -> None:
 
     Args:
         image: loaded; changed in place.
-        content: of its file.
+        content: the beginning of its file, with the header.
     """
     clear = image.info.get("transparency")
     if image.format != "PNG" or isinstance(clear, bytes | None):

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from handful.errors import UserError
+from handful.file_kinds import instead_of_a_file
 from handful.images.clutter import clutter
 from handful.images.formats import HEAD, IMAGE_SUFFIXES, is_image_name, looks_like_image
 
@@ -29,7 +30,7 @@ def find_images(where: Path) -> list[Path]:
     except OSError as error:  # a name too long, a loop of links
         raise UserError(f"--images: there is no file or folder {where} ({error.strerror})") from error
     if missing:
-        raise UserError(f"--images: there is no file or folder {where}")
+        raise UserError(f"--images: there is no file or folder {where}{instead_of_a_file(where)}")
     found: list[Path] = []
     others = 0
     visited: set[str] = set()

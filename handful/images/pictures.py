@@ -145,12 +145,7 @@ class Pictures:
 
     def _read(self, file: Path, side: int | None) -> tuple[Tensor, Tensor | None]:
         name = os.fsencode(str(file)).decode("utf-8", "backslashreplace")
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise UserError(f"{name} cannot be read: {error.strerror}.") from None
-        image = open_image(content, name, least=max(side or 0, self.inputs.image_size))
-
+        image = open_image(file, name, least=max(side or 0, self.inputs.image_size))
         shown = None if side is None else self.inputs.shown(image, side)
         return self.inputs.image(image), shown
 

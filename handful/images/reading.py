@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from handful.errors import UserError
 from handful.images.colour import settle_clear_colour, to_rgb
 from handful.images.formats import HEAD, allowed_formats, unreadable_kind
+from handful.images.strips import Rows, in_strips, is_deep, is_large, loaded_rows, stored_rows
 
 #: Pixels of the largest image that is read unless a caller allows more; a bomb of so many stays below 1 GB.
 MAX_PIXELS = 120_000_000
@@ -25,11 +27,8 @@ _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2
 _DECODER = {"WEBP": 12, "JPEG2000": 21, "AVIF": 6, "SGI": 3, "PSD": 4}
 # Icons (ICO, ICNS) hold images of other formats, which Pillow decodes when it opens them: they may have fewer pixels.
 _ICONS, _PART = (b"\x00\x00\x01\x00", b"icns"), 4
-# Rows of images of deep pixels are turned to bytes strip by strip from so many pixels on: their values take much more.
-_DEEP_PIXELS = 4_000_000
-
-#: An image of more pixels is shrunk by whole factors while it is read, to no less than twice the size asked for.
-_SHRINK_PIXELS = 50_000_000
+# Decoders that are written in Python take microseconds and twenty bytes for every pixel (DDS of plain pixels, QOI, PPM
+# as text, BMP by run lengths): they may have a part of the pixels as well.
 
 #: The size that is asked for where a caller asks for none.
 _LEAST = 2048
@@ -118,45 +117,63 @@ def open_image(
         (4, 2)
     """
     name = name or (str(source) if not isinstance(source, bytes) else "image")
-    content = source if isinstance(source, bytes) else _content(Path(source))
-    limit = max_pixels // _PART if content.startswith(_ICONS) else max_pixels
-    # Pillow's decoders raise what they please on damaged files, from KeyError to struct.error
+    least = least or _LEAST
+    with _opened(source, name) as file:
+        # Pillow's decoders raise what they please on damaged files, from KeyError to struct.error
+        with _sentences(name, Exception):
+            head, held = file.read(HEAD), file.seek(0, io.SEEK_END)
+            file.seek(0)
+            image, rows, turn = _decoded(file, head, held, name, max_pixels, least)
+        # only what Pillow raises of a palette that is missing, and of rows that are
+        with _sentences(name, (ValueError, AssertionError, LookupError, OSError)):
+            pixels = to_rgb(image, white) if rows is None else in_strips(image, rows, white, least)
+            if pixels is not image:
+                image.close()  # before it is turned, which needs as much again
+    return pixels.transpose(turn) if turn is not None else pixels
+
+
+@contextmanager
+def _sentences(name: str, kinds: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turn errors of these kinds, and a lack of memory, into a sentence that names the file."""
     try:
-        with _pixel_limit(limit), Image.open(io.BytesIO(content), formats=allowed_formats(name)) as image:
-            _refuse_greedy(image, name, max_pixels, len(content))
-            if image.width * image.height > _SHRINK_PIXELS:
-                _draft(image, least or _LEAST)
+        yield
+    except UserError:
+        raise
+    except MemoryError:
+        raise UserError(f"{name} cannot be read as an image: there is not enough memory for it.") from None
+    except kinds as error:
+        raise UserError(f"{name} cannot be read as an image: {_reason(error)}.") from None
+
+
+def _decoded(
+    file: BinaryIO, head: bytes, held: int, name: str, max_pixels: int, least: int
+) -> tuple[Image.Image, Rows | None, Image.Transpose | None]:
+    """An image, its rows where it is to be read in strips, and how to turn it upright."""
+    limit = max_pixels // _PART if head.startswith(_ICONS) else max_pixels
+    try:
+        with _pixel_limit(limit):
+            image: Any = Image.open(file, formats=allowed_formats(name))
+            rows = stored_rows(image) if is_large(image) else None
+            _refuse_slow(image, name, max_pixels)
+            _refuse_greedy(image, name, max_pixels, held, rows is not None)
+            if rows is not None:
+                return image, rows, _orientation(image)
+            if is_large(image):
+                _draft(image, least)
             if image.format == "TIFF":
                 # Pillow turns a TIFF upright itself, and rewrites these fields, whatever they hold
                 image.info.pop("xmp", None)
             image.load()
             turn = _orientation(image)
-            settle_clear_colour(image, content)
-    except UserError:
-        raise
+            settle_clear_colour(image, head)
     except UnidentifiedImageError:
-        raise UserError(f"{name} cannot be read as an image: {unreadable_kind(content[:HEAD])}.") from None
+        raise UserError(f"{name} cannot be read as an image: {unreadable_kind(head)}.") from None
     except Image.DecompressionBombError:
         raise UserError(
             f"{name} cannot be read as an image: it has more than {limit / 1e6:.0f} million pixels; "
             "allow more with data.max_megapixels if it is meant."
         ) from None
-    except MemoryError:
-        raise UserError(f"{name} cannot be read as an image: there is not enough memory for it.") from None
-    except Exception as error:
-        raise UserError(f"{name} cannot be read as an image: {_reason(error)}.") from None
-    try:
-        count = image.width * image.height
-        deep = image.mode.startswith(("I", "F")) and count > _DEEP_PIXELS
-        strips = count > _SHRINK_PIXELS or deep
-        pixels = _in_strips(image, white, least or _LEAST) if strips else to_rgb(image, white)
-        if pixels is not image:
-            image.close()  # before it is turned, which needs as much again
-    except MemoryError:
-        raise UserError(f"{name} cannot be read as an image: there is not enough memory for it.") from None
-    except (ValueError, AssertionError, LookupError, OSError) as error:  # Pillow's, of a palette that is missing
-        raise UserError(f"{name} cannot be read as an image: {_reason(error)}.") from None
-    return pixels.transpose(turn) if turn is not None else pixels
+    return image, loaded_rows(image) if is_large(image) or is_deep(image) else None, turn
 
 
 def resize(image: Image.Image, size: int | None) -> npt.NDArray[np.uint8]:
@@ -180,25 +197,44 @@ def resize(image: Image.Image, size: int | None) -> npt.NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def _content(path: Path) -> bytes:
+@contextmanager
+def _opened(source: bytes | str | Path, name: str) -> Iterator[BinaryIO]:
+    """A file to read from; one on disk is not held in memory."""
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
     try:
-        return path.read_bytes()
+        file = Path(source).open("rb")  # noqa: SIM115
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"{name} cannot be read: {error.strerror}.") from None
+    with file:
+        yield file
 
 
-def _refuse_greedy(image: Image.Image, name: str, max_pixels: int, size: int) -> None:
+def _refuse_slow(image: Any, name: str, max_pixels: int) -> None:
+    """Refuse an image of a kind that Pillow decodes in Python, pixel by pixel, sooner than others."""
+    pixels, most = image.width * image.height, max_pixels // _PART
+    if pixels > most and any(codec in Image.DECODERS for codec, *_ in image.tile):
+        raise UserError(
+            f"{name} cannot be read as an image: it has {pixels / 1e6:.0f} million pixels, and {image.format} of its "
+            f"kind is decoded so slowly that at most {most / 1e6:.0f} million are read; save it as PNG or TIFF, or "
+            "allow more with data.max_megapixels."
+        )
+
+
+def _refuse_greedy(image: Image.Image, name: str, max_pixels: int, size: int, by_rows: bool) -> None:
     """Refuse an image that would take more memory than `max_pixels` pixels of most formats.
 
     Args:
         image: opened, not decoded.
         name: for the sentence.
         max_pixels: of most formats.
-        size: of the file in bytes, all of which are held.
+        size: of the file in bytes, all of which may be held.
+        by_rows: whether only some rows of it are in memory at a time.
     """
     pixels = image.width * image.height
     each = _STORED.get(image.mode, 4) + _DECODER.get(image.format or "", 0) + _coefficients(image)
-    counted = (pixels * each + size) / _USUAL_BYTES
+    counted = (pixels * (0 if by_rows else each) + size) / _USUAL_BYTES
     if counted > max_pixels:
         raise UserError(
             f"{name} cannot be read as an image: its {pixels / 1e6:.0f} million pixels of {image.format} need as much "
@@ -222,26 +258,6 @@ def _draft(image: Image.Image, least: int) -> None:
     wanted = min(2 * least / shorter, 1.0)
     width, height = (max(1, int(wanted * side)) for side in image.size)
     image.draft("RGB" if image.mode == "RGB" else None, (width, height))
-
-
-def _in_strips(image: Image.Image, white: float | None, least: int) -> Image.Image:
-    """Return `to_rgb` of an image strip by strip, a large one shrunk by a whole factor."""
-    large = image.width * image.height > _SHRINK_PIXELS
-    factor = max(1, min(image.size) // (2 * least)) if large else 1
-    strip = factor * max(1, 2**21 // (image.width * factor))  # some two million pixels
-    canvas = Image.new("RGB", tuple(-(-side // factor) for side in image.size))  # type: ignore[arg-type]
-    for top in range(0, image.height, strip):
-        rows = image.crop((0, top, image.width, min(top + strip, image.height)))
-        canvas.paste(to_rgb(_like(rows, image), white).reduce(factor), (0, top // factor))
-    return canvas
-
-
-def _like(part: Image.Image, whole: Image.Image) -> Image.Image:
-    """Give a part of an image what says how its pixels are meant: its kind and, for TIFF, its fields."""
-    part.format = whole.format
-    if hasattr(whole, "tag_v2"):
-        part.tag_v2 = whole.tag_v2  # type: ignore[attr-defined]
-    return part
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:

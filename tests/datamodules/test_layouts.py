@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules import base
 from datamodules.image_folder import ImageFolder
 from handful.errors import UserError
 from tests.datamodules.fakes import write_images, zipped
@@ -412,3 +413,28 @@ def test_repeats_are_kept_with_a_warning_or_dropped_from_training(tmp_path, caps
                     {"max_megapixels": -1}, {"max_megapixels": math.inf}, {"max_megapixels": math.nan}):  # fmt: skip
         with pytest.raises(UserError, match=r"^data\.\w+ must be"):
             data(root, **options)
+
+
+# -- names that look alike --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["folder", "archive", "table"])
+@pytest.mark.parametrize("other", ["Owl", "owl\u200b", "\u043ewl", "owl_"])
+def test_classes_that_look_alike_are_warned_of_once(tmp_path, form, other, recwarn):
+    root = write_images(tmp_path / f"data{form}{other}", {"": {"owl": 4, other: 5, "tit": 4}})
+    if form == "table":
+        rows = [f"{p.relative_to(root)},{p.parent.name}" for p in root.rglob("*.png")]
+        (root / "labels.csv").write_text("path,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    place = {"folder": root, "archive": tmp_path / "data.zip", "table": root / "labels.csv"}[form]
+    if form == "archive":
+        zipped(root, place)
+    base._reported.clear()
+    assert len(data(place).splits) == len(data(place).splits) == 3
+    (said,) = [str(w.message) for w in recwarn if "look alike" in str(w.message)]
+    assert "'owl'" in said
+    assert "tit" not in said
+
+
+def test_classes_that_do_not_look_alike_are_not(tmp_path, recwarn):
+    _ = data(write_images(tmp_path / "data", CLASSES)).splits
+    assert not [w for w in recwarn if "look alike" in str(w.message)]

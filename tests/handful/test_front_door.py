@@ -174,7 +174,7 @@ def test_predicting_leaves_the_model_as_it_was(run):
     ("pictures", "sentence"),
     [
         ([], "no pictures"),
-        (["gone.png"], "gone.png: cannot be read"),
+        (["gone.png"], "gone.png cannot be read: No such file"),
         (5.0, "a picture is a file"),
         ([torch.zeros(3, 24, 24)], "a picture is a file"),
         (torch.zeros(2, 24, 24, 3, dtype=torch.uint8), "normalised floating point"),

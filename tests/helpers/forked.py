@@ -28,7 +28,7 @@ class Ended:
     events: int
 
 
-def run(arguments: Sequence[str | Path], folder: Path, kill_at: int | None = None, timeout: float = 300.0) -> Ended:
+def run(arguments: Sequence[str | Path], folder: Path, kill_at: int | None = None, timeout: float = 1800.0) -> Ended:
     """Run `train.py ARGUMENTS` in a forked process.
 
     Args:

@@ -13,6 +13,9 @@ from tests.helpers.pipeline import ROOT
 #: A run whose other process was killed must have ended after so many seconds.
 LIMIT = 30
 
+#: A run that nothing happens to must have ended after so many seconds, on however busy a machine.
+PATIENCE = 1800
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -36,18 +39,22 @@ class Lost:
         return [line for line in self.text.splitlines() if line.startswith("handful")]
 
 
-def start(config: Path, run: Path) -> "subprocess.Popen[str]":
-    """Start a pipeline on two processes, in a session of its own."""
+def start(config: Path, run: Path) -> "subprocess.Popen[bytes]":
+    """Start a pipeline on two processes, in a session of its own; what they print goes to a file, as a pipe fills."""
     arguments = ["pipeline", "--config", config, "--run_dir", run, "--trainer.devices", "2"]
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *map(str, arguments), "--trainer.strategy", "ddp"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HANDFUL_TRUST": "tests", "WANDB_MODE": "disabled"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    with _output(run).open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *map(str, arguments), "--trainer.strategy", "ddp"],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HANDFUL_TRUST": "tests", "WANDB_MODE": "disabled"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _output(run: Path) -> Path:
+    return run.with_name(f"{run.name}.output")
 
 
 def finish(config: Path, run: Path) -> str:
@@ -57,7 +64,8 @@ def finish(config: Path, run: Path) -> str:
         RuntimeError: it failed.
     """
     process = start(config, run)
-    text, _ = process.communicate(timeout=300)
+    process.wait(timeout=PATIENCE)
+    text = _output(run).read_text(errors="replace")
     if process.returncode:
         raise RuntimeError(f"ended with {process.returncode}: {text[-2000:]}")
     return text
@@ -81,7 +89,7 @@ def lose(config: Path, run: Path, phase: str, rank: int, after: float = 0.0) -> 
     while rank and (victim := _second(process.pid)) is None and process.poll() is None:
         time.sleep(0.02)
     if process.poll() is not None or victim is None:
-        raise RuntimeError(f"ended before it could be killed: {process.communicate()[0][-2000:]}")
+        raise RuntimeError(f"ended before it could be killed: {_output(run).read_text()[-2000:]}")
     os.kill(victim, signal.SIGKILL)
     killed = time.monotonic()
     while (left := _session(process.pid)) and time.monotonic() < killed + LIMIT:
@@ -90,8 +98,8 @@ def lose(config: Path, run: Path, phase: str, rank: int, after: float = 0.0) -> 
     seconds = time.monotonic() - killed
     for other in left:
         os.kill(other, signal.SIGKILL)
-    text, _ = process.communicate(timeout=60)
-    return Lost(process.returncode, seconds, text, left)
+    process.wait(timeout=60)
+    return Lost(process.returncode, seconds, _output(run).read_text(errors="replace"), left)
 
 
 def _stat(pid: int) -> tuple[str, int, int]:

@@ -154,7 +154,7 @@ WRONG = [
     (["--wandb", "null"], "wandb"),
     (["--config"], "--config: a config file is missing"),
     (["--config", "."], "is a folder; give a file of it"),
-    (["--config", "/dev/null"], "there is no file /dev/null"),
+    (["--config", "/dev/null"], "/dev/null is a device; give a YAML file"),
     (["--trust"], "--trust: a value is missing"),
     (["surplus"], "surplus: an argument that belongs to no option"),
 ]

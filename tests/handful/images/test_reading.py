@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from handful.errors import UserError
-from handful.images import IMAGE_SUFFIXES, looks_like_image, open_image, read_image, reading
+from handful.images import IMAGE_SUFFIXES, looks_like_image, open_image, read_image, strips
 from handful.images.colour import to_rgb
 
 CLEAR_BLACK = (0, 0, 0, 0)
@@ -291,7 +291,7 @@ def test_an_image_that_is_shrunk_while_read_looks_the_same(mode, monkeypatch):
     image = smooth if mode in ("I;16", "F") else smooth.convert("L").convert(mode)
     content = encoded(image, "tiff")
     expected = read_image(content, size=20, white=255)
-    monkeypatch.setattr(reading, "_SHRINK_PIXELS", 100_000)
+    monkeypatch.setattr(strips, "SHRINK_PIXELS", 100_000)
     assert open_image(content, least=20, white=255).size == (53, 42)
     assert np.abs(read_image(content, size=20, white=255).astype(int) - expected).max() <= 3
 
