@@ -12,8 +12,8 @@ from handful.attribution.context import default_chunk
 from handful.attribution.outputs import run_model
 from handful.attribution.state import model_device, model_dtype, run_in_chunks, undisturbed, unwrap
 from handful.birds.dataset import ToyBirdsDataset
-from handful.birds.knockouts import class_variants, contrasting_classes, knock_out, sufficient_sets
 from handful.errors import UserError
+from handful.metrics.knockouts import class_variants, contrasting_classes, knock_out, sufficient_sets
 from handful.metrics.known_truth import Answers, Importances, KnownTruth, mass_on
 
 #: Makes maps `(N, G, H, W)` of images `(N, 3, H, W)` for classes `(N, G)`.

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from handful.birds import PART_NAMES, ToyBirdsDataset, class_table
-from handful.birds.knockouts import class_variants, contrasting_classes, knock_out, sufficient_sets
 from handful.errors import UserError
 from handful.metrics.funny_birds import funny_birds, watch_birds
+from handful.metrics.knockouts import class_variants, contrasting_classes, knock_out, sufficient_sets
 from handful.metrics.known_truth import Answers, Importances, KnownTruth, mass_on, protocol
 
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
-from handful.birds.knockouts import contrasting_classes, sufficient_sets
 from handful.metrics.boxes import BoxRatio
 from handful.metrics.degradation import Degradation
 from handful.metrics.faithfulness import DeletionAUC, InsertionAUC
 from handful.metrics.infidelity import Infidelity
+from handful.metrics.knockouts import contrasting_classes, sufficient_sets
 from handful.metrics.known_truth import Answers, Importances, KnownTruth
 from handful.metrics.localisation import EnergyInMask, PointingGame
 from handful.metrics.max_sensitivity import MaxSensitivity
