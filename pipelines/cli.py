@@ -27,6 +27,7 @@ COMMANDS = {
     "pipeline": "run all phases of a config, each resumable: the same command again resumes where it stopped",
     "explain": "why a run's model decides as it does, for your own pictures: a page and its numbers",
     "evaluate": "what can be said in numbers of how readable a run's stages are: a table and measures.json",
+    "probe": "does a class's score hang on what should decide it: covers parts or a region, writes probe.json",
     "report": "a finished run on one page: stages and cost, the features that decide, every class, curves",
     "tradeoff": "what fewer features, and fewer of them per class, cost in accuracy: a table and a figure",
     "fit": "train one module (LightningCLI)",

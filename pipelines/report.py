@@ -22,7 +22,7 @@ from handful.report.content import Content
 from handful.report.curves import Path as RegularisationPath
 from handful.report.curves import Series
 from handful.report.run_page import run_pages
-from handful.report.sections.measures import is_record
+from handful.report.sections import measures, probe
 from lightning_modules import TrainedModule
 from pipelines.finished_run import Run
 from pipelines.run_folder import read_metrics, read_table
@@ -69,7 +69,8 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
         curves=_curves(run),
         path=_path(run),
         tradeoff=_tradeoff(run),
-        measures=_record(run, "measures/measures.json", is_record, "evaluate"),
+        measures=_record(run, "measures/measures.json", measures.is_record, "evaluate"),
+        probe=_record(run, "probe/probe.json", probe.is_record, "probe"),
     )
     if isinstance(model, Classifier):
         content.deciding, data = _deciding(module, model, run)

@@ -2,6 +2,7 @@
 
 from handful.metrics.alignment import AttributeAlignment, stands_for
 from handful.metrics.balanced_accuracy import BalancedAccuracy
+from handful.metrics.bias_probe import BiasProbe
 from handful.metrics.class_independence import ClassIndependence
 from handful.metrics.contrastiveness import Contrastiveness
 from handful.metrics.correlation import FeatureCorrelation
@@ -19,6 +20,7 @@ __all__ = [
     "ActivationThresholds",
     "AttributeAlignment",
     "BalancedAccuracy",
+    "BiasProbe",
     "ClassIndependence",
     "Contrastiveness",
     "Dependence",

@@ -39,6 +39,7 @@ class Content:
         path: regularisation path of the sparse phase.
         tradeoff: the content of `tradeoff.json`, where it belongs to these weights.
         measures: the content of `measures.json`, likewise.
+        probe: the content of `probe.json`, likewise.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Content:
     path: RegularisationPath | None = None
     tradeoff: Mapping[str, Any] | None = None
     measures: Mapping[str, Any] | None = None
+    probe: Mapping[str, Any] | None = None
 
     @property
     def many(self) -> bool:

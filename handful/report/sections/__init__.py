@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from handful.report.content import Content
-from handful.report.sections import classes, configuration, curves, features, measures, stages, trade_off
+from handful.report.sections import classes, configuration, curves, features, measures, probe, stages, trade_off
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,6 @@ SECTIONS = (
     Section("regularisation-path", "Regularisation path", curves.regularisation_path),
     Section("trade-off", "Trade-off", trade_off.build),
     Section("measures", "Measures", measures.build),
+    Section("probe", "Bias probe", probe.build),
     Section("configuration", "Configuration", configuration.build),
 )
