@@ -36,7 +36,8 @@ def build(content: Content) -> Mapping[str, Any] | None:
     by_class = [
         [label, *(_cell((found["classes"].get(label) or [None])[0]) for found in regions.values())] for label in classes
     ]
-    return {"fill": _FILLS.get(str(record.get("fill")), ""), "means": means, "regions": list(regions), "classes": by_class}
+    fill = _FILLS.get(str(record.get("fill")), "")
+    return {"fill": fill, "means": means, "regions": list(regions), "classes": by_class}
 
 
 def _cell(value: Any) -> str:

@@ -43,7 +43,7 @@ def test_a_planted_shortcut_is_found():
             probe.update(network(images), network(filled(images, mask)), labels)
             found[name] = probe.per_class()
     assert found["corner"][1, 0] < 3 * found["middle"][1, 0] < 0
-    assert found["corner"][1, 2] > 0.5  # predictions change
+    assert found["corner"][1, 2] > 0.2 > found["middle"][1, 2]  # predictions change
     exchanged = BiasProbe(2)
     with torch.no_grad():
         others = images.roll(1, 0)  # of the other class
