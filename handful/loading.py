@@ -10,6 +10,7 @@ import yaml
 
 from handful.atomic import atomic
 from handful.errors import UserError, did_you_mean
+from handful.explain.feature_names import read_feature_names
 from handful.images.inputs import Inputs
 from handful.networks.classifier import Classifier
 from handful.networks.description import KEY, describe, description_of, rebuild
@@ -47,6 +48,7 @@ def load(path: str | Path, phase: str | None = None) -> Classifier:
     elif phase is not None:
         raise UserError(f"{path}: a phase can be chosen in the folder of a run only")
     classifier = read_classifier(path)
+    classifier.feature_names = next(filter(None, map(read_feature_names, (path.parent, path.parent.parent))), {})
     if classifier.inputs is None:
         classifier.inputs = _recorded_inputs(path, classifier.num_classes)
     return classifier

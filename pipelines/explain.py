@@ -7,6 +7,7 @@ import torch
 from handful.errors import UserError
 from handful.explain.explainer import Explainer, method_names
 from handful.explain.explanation import SIDE
+from handful.explain.feature_names import read_feature_names
 from handful.images import Pictures
 from handful.networks import Classifier
 from handful.report.prediction_table import said_accuracy
@@ -31,16 +32,17 @@ def explain(
 ) -> Path:
     """Explain what a run's model says about pictures.
 
-    Writes `index.html`, a page that needs nothing but itself (more than 100 pictures are divided over `index-2.html`
-    and so on); `explain.json` with all numbers; and `maps.npz` with the raw maps, `<method>` `(N, …)`, in the order of
-    the page. Pictures that cannot be read are listed and left out. Where the folder around a picture has the name of a
-    class, it is taken for the true class.
+    Writes `index.html`, a page that needs nothing but itself (of more than 30 pictures an index of all, beside
+    `index-1.html` and so on); `explain.json` with all numbers; and `maps.npz` with the raw maps, `<method>` `(N, …)`,
+    in the order of the page. Pictures that cannot be read are listed and left out. Where the folder around a picture
+    has the name of a class, it is taken for the true class.
 
     Args:
         run_dir: folder of the run.
         images: an image file, or a folder that is searched for images, nested folders included.
         methods: names of attribution methods, as a list or with commas between; "none" leaves them out.
-        target: the class to explain: "pred" for each image's predicted class, or a class by name or number.
+        target: the class to explain: "pred" for each image's predicted class, or a class by name or number: why it is
+            not that class, where another is predicted.
         stage: whose model: a stage or phase of the run; the last finished one if not given.
         out: folder to write to; RUN_DIR/explain if not given.
         features: how many features are shown at most.
@@ -58,12 +60,14 @@ def explain(
     model = getattr(run.load(stage), "model", None)
     if not isinstance(model, Classifier):
         raise UserError(f"--stage: {phase} of {run_dir} holds no classifier that could be explained")
+    model.feature_names = read_feature_names(run.folder)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     explainer = Explainer(model, run.inputs(), methods, target, features, seed)
     pictures = Pictures(Path(images).expanduser(), explainer.inputs)
     folder = output_folder(out, run.folder / "explain")
     title = f"Why {run.config.get('name', 'the model')} decides"
-    files = ExplanationFiles(folder, title, _facts(run, phase, model), {"run": run_dir, "phase": phase})
+    head = {"run": run_dir, "phase": phase, "classes": list(explainer.inputs.class_names)}
+    files = ExplanationFiles(folder, title, _facts(run, phase, model), head)
     true: list[str | None] = []
     predicted: list[str] = []
     with files.open():

@@ -12,15 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from handful.explain import Explanation
-from handful.report.explain_page import Pictures, explain_page
+from handful.report.explain_page import Entry, Pictures, explain_page, index_page
+from handful.report.overlays import data_uri
 from pipelines.array_files import GrowingArrays
 
-#: Pictures on a page; more are divided over several.
-ON_A_PAGE = 100
+#: Pictures on a page; more are divided over several, with an index of all.
+ON_A_PAGE = 30
+
+#: Side of a picture in the index, in pixels.
+THUMBNAIL = 72
+
+#: Pictures that the index shows; further ones are named only.
+SHOWN = 3000
 
 
 class ExplanationFiles:
-    """Writes `index.html` (and `index-2.html`, … for many pictures), `explain.json` and `maps.npz`.
+    """Writes `index.html`, `explain.json` and `maps.npz`; for many pictures an index and `index-1.html`, ….
 
     Args:
         folder: to write to.
@@ -34,6 +41,7 @@ class ExplanationFiles:
         self._draft = folder
         self._waiting: list[tuple[Mapping[str, Any], Pictures]] = []
         self._pages: list[str] = []
+        self._entries: list[Entry] = []
         self._written = 0
 
     @contextmanager
@@ -63,7 +71,9 @@ class ExplanationFiles:
         self._written += 1
         if len(self._waiting) == ON_A_PAGE:
             self._page(last=False)
-        self._waiting.append((record, why.pictures()))
+        pictures = why.pictures()
+        self._waiting.append((record, pictures))
+        self._entries.append(self._entry(why, pictures))
 
     def finish(self, unreadable: Mapping[str, str], notes: Sequence[str] = ()) -> Path:
         """Complete the files and put them in place of earlier ones.
@@ -81,6 +91,10 @@ class ExplanationFiles:
         os.fsync(self._json.fileno())
         self._page(last=True, notes=[*notes, *unreadable.values()])
         self._arrays.write(self._draft / "maps.npz")
+        if len(self._pages) > 1:
+            index = index_page(self._title, [*self._facts, *notes, *unreadable.values()], self._entries)
+            (self._draft / "index.html").write_text(index, encoding="utf-8")
+            self._pages.insert(0, "index.html")
         for name in ("maps.npz", "explain.json", *reversed(self._pages)):
             os.replace(self._draft / name, self._folder / name)
         for page in self._folder.glob("index-*.html"):
@@ -91,19 +105,31 @@ class ExplanationFiles:
 
     def _page(self, last: bool, notes: Sequence[str] = ()) -> None:
         number = len(self._pages) + 1
-        links = {"first": _page_name(1), "previous": _page_name(number - 1)} if number > 1 else {}
+        only = last and number == 1
+        links = {} if only else {"index": "index.html"}
+        links |= {"previous": _page_name(number - 1)} if number > 1 else {}
         page = explain_page(
-            self._title if last and number == 1 else f"{self._title} ({number})",
+            self._title if only else f"{self._title} ({number})",
             [*self._facts, *notes],
             [record for record, _ in self._waiting],
             [pictures for _, pictures in self._waiting],
             links if last else links | {"next": _page_name(number + 1)},
         )
-        name = _page_name(number)
+        name = "index.html" if only else _page_name(number)
         (self._draft / name).write_text(page, encoding="utf-8")
         self._pages.append(name)
         self._waiting = []
 
+    def _entry(self, why: Explanation, pictures: Pictures) -> Entry:
+        thumbnail = ""
+        if len(self._entries) < SHOWN:
+            small = pictures.image.copy()
+            small.thumbnail((THUMBNAIL, THUMBNAIL))
+            thumbnail = data_uri(small, "JPEG")
+        address = f"{_page_name(len(self._pages) + 1)}#{len(self._waiting) - 1}"
+        seen = (why.prediction.name, why.prediction.probability)
+        return Entry(why.name, address, thumbnail, seen, why.correct, why.true)
+
 
 def _page_name(number: int) -> str:
-    return "index.html" if number == 1 else f"index-{number}.html"
+    return f"index-{number}.html"

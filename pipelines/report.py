@@ -16,6 +16,7 @@ from handful.atomic import write_text
 from handful.bottleneck.informed import InformedClassifier
 from handful.errors import UserError
 from handful.explain.deciding import DecidingFeatures
+from handful.explain.feature_names import read_feature_names
 from handful.images import Inputs
 from handful.networks import Classifier
 from handful.report.content import Content
@@ -25,6 +26,7 @@ from handful.report.run_page import run_pages
 from handful.report.sections import measures, probe
 from lightning_modules import TrainedModule
 from pipelines.finished_run import Run
+from pipelines.measures.subject import Images, Options
 from pipelines.run_folder import read_metrics, read_table
 from pipelines.stored_features import features_of
 from pipelines.tables import stage_cells
@@ -36,13 +38,22 @@ FEW = 120
 PANELS = {"validation accuracy, %": "val/accuracy", "loss": "val/loss", "diversity@5": "val/diversity@5"}
 
 
-def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
+def report(
+    run_dir: str,
+    images: int = 4,
+    out: str | None = None,
+    attributes: str | None = None,
+    masks: str | None = None,
+) -> Path:
     """Write a run's report: stages and cost, the features that decide, every class, curves, the configuration.
 
     Args:
         run_dir: folder of the run.
         images: pictures per feature.
         out: folder to write to; RUN_DIR/report if not given.
+        attributes: a CSV file of class attributes, first column the class, shares in per cent or in [0, 1]: what each
+            feature follows. The toy birds have attributes of their own.
+        masks: a folder of masks, KIND/CONCEPT/IMAGE.png: the part that each feature lies on.
 
     Returns:
         The page.
@@ -72,10 +83,14 @@ def report(run_dir: str, images: int = 4, out: str | None = None) -> Path:
         measures=_record(run, "measures/measures.json", measures.is_record, "evaluate"),
         probe=_record(run, "probe/probe.json", probe.is_record, "probe"),
     )
+    content.feature_names = read_feature_names(run.folder)
     if isinstance(model, Classifier):
         content.deciding, data = _deciding(module, model, run)
         content.few = model.head.n_features <= FEW
         content.dataset, content.inputs = data.test_dataset, Inputs.of(data)
+        known = Images(data, Options(attributes=attributes, masks=masks))
+        content.attributes = known.image_attributes if attributes is None else known.class_attributes
+        content.parts = known.masks
     folder = Path(out) if out else run.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)
     pages = run_pages(content)

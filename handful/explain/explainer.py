@@ -111,6 +111,7 @@ class Explainer:
                     true=None if label is None else names[label],
                     file=batch.file_name(row),
                     shown_features=self.features,
+                    feature_names={f: name for f, name in self.model.feature_names.items() if own.weights[0, f]},
                 )
             )
         return results

@@ -11,6 +11,7 @@ from torch import Tensor
 from handful.atomic import atomic
 from handful.attribution import Contributions
 from handful.explain.comparison import RunnerUp
+from handful.explain.feature_names import feature_label
 from handful.explain.scores import ClassScore, Contribution
 from handful.report.explain_page import Pictures, explain_page
 from handful.report.overlays import overlay, picture
@@ -77,6 +78,7 @@ class Explanation:
         true: name of the true class, where it is known.
         file: where the image comes from.
         shown_features: how many features are drawn at most.
+        feature_names: feature → name that a person gave it.
 
     Example:
         >>> import torch
@@ -102,6 +104,7 @@ class Explanation:
     true: str | None = None
     file: str | None = None
     shown_features: int = 5
+    feature_names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def maps(self) -> dict[str, Tensor]:
@@ -127,6 +130,8 @@ class Explanation:
             record |= {"true": self.true, "correct": self.correct}
         record["explained"]["bias"] = self.bias
         record["contributions"] = [one.to_dict() for one in self.contributions]
+        if self.feature_names:
+            record["feature_names"] = {str(feature): name for feature, name in self.feature_names.items()}
         record["runner_up"] = self.runner_up.to_dict()
         record["methods"] = {name: found.to_dict() for name, found in self.methods.items()}
         return record
@@ -182,6 +187,9 @@ class Explanation:
                 if asked_for
                 else " because of"
             )
-            text += " " + ", ".join(f"feature {p.feature} ({p.contribution:+.2f})" for p in self.contributions[:3])
+            text += " " + ", ".join(
+                f"{feature_label(part.feature, self.feature_names)} ({part.contribution:+.2f})"
+                for part in self.contributions[:3]
+            )
             text += f"; {'strongest other' if asked_for else 'next'} {self.runner_up.name}"
         return text

@@ -121,15 +121,21 @@ def trade_off(
     return found
 
 
-def trade_off_figure(sizes: Sequence[Mapping[str, Any]], dense_accuracy: float, n_dense: int) -> Figure:
+def trade_off_figure(
+    sizes: Sequence[Mapping[str, Any]],
+    dense_accuracy: float,
+    n_dense: int,
+    own: Mapping[str, Mapping[str, float]] | None = None,
+) -> Figure:
     """Draw test accuracy over features per class, a line for every number of features.
 
     Args:
         sizes: as `Size.to_dict` gives them.
         dense_accuracy: of the dense stage, in per cent.
         n_dense: its number of features.
+        own: stage → its `accuracy`, `n_features` and `features_per_class`: points of the run itself.
     """
-    return tradeoff_figure(accuracy_grid(sizes), dense_accuracy, n_dense)
+    return tradeoff_figure(accuracy_grid(sizes), dense_accuracy, n_dense, own)
 
 
 def accuracy_grid(sizes: Sequence[Mapping[str, Any]]) -> dict[int, dict[int, float]]:

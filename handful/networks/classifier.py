@@ -1,5 +1,7 @@
 """The one contract that every method, metric and callback of Handful relies on."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ class Classifier(nn.Module):
     Attributes:
         inputs: class names, image size and normalisation of the images it was trained on, where they are known.
         network: what the backbone was built from, where it is known.
+        feature_names: feature → name that a person gave it.
 
     Example:
         >>> import torch
@@ -42,6 +45,7 @@ class Classifier(nn.Module):
 
     inputs: Inputs | None = None
     network: "NetworkConfig | None" = None
+    feature_names: Mapping[int, str] = MappingProxyType({})
 
     def __init__(self, backbone: nn.Module, head: Head | nn.Linear) -> None:
         super().__init__()
@@ -62,6 +66,7 @@ class Classifier(nn.Module):
         """Another classifier on the same backbone, which knows the same of its images."""
         classifier = Classifier(self.backbone, head)
         classifier.network, classifier.inputs = self.network, self.inputs
+        classifier.feature_names = self.feature_names
         return classifier
 
     def feature_maps(self, images: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from handful.explain.meaning import Followed, LiesOn
+
 
 @dataclass
 class FeatureCard:
@@ -11,13 +13,17 @@ class FeatureCard:
 
     Attributes:
         number: of the feature in the backbone.
-        effects: class name → weight of the feature for the class.
+        weights: class name → weight of the feature for the class.
         pictures: the images where it is largest, as they are and with the feature's map, and their class.
+        follows: the attribute that it follows, where attributes are known.
+        lies_on: the part that it lies on, where parts are known.
     """
 
     number: int
-    effects: dict[str, float]
+    weights: dict[str, float]
     pictures: list[tuple[Image.Image, Image.Image, str]] = field(default_factory=list)
+    follows: Followed | None = None
+    lies_on: LiesOn | None = None
 
 
 @dataclass

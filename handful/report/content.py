@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from handful.annotations import AttributeTable, PixelAnnotations
 from handful.errors import UserError
 from handful.explain.deciding import DecidingFeatures, Images
+from handful.explain.feature_names import feature_label
 from handful.images import Inputs
 from handful.report.curves import Path as RegularisationPath
 from handful.report.curves import Series
@@ -35,6 +37,9 @@ class Content:
         dataset: the test images, those of `deciding`.
         inputs: their normalisation.
         images: pictures per feature.
+        feature_names: feature → name that a person gave it.
+        attributes: names and presence of attributes, of the test images or of the classes.
+        parts: masks of parts in the test images.
         curves: measure → its values by epoch, of the phases that trained.
         path: regularisation path of the sparse phase.
         tradeoff: the content of `tradeoff.json`, where it belongs to these weights.
@@ -54,6 +59,9 @@ class Content:
     dataset: Images | None = None
     inputs: Inputs | None = None
     images: int = 4
+    feature_names: Mapping[int, str] = field(default_factory=dict)
+    attributes: AttributeTable | None = None
+    parts: PixelAnnotations | None = None
     curves: Mapping[str, Series] = field(default_factory=dict)
     path: RegularisationPath | None = None
     tradeoff: Mapping[str, Any] | None = None
@@ -64,6 +72,18 @@ class Content:
     def many(self) -> bool:
         """Whether there are too many classes for one page."""
         return self.deciding is not None and len(self.deciding.names) > MANY_CLASSES
+
+    def label(self, feature: int) -> str:
+        """How a feature is called."""
+        return feature_label(feature, self.feature_names)
+
+    def feature_link(self, feature: int) -> str:
+        """Where a feature is shown."""
+        return f"{'features.html' if self.many else ''}#feature-{feature}"
+
+    def class_link(self, label: int) -> str:
+        """Where a class is shown."""
+        return class_page_name(label) if self.many else f"#class-{label}"
 
     def json(self, name: str) -> Any:
         """A JSON record in the run's folder, such as `measures/measures.json`; None where there is none.
@@ -78,3 +98,8 @@ class Content:
             return json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not a JSON file ({error})") from None
+
+
+def class_page_name(label: int) -> str:
+    """The file of a class's page."""
+    return f"class-{label:03d}.html"

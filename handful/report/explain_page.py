@@ -4,9 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from markupsafe import Markup
 from PIL import Image
 
-from handful.report.page import render
+from handful.report.page import render, script_values
+from handful.report.waterfall import waterfall
+
+#: Features of the lead with a row of their own.
+_LEADING = 8
 
 
 @dataclass
@@ -49,20 +54,63 @@ def explain_page(
     return render("explain.html", title=title, facts=facts, cards=cards, other_pages=other_pages or {})
 
 
+@dataclass
+class Entry:
+    """One picture in the index of many.
+
+    Attributes:
+        name: of the picture.
+        address: of its explanation.
+        thumbnail: small, as a data URI; empty where there are too many.
+        predicted: the predicted class, and its probability in [0, 1].
+        correct: whether it is the true class; None where that is not known.
+        true: name of the true class, where it is known.
+    """
+
+    name: str
+    address: str
+    thumbnail: str
+    predicted: tuple[str, float]
+    correct: bool | None = None
+    true: str | None = None
+
+
+def index_page(title: str, facts: Sequence[str], entries: Sequence[Entry]) -> str:
+    """Return the index of many pictures: what each was taken for, and where its explanation is."""
+    shown = [{**vars(entry), "thumbnail": Markup(entry.thumbnail)} for entry in entries]
+    return render("explain_index.html", title=title, facts=facts, entries=shown, **script_values("report.js"))
+
+
 def _decided(record: Mapping[str, Any], shown: Pictures) -> dict[str, Any]:
-    """The table of contributions: the features drawn, all others together, the bias; each with its share of a bar."""
+    """The contributions, and what the lead is made of, as waterfalls: features drawn, all others together, the bias."""
     if "contributions" not in record:
         return {}
+    names = record.get("feature_names", {})
     listed = [part for part in record["contributions"] if part["feature"] in shown.features]
     others = record["contributions"][len(listed) :]
-    rows = [
-        (f"feature {part['feature']}", f"{part['value']:.3g}", f"{part['weight']:.3g}", part["contribution"])
-        for part in listed
-    ]
+    parts = [(_label(part["feature"], names), part["contribution"], part["feature"]) for part in listed]
     if others:
-        noun = "feature" if len(others) == 1 else "features"
-        rows.append((f"{len(others)} other {noun}", "", "", sum(part["contribution"] for part in others)))
-    rows.append(("bias", "", "", record["explained"]["bias"]))
-    largest = max(abs(row[3]) for row in rows) or 1.0
-    names = ("label", "value", "weight", "number")
-    return {"listed": listed, "rows": [dict(zip(names, row, strict=True), share=row[3] / largest) for row in rows]}
+        parts.append((_others(len(others)), sum(part["contribution"] for part in others), None))
+    rows, total = waterfall([*parts, ("bias", record["explained"]["bias"], None)], "score (logit)")
+    values = {part["feature"]: (f"{part['value']:.3g}", f"{part['weight']:.3g}") for part in listed}
+    return {"listed": listed, "rows": rows, "total": total, "values": values, **_lead(record, names)}
+
+
+def _lead(record: Mapping[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
+    other = record["runner_up"]
+    features = other["features"]
+    parts = [(_label(part["feature"], names), part["lead"], part["feature"]) for part in features[:_LEADING]]
+    if features[_LEADING:]:
+        rest = features[_LEADING:]
+        parts.append((_others(len(rest)), sum(part["lead"] for part in rest), None))
+    rows, total = waterfall([*parts, ("biases", other["bias_lead"], None)], "lead")
+    return {"lead_rows": rows, "lead_total": total}
+
+
+def _label(feature: int, names: Mapping[Any, str]) -> str:
+    name = names.get(str(feature), names.get(feature))
+    return f"feature {feature}" if name is None else f"{name} ({feature})"
+
+
+def _others(count: int) -> str:
+    return f"{count} other feature{'' if count == 1 else 's'}"

@@ -1,5 +1,7 @@
 """Self-contained pages: HTML from templates, pictures embedded, every value escaped."""
 
+import base64
+import hashlib
 import io
 from functools import cache
 from typing import Any
@@ -28,6 +30,19 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def script_values(name: str) -> dict[str, Any]:
+    """The values `script` and `script_digest` of a template: a script of ours, which alone may run on the page.
+
+    Args:
+        name: of the file in `handful/report/templates`.
+    """
+    environment = _environment()
+    assert environment.loader is not None
+    source = environment.loader.get_source(environment, name)[0]
+    digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+    return {"script": Markup(source), "script_digest": f"sha256-{digest}"}
+
+
 def drawn(figure: Figure, dpi: int = 144) -> tuple[Image.Image, int]:
     """Draw a figure as a picture and return it with the width in CSS pixels at which it is shown."""
     buffer = io.BytesIO()
@@ -46,7 +61,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "anchor": lambda heading: heading.lower().replace(" ", "-"),
         "breakable": lambda text: Markup(str(escape(safe_text(text))).replace("_", "_<wbr>")),
         "completeness": _completeness,
         "data_uri": lambda image, kind="JPEG": Markup(data_uri(image, kind)),

@@ -159,11 +159,16 @@ def test_many_pictures_are_divided_over_pages_and_an_earlier_rest_is_removed(run
     out = tmp_path / "out"
     explain(str(run), str(folder), methods="cam", out=str(out))
     pages = sorted(path.name for path in out.iterdir())
-    assert pages == ["explain.json", "index-2.html", "index-3.html", "index.html", "maps.npz"]
-    texts = [(out / name).read_text() for name in ("index.html", "index-2.html", "index-3.html")]
+    names = ["index-1.html", "index-2.html", "index-3.html"]
+    assert pages == ["explain.json", *names, "index.html", "maps.npz"]
+    texts = [(out / name).read_text() for name in names]
     assert [text.count("<article") for text in texts] == [3, 3, 2]
-    links = [re.findall(r'href="([^"#]+)"', text) for text in texts]
-    assert links == [["index-2.html"], ["index.html", "index.html", "index-3.html"], ["index.html", "index-2.html"]]
+    links = [re.findall(r'<a href="([^"#]+)"', text) for text in texts]
+    assert links == [["index.html", names[1]], ["index.html", names[0], names[2]], ["index.html", names[1]]]
+    index = (out / "index.html").read_text()
+    addresses = re.findall(r'<a href="([^"]+)">', index)
+    assert addresses == [f"{names[place // 3]}#{place % 3}" for place in range(8)]
+    assert index.count("<img") == 8
     (out / "index-me.html").write_text("a person's own")
     explain(str(run), str(folder / "0.png"), methods="cam", out=str(out))
     assert sorted(path.name for path in out.iterdir()) == ["explain.json", "index-me.html", "index.html", "maps.npz"]

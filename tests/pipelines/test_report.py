@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from handful.errors import UserError
+from handful.explain.deciding import stored_weights
 from pipelines import report as module
 from pipelines.cli import main
 from pipelines.finished_run import Run
@@ -39,23 +40,24 @@ def deciding(run):
 def test_a_pipeline_ends_with_its_report(page, run):
     stages = json.loads((run / "results.json").read_text())["stages"]
     for stage, row in stages.items():
-        assert f"<td>{stage}</td><td>{row['accuracy']:.2f}</td>" in page
+        assert f'<th scope="row">{stage}</th><td>{row["accuracy"]:.2f}</td>' in page
     for heading in ("Stages", "Features", "Classes", "Training", "Regularisation path", "Configuration"):
         assert f"<h2>{heading}</h2>" in page
     assert "Trade-off" not in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
 
 
-def test_effects_are_what_a_deviation_more_adds_to_the_logit(deciding):
-    head, features = deciding.model.head, deciding.features
+def test_weights_are_those_of_the_checkpoint(deciding, run):
+    state = torch.load(run / "finetune/best.ckpt", weights_only=True)["state_dict"]
+    selection = state["model.head.selection"].tolist()
     for s, feature in enumerate(deciding.used):
-        more = features.clone()
-        more[:, feature] += features[:, feature].std(unbiased=False)
-        with torch.no_grad():
-            added = (head(more) - head(features)).mean(dim=0)
-        torch.testing.assert_close(deciding.effects[:, s], added, rtol=1e-3, atol=1e-4)
-    counts = (head.class_weights()[0] != 0).sum(dim=0)
-    assert sorted(deciding.used) == counts.nonzero()[:, 0].tolist()
+        assert torch.equal(deciding.weights[:, s], state["model.head.weight"][:, selection.index(feature)])
+    assert deciding.standardised
+    counts = (state["model.head.weight"] != 0).sum(dim=0)
+    assert sorted(deciding.used) == sorted(f for f, count in zip(selection, counts, strict=True) if count)
+    dense = stored_weights(Run(run).load("dense").model.head)
+    assert not dense[1]
+    assert torch.equal(dense[0], Run(run).load("dense").model.head.class_weights()[0])
 
 
 def test_pictures_are_those_where_the_feature_is_largest(deciding):
@@ -63,7 +65,7 @@ def test_pictures_are_those_where_the_feature_is_largest(deciding):
     assert list(chosen) == deciding.used
     for feature, indices in chosen.items():
         assert torch.equal(deciding.features[indices, feature], deciding.features[:, feature].topk(3).values)
-        named = {deciding.names.index(name) for name in deciding.effects_of(feature)}
+        named = {deciding.names.index(name) for name in deciding.weights_of(feature)}
         assert named == set((deciding.model.head.class_weights()[0][:, feature] != 0).nonzero()[:, 0].tolist())
 
 
@@ -152,4 +154,24 @@ def test_a_path_that_is_no_table_of_numbers_is_one_sentence(run, tmp_path):
     for damaged in ([head, first.replace(first.split(",")[0], "x"), *rest], [head.replace("density", "d"), first]):
         table.write_text("\n".join(damaged))
         with pytest.raises(UserError, match=r"path\.csv: row 1 has no number in column \w+, .* --start_at sparsify"):
+            report(str(tmp_path / "run"))
+
+
+def test_features_say_what_they_follow_and_a_name_of_yours_appears_everywhere(run, tmp_path, deciding):
+    feature = deciding.used[0]
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/names.csv").write_text(f"feature,name\n{feature},red <eye>\n")
+    rows = [f"{name},{10 * place},{20 - 10 * place},50" for place, name in enumerate(deciding.names)]
+    (tmp_path / "attributes.csv").write_text("\n".join(["class,large,small,same", *rows]))
+    text = report(str(tmp_path / "run"), attributes=str(tmp_path / "attributes.csv")).read_text()
+    varying = (deciding.features[:, deciding.used].std(dim=0) > 0).sum()
+    assert len(re.findall(r"follows <b>(?:large|small)</b> r = \+\d\.\d\d", text)) == varying
+    assert f'<section class="tile" id="feature-{feature}"><h3>red &lt;eye&gt; ({feature})</h3>' in text
+    assert f'data-label="red &lt;eye&gt; ({feature})"' in text
+    assert "<eye>" not in text
+    assert re.search(r"lies on <b>\w+</b> \d+ %", text)
+    for content, says in (("a,b\n1,2\n", "expected the columns"), ("feature,name\nx,y\n", "no number of a feature"),
+                          ("feature,name\n1,y\n1,z\n", "named twice")):  # fmt: skip
+        (tmp_path / "run/names.csv").write_text(content)
+        with pytest.raises(UserError, match=f"names.csv: .*{says}"):
             report(str(tmp_path / "run"))

@@ -10,7 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from handful.report.content import Content
-from handful.report.sections import classes, configuration, curves, features, measures, probe, stages, trade_off
+from handful.report.sections import (
+    class_filters,
+    classes,
+    configuration,
+    confusion,
+    curves,
+    decisions,
+    features,
+    information,
+    measures,
+    pairs,
+    probe,
+    stages,
+    trade_off,
+    weights,
+)
 
 
 @dataclass(frozen=True)
@@ -30,11 +45,17 @@ class Section:
 
 SECTIONS = (
     Section("stages", "Stages", stages.build),
+    Section("weights", "Weights", weights.build),
     Section("features", "Features", features.build),
     Section("classes", "Classes", classes.build),
+    Section("pairs", "Classes alike", pairs.build),
+    Section("decisions", "Single decisions", decisions.build),
+    Section("confusion", "Confusion", confusion.build),
+    Section("class-filters", "Class filters", class_filters.build),
+    Section("information", "Information in bits", information.build),
+    Section("trade-off", "Trade-off", trade_off.build),
     Section("training", "Training", curves.training),
     Section("regularisation-path", "Regularisation path", curves.regularisation_path),
-    Section("trade-off", "Trade-off", trade_off.build),
     Section("measures", "Measures", measures.build),
     Section("probe", "Bias probe", probe.build),
     Section("configuration", "Configuration", configuration.build),

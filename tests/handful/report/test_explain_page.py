@@ -51,35 +51,53 @@ def page(record):
     return explain_page("Why", ["a fact"], [record], [Pictures(colour(0), features, lead, methods)])
 
 
-def rows(page):
-    """The table of contributions: what its cells say, and the bar."""
-    for row in re.findall(r"<tr>(<td>.*?)</tr>", page):
-        cells = re.findall(r"<td>(.*?)</td>", row)
-        bar = re.search(r"left:([\d.]+)%;width:([\d.]+)%;background:var\(--(\w+)\)", row)
-        yield cells, (float(bar[1]), float(bar[2]), bar[3])
+def rows(table):
+    """A table of contributions: what its cells say, and the bar."""
+    for row in re.findall(r"<tr[^>]*>(<th scope=\"row\">.*?)</tr>", table):
+        cells = re.findall(r"<t[dh](?: scope=\"row\"| class=\"n\")?>([^<]*)</t[dh]>", row)
+        bar = re.search(r'<i class="(\w+)" style="left:([\d.]+)%;width:([\d.]+)%"', row)
+        yield cells, (float(bar[2]), float(bar[3]), bar[1])
 
 
-def test_the_table_adds_up_to_the_score_and_bars_point_where_they_should(page):
-    assert list(rows(page)) == [
-        (["feature 7", "4", "-0.5", "-2.00"], (0, 50, "against")),
-        (["feature 3", "0.5", "2", "+1.00"], (50, 25, "for")),
-        (["2 other features", "", "", "-0.62"], (34.4, 15.6, "against")),
-        (["bias", "", "", "+0.12"], (50, 3.1, "for")),
+def test_the_table_adds_up_to_the_score_and_each_bar_begins_where_the_last_ends(page):
+    tables = re.findall(r'<table class="steps">(.*?)</table>', page, re.DOTALL)
+    lead, contributions = (list(rows(table)) for table in tables)
+    assert contributions == [
+        (["feature 7", "4", "-0.5", "-2.00"], (0, 100, "against")),
+        (["feature 3", "0.5", "2", "+1.00"], (0, 50, "for")),
+        (["2 other features", "", "", "-0.62"], (19, 31, "against")),
+        (["bias", "", "", "+0.12"], (19, 6, "for")),
+        (["score (logit)", "", "", "-1.50"], (25, 75, "against")),
     ]
-    assert "<td>score (logit)</td><td></td><td></td><td>-1.50</td>" in page
+    assert [cells for cells, _ in lead] == [
+        ["feature 3", "-2.50"], ["feature 7", "-1.37"], ["biases", "+0.37"], ["lead", "-3.50"]
+    ]  # fmt: skip
+
+
+def test_features_are_called_by_the_names_that_a_person_gave_them(record):
+    record["feature_names"] = {"7": "red <eye>"}
+    page = explain_page("Why", [], [record], [Pictures(colour(0), {7: colour(1)})])
+    assert page.count('<th scope="row">red &lt;eye&gt; (7)</th>') == 2
+
+
+def test_the_truth_is_marked(record):
+    assert "✗" not in explain_page("Why", [], [record], [Pictures(colour(0))])
+    for right, mark in ((True, "✓"), (False, "✗")):
+        page = explain_page("Why", [], [record | {"true": "owl", "correct": right}], [Pictures(colour(0))])
+        assert f'{mark}</span> <bdi>ro&lt;bin</bdi>' in page
 
 
 def test_each_probability_stands_with_its_class(page):
     assert "<h2><bdi>ro&lt;bin</bdi> <small>62.5 %</small></h2>" in page
     assert "Explained here: <b><bdi>wr&lt;en</bdi></b>" in page
-    assert '<h3>Next: <bdi>ro&lt;bin</bdi> <span class="soft">62.5 %</span></h3>' in page
+    why_not = "Why not <bdi>wr&lt;en</bdi>? Ahead is <bdi>ro&lt;bin</bdi>"
+    assert f'<h3>{why_not} <span class="soft">62.5 %</span></h3>' in page
     assert '<span><bdi>wr&lt;en</bdi></span><div><i style="width:25.0%"></i></div><span>25.0 %</span>' in page
     assert not re.search("wr<en|ro<bin", page)
 
 
 def test_a_class_that_is_behind_trails_and_what_would_tie_is_reported(page, record):
     assert "<bdi>wr&lt;en</bdi> trails by 3.50." in page
-    assert "the biases add +0.38" in page
     assert "feature 3 at <b>6.5</b> instead of 0.5" in page
     record["runner_up"] |= {"lead": 3.5, "would_tie": []}
     ahead = explain_page("Why", [], [record], [Pictures(colour(0))])
@@ -88,15 +106,15 @@ def test_a_class_that_is_behind_trails_and_what_would_tie_is_reported(page, reco
 
 
 def test_pictures_stand_over_their_own_captions(page):
-    figures = re.findall(r'<figure><img alt="" src="(.*?)"><figcaption>(.*?)</figcaption>', page)
+    figures = re.findall(r'<figure><img loading="lazy" alt="[^"]+" src="(.*?)"><figcaption>(.*?)</figcaption>', page)
     expected = [
-        (10, "<b>feature 7</b><br>w·f = -2.00"), (20, "<b>feature 3</b><br>w·f = +1.00"),
         (30, "<b>feature 3</b><br>-2.50"), (40, "<b>feature 7</b><br>-1.38"),
+        (10, "<b>feature 7</b><br>w·f = -2.00"), (20, "<b>feature 3</b><br>w·f = +1.00"),
         (50, "<b>CAM</b><br>adds up"), (60, "<b>gradients along a path</b><br>adds up but for -0.25"),
         (70, "<b>LIME</b>"),
     ]  # fmt: skip
     assert figures == [(data_uri(colour(number), "JPEG"), caption) for number, caption in expected]
-    assert f'<img alt="a.png" src="{data_uri(colour(0), "JPEG")}">' in page
+    assert f'<img alt="a.png, as the model saw it" src="{data_uri(colour(0), "JPEG")}">' in page
 
 
 def test_the_predicted_class_is_not_named_twice(record):

@@ -1,0 +1,72 @@
+"""A real browser, headless: Chromium of the system, driven by Playwright."""
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+CHROMIUM = os.environ.get("HANDFUL_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
+)
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium: apt-get install chromium, or HANDFUL_CHROMIUM=PATH"
+)
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+
+
+@contextmanager
+def browser():
+    """Chromium; the sandbox needs rights that a container has not."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+@contextmanager
+def opened(chromium, path: Path, size=DESKTOP, scheme="light", **options):
+    """A page of a file; what it requests and says is in `page.requests` and `page.messages`."""
+    context = chromium.new_context(viewport=size, color_scheme=scheme, **options)
+    try:
+        page = context.new_page()
+        page.requests, page.messages = [], []
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.on("console", lambda message: page.messages.append(message.text))
+        page.on("pageerror", lambda error: page.messages.append(str(error)))
+        page.goto(path.resolve().as_uri())
+        yield page
+    finally:
+        context.close()
+
+
+def foreign(page) -> list[str]:
+    """Requests for anything but the page itself and what it carries."""
+    return [url for url in page.requests if not url.startswith("data:") and url.partition("#")[0] != page.url]
+
+
+def overflow(page) -> int:
+    """Pixels by which the page is wider than the window."""
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def screens(page) -> float:
+    """Height of the page in windows."""
+    return page.evaluate("document.documentElement.scrollHeight / innerHeight")
+
+
+def serious(page) -> list[str]:
+    """What axe-core finds serious or critical, as text; of long tables the first rows, as the others are alike."""
+    page.evaluate("document.querySelectorAll('table').forEach(t => [...t.rows].slice(12).forEach(r => r.remove()))")
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:160]} {one['nodes'][0].get('failureSummary', '')}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
