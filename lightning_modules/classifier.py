@@ -210,8 +210,13 @@ class ClassifierModule(TrainedModule):
             diversity = feature_diversity_loss(maps, out["logits"], weight)
             self.log("train/diversity_loss", diversity, batch_size=len(batch[1]))
             loss = loss + self.beta * diversity
+        loss = loss + self.further_loss(out)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch[1]))
         return loss
+
+    def further_loss(self, out: dict[str, Tensor]) -> Tensor | float:
+        """Whatever else a kind of training adds to its loss; `out` is that of `shared_step`."""
+        return 0.0
 
     def validation_step(self, batch: tuple[Tensor, Tensor] | FeatureBatch, batch_idx: int) -> dict[str, Tensor]:
         """Accuracy in per cent and loss, exact over ranks."""

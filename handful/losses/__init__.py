@@ -1,6 +1,7 @@
 """Losses that make features differ from one another."""
 
 from handful.losses.diversity import feature_diversity_loss
+from handful.losses.interpretable_filters import interpretable_filter_loss
 from handful.losses.mutual_channel import MutualChannelLoss
 
-__all__ = ["MutualChannelLoss", "feature_diversity_loss"]
+__all__ = ["MutualChannelLoss", "feature_diversity_loss", "interpretable_filter_loss"]

@@ -84,12 +84,16 @@ def test_the_measures_of_features_on_birds(run, tmp_path):
 
 
 def test_the_report_shows_what_was_measured_of_these_weights(run):
-    path = evaluate(str(run), "dependence,alignment,dissection,location_instability,receptive_fields")
+    path = evaluate(str(run), "dependence,alignment,filters,tree")
     record = read(path)
     page = report(str(run)).read_text()
     assert ">Measures<" in page
     assert f"{record['stages']['finetuned']['dependence']:.4g}" in page
     followed = record["details"]["finetuned"]["alignment"]["features"][0]["attribute"]
+    decisions = record["details"]["finetuned"]["decision_tree"]["decisions"]
+    for decision in decisions:
+        assert decision["start"] + sum(decision["contributions"].values()) == pytest.approx(decision["probability"])
+    assert 0 <= record["stages"]["finetuned"]["tree_fidelity"] <= 1
     assert followed in page
     assert "Single features, finetuned" in page
     path.write_text(json.dumps(record | {"made_from": {"dense": "0" * 16}}))

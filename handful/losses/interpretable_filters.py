@@ -1,0 +1,60 @@
+"""The interpretable-filter loss: every filter stands for one part, at one place at a time."""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from handful.inputs import as_float
+
+#: How steeply a template falls with the distance from its middle.
+_FALL = 4.0
+
+
+def interpretable_filter_loss(maps: Tensor) -> Tensor:
+    """Return the mean over filters of the negative mutual information of maps and templates, a scalar in nats.
+
+    A filter has a template per position, positive around it and negative elsewhere, and one that is negative
+    everywhere, for images that do not show its part. The information is that of the batch,
+    `Σ_T p(T) Σ_x p(x|T) log(p(x|T) / p(x))`, with `p(x|T)` the softmax over the batch's images of the product of map
+    and template. Low where each map has a single peak, at different positions in different images, or none. Memory is
+    `B · F · (h·w + 1)`.
+
+    Args:
+        maps: `(B, F, h, w)`.
+
+    Raises:
+        UserError: another shape.
+
+    Source: Zhang, Wu and Zhu, "Interpretable convolutional neural networks" (CVPR 2018, arXiv 1710.00935), equations 1
+    to 4, computed exactly and differentiated as it stands; there a filter's gradient is approximated.
+
+    Example:
+        >>> single = torch.eye(4).reshape(4, 1, 2, 2)
+        >>> bool(interpretable_filter_loss(20 * single) < interpretable_filter_loss(torch.ones(4, 1, 2, 2)))
+        True
+    """
+    maps = as_float(maps, (None, None, None, None), "maps")
+    if not maps.numel():
+        return maps.sum()
+    templates, prior = _templates(maps.shape[2], maps.shape[3])
+    templates, log_prior = templates.to(maps), prior.to(maps).log()
+    score = maps.flatten(2) @ templates.T  # (B, F, T)
+    given = score.log_softmax(dim=0)  # log p(x|T)
+    alone = torch.logsumexp(given + log_prior, dim=2, keepdim=True)  # log p(x)
+    information = (log_prior.exp() * given.exp() * (given - alone)).sum(dim=(0, 2))
+    return -information.mean()
+
+
+@cache
+def _templates(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Templates `(T, h·w)`, the last for images without the part, and their probabilities `(T,)`."""
+    places = height * width
+    y, x = torch.arange(places) // width, torch.arange(places) % width
+    distance = ((y[:, None] - y).abs() + (x[:, None] - x).abs()).double()
+    strength = 0.5 / places
+    positive = strength * (1 - _FALL * distance / max(height, width)).clamp(min=-1)
+    share = places / (1 + places)
+    prior = torch.full((places + 1,), share / places, dtype=torch.float64)
+    prior[-1] = 1 - share
+    return torch.cat([positive, torch.full((1, places), -strength, dtype=torch.float64)]), prior
