@@ -17,6 +17,7 @@ BENCHMARKS = (
     "sparse_imagenet",
     "attribution",
     "attribution_birds",
+    "attribution_measures",
     "faithfulness",
     "plugin toy",
     "plugin cost",
