@@ -1,4 +1,4 @@
-"""Every attribution method by every measure, on the network of the quickstart; written into docs/attribution_measures.md too.
+"""Every attribution method by every measure, on the network of the quickstart; also in docs/attribution_measures.md.
 
     python -m benchmarks.attribution_measures [--run_dir RUN] [--images 24] [--birds 40]
 
@@ -95,8 +95,8 @@ class Bench:
     """
 
     def __init__(self, run: Run, count: int, birds: int) -> None:
-        self.plugin: nn.Module = run.load("plugin").model
-        self.model: nn.Module = run.load("finetune").model
+        loaded = [run.load(phase).model for phase in ("plugin", "finetune")]
+        self.plugin, self.model = (model.eval() for model in loaded if isinstance(model, nn.Module))
         data = run.datamodule()
         assert isinstance(data, ToyBirds)
         data.setup()

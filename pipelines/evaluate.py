@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from handful.atomic import write_text
+from handful.attribution import get
 from handful.errors import UserError
 from handful.networks import Classifier
 from handful.text import safe_text
@@ -37,6 +38,7 @@ def evaluate(
     masks: str | None = None,
     out: str | None = None,
     seed: int = 0,
+    methods: list[str] | str = "gradcam",
 ) -> Path:
     """Measure how readable the stages of a run are.
 
@@ -54,6 +56,7 @@ def evaluate(
         masks: folder of masks: KIND/CONCEPT/IMAGE.png.
         out: folder to write to; RUN_DIR/measures if not given.
         seed: of what draws random numbers.
+        methods: of attribution, whose maps are measured, as a list or with commas between.
 
     Returns:
         The file.
@@ -63,6 +66,8 @@ def evaluate(
     """
     names = measures if isinstance(measures, str) else ",".join(measures)
     chosen = chosen_measures(names)  # refused before anything is read
+    wanted = methods.split(",") if isinstance(methods, str) else methods
+    explained = tuple(dict.fromkeys(get(method.strip()).name for method in wanted))
     if images is not None and images < 1:
         raise UserError(f"--images must be at least 1, not {images}")
     run = Run(run_dir)
@@ -71,7 +76,7 @@ def evaluate(
     data = run.datamodule()
     if split not in data.splits:
         raise UserError(f"--split: this run has no {split} images; there are {', '.join(data.splits)}")
-    looked_at = Images(data, Options(split, images, attributes, masks, seed))
+    looked_at = Images(data, Options(split, images, attributes, masks, seed, explained))
     left_out = _left_out(chosen, looked_at)
     able = [cls for cls in chosen if cls.name not in left_out]
     rows: dict[str, dict[str, float | None]] = {}

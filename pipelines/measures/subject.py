@@ -16,6 +16,8 @@ from handful.annotations import (
     PixelAnnotations,
     read_class_attributes,
 )
+from handful.attribution import attribute
+from handful.birds import ToyBirdsDataset
 from handful.networks import Classifier
 
 
@@ -29,6 +31,7 @@ class Options:
         attributes: a file of class attributes; see `handful.annotations.read_class_attributes`.
         masks: a folder of masks; see `handful.annotations.MaskFolder`.
         seed: of what draws random numbers.
+        methods: of attribution, whose maps are measured.
     """
 
     split: str = "test"
@@ -36,6 +39,7 @@ class Options:
     attributes: str | None = None
     masks: str | None = None
     seed: int = 0
+    methods: tuple[str, ...] = ("gradcam",)
 
 
 #: Annotation → how to give it.
@@ -81,6 +85,13 @@ class Images:
     @cached_property
     def _birds(self) -> BirdAnnotations | None:
         return BirdAnnotations(self.data.birds[self.options.split]) if isinstance(self.data, ToyBirds) else None
+
+    @property
+    def birds(self) -> ToyBirdsDataset:
+        """The toy birds of the split; only where there are any."""
+        if not isinstance(self.data, ToyBirds):
+            raise ValueError("the images are no toy birds")
+        return self.data.birds[self.options.split]
 
     @cached_property
     def masks(self) -> PixelAnnotations | None:
@@ -203,6 +214,22 @@ class Observed:
     def features(self) -> Tensor:
         """The pooled features `(B, S)` that the head looks at."""
         return self.subject.model.head.deciding_maps(self.all_features[:, :, None, None])[0][:, :, 0, 0]
+
+    @cached_property
+    def images(self) -> Tensor:
+        """Normalised images `(B, 3, H, W)` on the model's device."""
+        return self.subject.images.pixels(self.indices).to(self.logits.device)
+
+    def attribution(self, method: str) -> Tensor:
+        """Maps `(B, H, W)` of an attribution method for the predicted classes; made once for all measures."""
+        if method not in self._attributions:
+            found = attribute(self.subject.model, self.images, method=method, seed=self.subject.options.seed)
+            self._attributions[method] = found.map()
+        return self._attributions[method]
+
+    @cached_property
+    def _attributions(self) -> dict[str, Tensor]:
+        return {}
 
     @cached_property
     def segmentation(self) -> Tensor:
