@@ -11,9 +11,10 @@ from handful.assignment.constants import (
     qpm_problem,
     similarity_penalty,
 )
+from handful.assignment.estimator import BinaryAssignmentClassifier
 from handful.assignment.linear_program import UpperBound, solve_exactly, upper_bound
 from handful.assignment.locality import LocalitySums
-from handful.assignment.problem import Assignment, AssignmentProblem
+from handful.assignment.problem import Assignment, AssignmentProblem, check_sizes
 from handful.assignment.search import Search
 from handful.assignment.solve import solve
 from handful.assignment.threshold import clique_threshold
@@ -21,10 +22,12 @@ from handful.assignment.threshold import clique_threshold
 __all__ = [
     "Assignment",
     "AssignmentProblem",
+    "BinaryAssignmentClassifier",
     "ClassSums",
     "LocalitySums",
     "Search",
     "UpperBound",
+    "check_sizes",
     "class_correlation",
     "clique_threshold",
     "feature_similarity",

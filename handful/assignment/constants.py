@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from handful.assignment.problem import AssignmentProblem
+from handful.assignment.problem import AssignmentProblem, check_sizes
 from handful.assignment.threshold import clique_threshold
+from handful.errors import UserError
 
 #: The published scale of the gains: the best assignment is worth at most so much.
 SCALE = 1000.0
@@ -46,7 +47,8 @@ class ClassSums:
     def class_correlation(self) -> Tensor:
         """A `(C, F)`: Pearson correlation of each feature with each class's indicator, divided by max |A|.
 
-        Constant features and classes without an image, or with all of them, get 0.
+        Constant features and classes without an image, or with all of them, get 0. Rounded to float32's 24 bits, so
+        that the order in which images were added does not reach the choice of features.
         """
         images = self.counts.sum()
         share = self.counts / images
@@ -57,7 +59,12 @@ class ClassSums:
         covariance = self.totals / images - share[:, None] * mean
         scale = (share * (1 - share))[:, None] * variance
         correlation = torch.where((scale > 0) & ~constant, covariance / scale.clamp(min=1e-300).sqrt(), 0.0)
-        return correlation / correlation.abs().max().clamp(min=1e-300)
+        return rounded(correlation / correlation.abs().max().clamp(min=1e-300))
+
+
+def rounded(values: Tensor) -> Tensor:
+    """Numbers in about [-1, 1] rounded to multiples of 2^-24: float64 sums in another order give the same ones."""
+    return (values * 2.0**24).round() / 2.0**24
 
 
 def class_correlation(features: Tensor, labels: Tensor, n_classes: int | None = None) -> Tensor:
@@ -111,6 +118,7 @@ def qpm_problem(
     n_features: int = 50,
     features_per_class: int = 5,
     threshold: float | None = None,
+    rho: float = 0.0,
 ) -> AssignmentProblem:
     """The published problem from A.
 
@@ -121,6 +129,7 @@ def qpm_problem(
         features_per_class: k.
         threshold: t, from which on similar features are penalised; the smallest that leaves n mutually dissimilar
             features where None; infinite for no penalty.
+        rho: int(rho · C) pairs of classes have to share all features but one (CHiQPM has 0.5).
 
     Raises:
         UserError: sizes out of range, or values that are not finite.
@@ -131,6 +140,11 @@ def qpm_problem(
         >>> problem.n_classes, problem.n_candidates
         (4, 6)
     """
+    check_sizes(*correlation.shape, n_features, features_per_class)
+    if not correlation.isfinite().all():
+        raise UserError("correlation: holds values that are not finite")
+    if not 0 <= rho <= (len(correlation) - 1) / 2:
+        raise UserError(f"rho: 0 to {(len(correlation) - 1) / 2:g} pairs per class, not {rho}")
     similarity = feature_similarity(correlation.double())
     if threshold is None:
         threshold = clique_threshold(similarity, n_features)
@@ -140,4 +154,5 @@ def qpm_problem(
         bias=torch.zeros_like(similarity[0]) if bias is None else bias.double(),
         n_features=n_features,
         features_per_class=features_per_class,
+        pairs=int(rho * len(correlation)),
     )

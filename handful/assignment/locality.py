@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from handful.assignment.constants import rounded
+
 #: The largest size of the bias.
 BIAS_SCALE = 0.1 * 10**0.5
 
@@ -51,8 +53,9 @@ class LocalitySums:
 
         Source: QPM (ICLR 2025), supplementary material.
         """
-        local = clip_and_scale(self.peaks / self.images.clamp(min=1))
-        inside = clip_and_scale(-self.border)
+        # only ratios count; rounded, so that the order of the images does not
+        local = clip_and_scale(rounded(self.peaks / self.peaks.max().clamp(min=1e-300)))
+        inside = clip_and_scale(rounded(-self.border / self.images.clamp(min=1)))
         return clip_and_scale(torch.where(inside >= 0, local, local.min()))
 
 

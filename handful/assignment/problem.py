@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from handful.assignment.pairs import sharing_pairs
 from handful.errors import UserError
 from handful.inputs import as_tensor
 
@@ -26,6 +27,8 @@ class AssignmentProblem:
         bias: (F,) what choosing a feature gains or costs by itself.
         n_features: n, in [k, F].
         features_per_class: k, at least 1.
+        pairs: how many pairs of classes have to share all features but one. Kept as far as it can be: the assignment
+            says how many pairs it holds.
 
     Raises:
         UserError: shapes that do not belong together, values that are not finite, sizes out of range, or fewer sets
@@ -45,6 +48,7 @@ class AssignmentProblem:
     bias: Tensor
     n_features: int
     features_per_class: int
+    pairs: int = 0
 
     def __post_init__(self) -> None:
         """Convert to float64 and refuse what is no instance."""
@@ -64,6 +68,9 @@ class AssignmentProblem:
         if (self.penalty < 0).any() or self.penalty.diagonal().any() or not self.penalty.equal(self.penalty.T):
             raise UserError("penalty: non-negative, symmetric and with a zero diagonal")
         check_sizes(self.n_classes, count, self.n_features, self.features_per_class)
+        most = self.n_classes * (self.n_classes - 1) // 2
+        if not 0 <= self.pairs <= most:
+            raise UserError(f"pairs: {self.n_classes} classes make 0 to {most} pairs, not {self.pairs}")
 
     @property
     def n_classes(self) -> int:
@@ -101,6 +108,10 @@ class AssignmentProblem:
             found.append("two classes with the same features")
         if not assignment.any(dim=0).all():
             found.append("a chosen feature that no class uses")
+        if sharing_pairs(assignment) < self.pairs:
+            found.append(
+                f"{sharing_pairs(assignment)} pairs of classes that share all features but one instead of {self.pairs}"
+            )
         return found
 
 
@@ -124,6 +135,11 @@ class Assignment:
     selection: Tensor
     assignment: Tensor
     value: float
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of classes share all features but one."""
+        return sharing_pairs(self.assignment)
 
 
 def check_sizes(n_classes: int, n_candidates: int, n_features: int, features_per_class: int) -> None:

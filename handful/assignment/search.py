@@ -10,6 +10,9 @@ from torch import Tensor
 from handful.assignment.problem import AssignmentProblem
 from handful.assignment.swaps import SwapTable, greedy
 
+#: Best sets of descents that restarts start from.
+_PEAKS = 8
+
 #: A change below this share of the objective's size is no improvement.
 _TOLERANCE = 1e-12
 
@@ -22,18 +25,18 @@ class Search:
         patience: steps without a new best value after which a descent ends.
         restarts: descents after the first; each exchanges a share of the best set and starts from there.
         exchange: that share, in (0, 1].
-        elite: share of the restarts that start from the best set of an earlier descent instead of the best of all.
+        crossed: share of the restarts that start from what the best sets of two descents have in common.
         seed: of the exchanged features and of how long a feature stays forbidden.
 
     Example:
         >>> Search(restarts=2).patience
-        100
+        60
     """
 
-    patience: int = 100
-    restarts: int = 8
+    patience: int = 60
+    restarts: int = 40
     exchange: float = 0.2
-    elite: float = 0.5
+    crossed: float = 0.75
     seed: int = 0
 
 
@@ -57,14 +60,18 @@ def local_search(
     pool.add(problem.set_value(first), first)
     if problem.n_features == problem.n_candidates:
         return pool.sets
-    peaks = [_descend(problem, first, pool, search.patience, generator)]
-    for _ in range(search.restarts):
-        if torch.rand((), generator=generator) < search.elite:
-            base = peaks[int(torch.randint(len(peaks), (), generator=generator))]
-        else:
-            base = pool.best
-        begin = _exchanged(problem, base, search.exchange, generator)
-        peaks.append(_descend(problem, begin, pool, search.patience, generator))
+    peaks = _Pool(_PEAKS)
+    for turn in range(search.restarts + 1):
+        begin = first
+        if turn:
+            ranked = peaks.sets
+            base = ranked[int(len(ranked) * float(torch.rand((), generator=generator)) ** 2)]
+            begin = _exchanged(problem, base, search.exchange, generator)
+            if len(ranked) > 1 and torch.rand((), generator=generator) < search.crossed:
+                other = ranked[int(torch.randint(len(ranked), (), generator=generator))]
+                begin = _crossed(problem, base, other, generator)
+        peak = _descend(problem, begin, pool, search.patience, generator)
+        peaks.add(problem.set_value(peak), peak)
     return pool.sets
 
 
@@ -75,12 +82,15 @@ class _Pool:
         self.size = size
         self._values: dict[tuple[int, ...], float] = {}
         self._device = torch.device("cpu")
+        #: Sets of lower value are not kept.
+        self.least = -float("inf")
 
     def add(self, value: float, selection: Tensor) -> None:
         self._device = selection.device
         self._values[tuple(selection.sort().values.tolist())] = value
         if len(self._values) > self.size:
             del self._values[min(self._values, key=lambda key: self._values[key])]
+            self.least = min(self._values.values())
 
     @property
     def best(self) -> Tensor:
@@ -90,6 +100,18 @@ class _Pool:
     def sets(self) -> list[Tensor]:
         ranked = sorted(self._values, key=lambda key: (-self._values[key], key))
         return [torch.tensor(key, device=self._device) for key in ranked]
+
+
+def _crossed(problem: AssignmentProblem, one: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
+    """What two sets have in common, and a random half of the rest; a feature in ten by chance."""
+    weight = torch.full((problem.n_candidates,), 1e-3)
+    weight[torch.cat([one, other]).cpu()] = 1.0
+    common = one[torch.isin(one, other)].cpu()
+    order = torch.rand(problem.n_candidates, generator=generator) * weight
+    order[common] = 2.0
+    leaving = common[torch.rand(len(common), generator=generator) < 0.1]
+    order[leaving] = 0.0
+    return order.topk(problem.n_features).indices.to(one.device)
 
 
 def _exchanged(problem: AssignmentProblem, best: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -109,28 +131,34 @@ def _descend(
 ) -> Tensor:
     """Best swaps; one that undoes a recent swap is allowed only where it gives a new best value. Returns the best set.
 
-    Swaps are compared in float32, values are computed in float64.
+    Swaps are compared in float32; values of sets that count are computed in float64.
     """
     state = SwapTable(problem, start, torch.float32)
     best_value = value = problem.set_value(state.selection)
     best = state.selection.clone()
     stale = step = 0
+    near = 1e-4 * max(1.0, abs(value))  # more than the rounding of a descent's changes adds up to
     may_enter = torch.zeros(problem.n_candidates, dtype=torch.int64, device=problem.gain.device)
     may_leave = torch.zeros_like(may_enter)
     while stale < patience:
         change = state.changes()
         tabu = (may_leave[state.selection] > step)[:, None] | (may_enter > step)
         change.masked_fill_(tabu & (change <= best_value - value), -torch.inf)
-        position, feature = divmod(int(change.argmax()), problem.n_candidates)
-        if float(change[position, feature]) == -torch.inf:
+        place = int(change.argmax())
+        position, feature = divmod(place, problem.n_candidates)
+        gained = float(change[position, feature])
+        if gained == -torch.inf:
             break
         old = state.swap(position, feature)
         step += 1
         tenure = torch.randint(5, 12, (2,), generator=generator).tolist()
         may_enter[old], may_leave[feature] = step + tenure[0], step + tenure[1]
-        value = problem.set_value(state.selection)
+        value += gained
         stale += 1
+        if value > min(pool.least, best_value) - near:
+            value = problem.set_value(state.selection)
+            if value > pool.least:
+                pool.add(value, state.selection)
         if value > best_value + _TOLERANCE * abs(best_value):
             best_value, best, stale = value, state.selection.clone(), 0
-        pool.add(value, state.selection)
     return best

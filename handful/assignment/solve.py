@@ -14,8 +14,14 @@ from handful.errors import UserError
 #: Classes times candidates up to which an instance is solved to its optimum, in about a second.
 SMALL = 400
 
-#: Exchanges that are completed per step of the last improvement.
-_LOOKS = 64
+#: Sets that are completed where pairs of classes have to share features, which takes longer.
+_WITH_PAIRS = 4
+
+#: Sets that are completed otherwise.
+_SETS = 16
+
+#: Exchanges that are completed in the last improvement, in all and per step; a completion may take a quarter second.
+_LOOKS, _LOOKS_PER_STEP = 96, 32
 
 
 def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Tensor | None = None) -> Assignment:
@@ -41,21 +47,27 @@ def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Te
         >>> solution.selection.tolist(), solution.value
         ([0, 1, 2], 10.0)
     """
-    if problem.n_candidates * problem.n_classes <= SMALL:
-        return solve_exactly(problem)
+    if problem.n_candidates * problem.n_classes <= SMALL and start is None:
+        exact = solve_exactly(problem)
+        if exact.pairs >= problem.pairs:
+            return exact
+        start = exact.selection
     selection, found = _best_completion(problem, local_search(problem, search, start))
-    while True:
-        better = _better_neighbour(problem, selection, found)
+    looks = _LOOKS
+    while looks > 0:
+        better, used = _better_neighbour(problem, selection, found, min(looks, _LOOKS_PER_STEP))
+        looks -= used
         if better is None:
-            return Assignment(selection, found.assignment, found.value)
+            break
         selection, found = better
+    return Assignment(selection, found.assignment, found.value)
 
 
 def _best_completion(problem: AssignmentProblem, sets: list[Tensor]) -> tuple[Tensor, Completion]:
     """The best complete solution over sets by falling bound."""
     best: tuple[Tensor, Completion] | None = None
     failure: UserError | None = None
-    for selection in sets:
+    for selection in sets[: _WITH_PAIRS if problem.pairs else _SETS]:
         if best is not None and problem.set_value(selection) <= best[1].value:
             break
         try:
@@ -71,21 +83,25 @@ def _best_completion(problem: AssignmentProblem, sets: list[Tensor]) -> tuple[Te
 
 
 def _better_neighbour(
-    problem: AssignmentProblem, selection: Tensor, found: Completion
-) -> tuple[Tensor, Completion] | None:
-    """The first exchange, by falling bound, whose completion is better; None where there is none."""
-    if found.lost <= 0 or problem.n_features == problem.n_candidates:
-        return None
+    problem: AssignmentProblem, selection: Tensor, found: Completion, looks: int
+) -> tuple[tuple[Tensor, Completion] | None, int]:
+    """The first exchange, by falling bound, whose completion is better, None where there is none; and looks taken."""
+    # with pairs a completion takes too long to look at many
+    if found.lost <= 0 or problem.pairs or problem.n_features == problem.n_candidates:
+        return None, 0
     state = SwapTable(problem, selection)
     bound = state.changes() + problem.set_value(selection)
     least = found.value + 1e-9 * max(1.0, abs(found.value))
-    count = min(_LOOKS, int((bound > least).sum()))
-    for flat in bound.flatten().topk(count).indices.tolist():
+    count = min(looks, int((bound > least).sum()))
+    for look, flat in enumerate(bound.flatten().topk(count).indices.tolist(), start=1):
         position, feature = divmod(flat, problem.n_candidates)
         other = state.selection.clone()
         other[position] = feature
         other = other.sort().values
-        completion = complete(problem, other)
+        try:
+            completion = complete(problem, other)
+        except UserError:  # this set cannot keep the classes apart
+            continue
         if completion.value > least:
-            return other, completion
-    return None
+            return (other, completion), look
+    return None, looks

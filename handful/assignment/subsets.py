@@ -5,8 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 
+#: Positions in a set of features, ascending.
+Subset = tuple[int, ...]
 
-def best_subsets(values: Sequence[float], size: int) -> Iterator[tuple[float, tuple[int, ...]]]:
+
+def best_subsets(values: Sequence[float], size: int) -> Iterator[tuple[float, Subset]]:
     """All subsets of `size` numbers by falling sum, as `(sum, ascending indices)`; ties by the indices' order.
 
     Enumerated lazily: the next subset costs O(size · log) after the numbers are sorted.
@@ -28,7 +31,7 @@ def best_subsets(values: Sequence[float], size: int) -> Iterator[tuple[float, tu
                 heapq.heappush(heap, (negative + values[order[rank]] - values[order[following]], child))
 
 
-def best_subset_with(values: Sequence[float], size: int, needed: int) -> tuple[float, tuple[int, ...]]:
+def best_subset_with(values: Sequence[float], size: int, needed: int) -> tuple[float, Subset]:
     """The best subset that holds the number at index `needed`."""
     others = sorted((i for i in range(len(values)) if i != needed), key=lambda i: (-values[i], i))[: size - 1]
     return values[needed] + sum(values[i] for i in others), tuple(sorted((needed, *others)))

@@ -13,7 +13,8 @@ def clique_threshold(similarity: Tensor, size: int, *, steps: int = 100, tries: 
 
     Greedy cliques of the graph "similarity < t", grown from the features with most neighbours. The grid is the
     published one: `steps` equal quantile steps from the density (size − 2)/(size − 1), above which such a clique always
-    exists (Turán), down to the share of zeros.
+    exists in a large graph (Turán), down to the share of zeros. Where the greedy search finds none there, as with few
+    features to choose from, the quantiles above follow, and infinity last: then nothing is penalised.
 
     Args:
         similarity: (F, F) symmetric, non-negative, zero diagonal.
@@ -22,7 +23,7 @@ def clique_threshold(similarity: Tensor, size: int, *, steps: int = 100, tries: 
         tries: features that a clique is grown from, per threshold.
 
     Raises:
-        UserError: fewer than `size` features, or no threshold of the grid leaves such a set.
+        UserError: fewer than `size` features.
 
     Example:
         >>> from handful.assignment import class_correlation, feature_similarity
@@ -38,20 +39,17 @@ def clique_threshold(similarity: Tensor, size: int, *, steps: int = 100, tries: 
     values = similarity.flatten().sort().values
     first = min(int(len(values) * (size - 2) / (size - 1)), len(values) - 1)
     zeros = int((values == 0).sum())
-    grid = sorted({float(values[first - int(step * (first - zeros) / steps)]) for step in range(steps)})
-    low, high = 0, len(grid) - 1  # a clique at one threshold is one at every larger one
-    found: float | None = None
-    while low <= high:
+    places = {first - int(step * (first - zeros) / steps) for step in range(steps)}
+    places |= {first + int(step * (len(values) - 1 - first) / steps) for step in range(steps + 1)}
+    grid = [*sorted({float(values[place]) for place in places}), float("inf")]
+    low, high = 0, len(grid) - 1  # a clique at one threshold is one at every larger one; at the last there always is
+    while low < high:
         middle = (low + high) // 2
         if has_clique(similarity < grid[middle], size, tries):
-            found, high = grid[middle], middle - 1
+            high = middle
         else:
             low = middle + 1
-    if found is None:
-        raise UserError(
-            f"no {size} features of {count} are mutually dissimilar; choose fewer features, or give a threshold"
-        )
-    return found
+    return grid[low]
 
 
 def has_clique(adjacent: Tensor, size: int, tries: int = 40) -> bool:

@@ -9,27 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from handful.errors import UserError
-from handful.inputs import as_float, as_numpy, check_real
+from handful.inputs import as_float, check_real
+from handful.scikit import LinearClassifier
 from handful.sparse.cut import densest_within
 from handful.sparse.fit_path import elastic_net_path
 from handful.sparse.path import PathPoint, RegularisationPath
 
 
-class NotFitted(UserError, NotFittedError):
-    """The estimator predicts before it has been fitted."""
-
-
-class WrongType(UserError, TypeError):
-    """Input of a type that scikit-learn refuses with a TypeError: sparse matrices, bytes, objects."""
-
-
-class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
+class ElasticNetClassifier(LinearClassifier):
     """Multinomial logistic regression with elastic net, the whole path fitted at once.
 
     A scikit-learn estimator: it works in pipelines, searches, cross-validation and calibration. Features are
@@ -88,18 +77,6 @@ class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
         self.seed = seed
         self.progress = progress
 
-    def set_params(self, **params: Any) -> ElasticNetClassifier:
-        """Changes parameters.
-
-        Raises:
-            UserError: for one that does not exist.
-        """
-        try:
-            super().set_params(**params)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        return self
-
     def fit(self, X: ArrayLike, y: ArrayLike) -> ElasticNetClassifier:
         """Fits the path to features (N, F) and labels (N,) of any kind.
 
@@ -107,10 +84,7 @@ class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
             UserError: for bad input, see `elastic_net_path`; a single class, no point with at most
                 `features_per_class` weights per class.
         """
-        features, labels = self._validated(X, y)
-        self.classes_, numbers = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise UserError(f"y: at least two classes are needed, got only one class, {self.classes_[0]}")
+        features, numbers = self._labelled(X, y)
         if self.features_per_class is not None:
             check_real("features_per_class", self.features_per_class, 1.0, features.shape[1])
         again = self.warm_start and hasattr(self, "path_")
@@ -118,7 +92,7 @@ class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
         start = self.path_.points if again and self.path_[0].weight.shape == shape else []
         self.path_ = elastic_net_path(
             as_float(features, features.shape, "X"),
-            torch.from_numpy(numbers.reshape(-1).astype(np.int64)),
+            torch.from_numpy(numbers),
             solver=self.solver,
             alpha=self.alpha,
             n_lambdas=self.n_lambdas,
@@ -130,46 +104,6 @@ class ElasticNetClassifier(ClassifierMixin, BaseEstimator):
             progress=self.progress,
         )
         return self._take_in()
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Labels (N,) of features (N, F)."""
-        best = self._logits(X).argmax(1)
-        return self.classes_[best]
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Probabilities (N, C)."""
-        return torch.softmax(torch.from_numpy(self._logits(X)), 1).numpy()
-
-    def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Logarithms of the probabilities (N, C)."""
-        return torch.log_softmax(torch.from_numpy(self._logits(X)), 1).numpy()
-
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Logits (N, C) in float64; for two classes, as scikit-learn has it, the log-odds (N,) of the second."""
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def _logits(self, X: ArrayLike) -> NDArray[Any]:
-        self._check_fitted()
-        return self._validated(X).astype(np.float64) @ self.coef_.T + self.intercept_
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "path_"):
-            raise NotFitted("this ElasticNetClassifier is not fitted yet; call fit first")
-
-    def _validated(self, X: ArrayLike, *y: ArrayLike) -> Any:
-        """X, and y where it is given, as arrays; what scikit-learn refuses is refused with our error."""
-        fitting = bool(y)
-        arguments = [as_numpy(part) if isinstance(part, torch.Tensor) else part for part in (X, *y)]
-        try:
-            found = validate_data(self, *arguments, reset=fitting, dtype=(np.float64, np.float32))
-            if fitting:
-                check_classification_targets(found[1])
-            return found
-        except TypeError as error:
-            raise WrongType(str(error)) from error
-        except ValueError as error:
-            raise UserError(str(error)) from error
 
     def save(self, path: str | Path) -> None:
         """Writes path, classes and parameters; arrays and plain values only.

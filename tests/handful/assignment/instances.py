@@ -33,3 +33,13 @@ def by_enumeration(problem):
                 continue
             best = max(best, sum(sums[c][p] for c, p in enumerate(places)) + terms)
     return best
+
+
+def alike(seed, candidates=200, classes=60, archetypes=12, features=30, per_class=5, noise=0.02):
+    """Classes in groups that want nearly the same features, as of real species."""
+    generator = torch.Generator().manual_seed(seed)
+    kinds = torch.randn(archetypes, candidates, generator=generator, dtype=torch.float64)
+    gain = kinds[torch.arange(classes) % archetypes]
+    gain = gain + noise * torch.randn(classes, candidates, generator=generator, dtype=torch.float64)
+    empty = torch.zeros(candidates, candidates, dtype=torch.float64)
+    return AssignmentProblem(gain, empty, empty[0], features, per_class)

@@ -1,14 +1,18 @@
 """The solver against enumeration, against the exact program, and against itself."""
 
+import itertools
+import time
+
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from handful.assignment import AssignmentProblem, Search, solve, solve_exactly, upper_bound
 from handful.assignment.completion import complete
 from handful.assignment.search import local_search
 from handful.assignment.swaps import SwapTable
 from handful.errors import UserError
-from tests.handful.assignment.instances import by_enumeration, instance
+from tests.handful.assignment.instances import alike, by_enumeration, instance
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -60,6 +64,28 @@ def test_every_swap_is_valued_exactly(features):
             other[position] = feature
             assert float(change[position, feature]) == pytest.approx(problem.set_value(other) - value)
     assert (change[:, :features] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_many_classes_alike_are_parted_in_no_time(seed):
+    problem = alike(seed)
+    began = time.process_time()
+    found = solve(problem, Search(restarts=1, patience=20))
+    assert time.process_time() - began < 10
+    assert not problem.violations(found.selection, found.assignment)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_parting_is_the_least_over_all_subsets(seed):
+    """Against a matching of classes and all subsets of the set."""
+    problem = alike(seed, candidates=9, classes=20, archetypes=4, features=9, per_class=3, noise=0.3)
+    subsets = torch.tensor([[i in s for i in range(9)] for s in itertools.combinations(range(9), 3)])
+    worth = problem.gain @ subsets.double().T
+    rows, columns = linear_sum_assignment(worth.numpy(), maximize=True)
+    found = complete(problem, torch.arange(9))
+    assert found.proven
+    assert found.lost > 0
+    assert found.value == pytest.approx(float(worth[rows, columns].sum()))
 
 
 def test_equal_classes_are_parted_at_the_least_cost():

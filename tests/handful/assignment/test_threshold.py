@@ -36,7 +36,14 @@ def test_more_features_than_there_are_is_refused():
         clique_threshold(planted(), 41)
 
 
-def test_identical_features_are_refused_in_words():
+def test_where_no_such_features_are_nothing_is_penalised():
     alike = torch.ones(6, 6).fill_diagonal_(0)
-    with pytest.raises(UserError, match="mutually dissimilar"):
-        clique_threshold(alike, 4)
+    assert clique_threshold(alike, 4) == float("inf")
+
+
+@pytest.mark.parametrize("size", range(2, 13))
+def test_few_features_have_a_threshold_too(size):
+    similarity = planted(size=3, count=12)
+    found = clique_threshold(similarity, size)
+    assert has_clique(similarity < found, size)
+    assert found < float("inf") or size >= 11
