@@ -28,6 +28,7 @@ class Contributions:
         weights, other_weights: `(N, F)`, of the explained class and of the runner-up, on the pooled features.
         bias, other_bias: `(N,)`, theirs.
         maps: `(N, F, h, w)`, the feature maps; their spatial mean is `features`.
+        least: `(N, F)`, the value from which on a feature counts; minus infinity where every value does.
 
     Example:
         >>> from handful.attribution import contributions
@@ -48,6 +49,7 @@ class Contributions:
     bias: Tensor
     other_bias: Tensor
     maps: Tensor
+    least: Tensor
 
     @property
     def values(self) -> Tensor:
@@ -68,12 +70,12 @@ class Contributions:
     def tie_values(self) -> Tensor:
         """The value `(N, F)` each feature would need, alone, for a tie; NaN where it cannot bring one about.
 
-        A feature cannot where both classes weigh it the same, or where it would have to become negative though the
-        feature maps never are.
+        A feature cannot where both classes weigh it the same, where it would have to become negative though the
+        feature maps never are, or less than what counts.
         """
         difference = self.weights - self.other_weights
         needed = self.features - self.margin[:, None] / difference
-        impossible = (difference == 0) | ((needed < 0) & bool((self.maps >= 0).all()))
+        impossible = (difference == 0) | (needed < self.least) | ((needed < 0) & bool((self.maps >= 0).all()))
         return torch.where(impossible, torch.full_like(needed, torch.nan), needed)
 
     def cpu(self) -> "Contributions":
@@ -149,19 +151,24 @@ def contributions(
         targets.resolve(logits, 0)
         classes = targets.index[:, 0].to(logits.device)
         runner_up = logits.scatter(1, classes[:, None], -torch.inf).argmax(dim=1)
-        weights, bias = weights.double(), bias.double()
-        other_weights, other_bias = weights, bias
+        features = maps.mean(dim=(2, 3))
         if len(weights) == 1:  # one logit: the log-odds of the explained class, against nothing
-            other_weights, other_bias = weights.new_zeros(2, weights.shape[1]), bias.new_zeros(2)
-            weights, bias = log_odds_weights(weights, bias)
+            weights, bias = log_odds_weights(weights.double(), bias.double())
+            own, own_bias = weights[classes], bias[classes]
+            other, other_bias = torch.zeros_like(own), torch.zeros_like(own_bias)
+        else:
+            both, both_bias = classifier.head.weights_for(features, torch.stack([classes, runner_up], dim=1))
+            (own, other), (own_bias, other_bias) = both.unbind(dim=1), both_bias.unbind(dim=1)
+        least = classifier.head.least_active()
         return Contributions(
             classes=classes,
             runner_up=runner_up,
             logits=logits,
-            features=maps.mean(dim=(2, 3)),
-            weights=weights[classes],
-            other_weights=other_weights[runner_up],
-            bias=bias[classes],
-            other_bias=other_bias[runner_up],
+            features=features,
+            weights=own,
+            other_weights=other,
+            bias=own_bias,
+            other_bias=other_bias,
             maps=maps,
+            least=(features.new_tensor(-torch.inf) if least is None else least.to(features)).expand_as(features),
         )

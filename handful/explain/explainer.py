@@ -15,7 +15,7 @@ from handful.attribution.state import model_device, model_dtype, undisturbed, un
 from handful.errors import UserError, did_you_mean
 from handful.explain.comparison import compare_with_runner_up
 from handful.explain.explanation import SIDE, Explanation, MethodMap
-from handful.explain.scores import class_score, exact_logits, feature_contributions, strongest_classes
+from handful.explain.scores import class_score, feature_contributions, strongest_classes
 from handful.images import Inputs, PictureBatch, Pictures
 from handful.images.colour import to_rgb
 from handful.networks import Classifier
@@ -89,7 +89,7 @@ class Explainer:
         target = logits.argmax(dim=1) if self.target is None else torch.full((len(images),), self.target)
         predicted = logits.argmax(dim=1)
         parts = contributions(self.model, images, target).cpu()
-        logits = exact_logits(parts, *(value.detach().cpu() for value in self.model.head.class_weights()))
+        logits = self.model.head.in_float64(parts.features)
         found = {name: self._attribute(name, images, target, batch.names) for name in self.methods}
         results = []
         for row, name in enumerate(batch.names):

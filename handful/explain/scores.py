@@ -75,17 +75,6 @@ def feature_contributions(parts: Contributions, image: int) -> tuple[Contributio
     )
 
 
-def exact_logits(parts: Contributions, weights: Tensor, bias: Tensor) -> Tensor:
-    """Return the logits `(N, C)` in float64, so that contributions add up to them.
-
-    Args:
-        parts: of N images.
-        weights: of all classes, `(C, F)`.
-        bias: `(C,)`.
-    """
-    return parts.features @ weights.to(parts.features).T + bias.to(parts.features)
-
-
 def strongest_classes(logits: Tensor, names: Sequence[str], count: int = 3) -> tuple[ClassScore, ...]:
     """Return the classes of the highest logits, highest first."""
     return tuple(class_score(label, logits, names) for label in logits.argsort(descending=True)[:count].tolist())

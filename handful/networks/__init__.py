@@ -4,12 +4,14 @@ from handful.networks.backbone import register_backbone
 from handful.networks.build import NetworkConfig, build_classifier, input_statistics
 from handful.networks.classifier import Classifier
 from handful.networks.decomposed import DecomposedHead
+from handful.networks.discrete_heads import BinaryHead, TernaryHead
 from handful.networks.head import Head, build_head, register_head
 from handful.networks.heads import DenseHead, SparseHead
 from handful.networks.layouts import Layout, register_layout
 from handful.networks.weights import load_weights
 
 __all__ = [
+    "BinaryHead",
     "Classifier",
     "DecomposedHead",
     "DenseHead",
@@ -17,6 +19,7 @@ __all__ = [
     "Layout",
     "NetworkConfig",
     "SparseHead",
+    "TernaryHead",
     "build_classifier",
     "build_head",
     "input_statistics",

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,7 +16,7 @@ _KINDS: dict[str, "type[Head]"] = {}
 
 
 class Head(nn.Module, ABC):
-    """Pooled features `(B, F)` → logits `(B, C)`, linear in evaluation mode.
+    """Pooled features `(B, F)` → logits `(B, C)`, linear in evaluation mode, or linear for the features of one image.
 
     A new head derives from it, registers its kind and says its weights; the rest has a default. Its parts are sized by
     the arguments of the constructor, so that `describe` and the state rebuild it.
@@ -50,7 +51,10 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def class_weights(self) -> tuple[Tensor, Tensor]:
-        """`W (C, F)` and `b (C,)` with `head(f) == f @ W.T + b` in evaluation mode, on the raw pooled features."""
+        """`W (C, F)` and `b (C,)` with `head(f) == f @ W.T + b` in evaluation mode, on the raw pooled features.
+
+        Where `is_linear` is false: the weights of features that are active.
+        """
 
     @property
     def n_features(self) -> int:
@@ -65,6 +69,28 @@ class Head(nn.Module, ABC):
     def deciding_maps(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """The maps `(B, S, h, w)` that the head looks at, of all `(B, F, h, w)`, and its weights `(C, S)` for them."""
         return maps, self.class_weights()[0]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether `class_weights` hold for all features; else `weights_for` says those of an image."""
+        return True
+
+    def weights_for(self, features: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """`W (B, T, F)`, `b (B, T)` of classes `(B, T)` with `logit = W·f + b` for features `(B, F)`, in their dtype.
+
+        The same for all images unless a head is linear in parts.
+        """
+        weight, bias = (value.to(features) for value in self.class_weights())
+        return weight[classes], bias[classes]
+
+    def least_active(self) -> Tensor | None:
+        """The value `(F,)` from which on each feature counts; None where every value does."""
+        return None
+
+    def in_float64(self, features: Tensor) -> Tensor:
+        """Logits `(B, C)` of features `(B, F)`, computed in float64 on the features' device."""
+        weight, bias = (value.detach().to(features.device, torch.float64) for value in self.class_weights())
+        return functional.linear(features.double(), weight, bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features `(B, F)` → logits `(B, C)`."""

@@ -39,7 +39,8 @@ def log_odds_weights(weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 def cam(context: AttributionContext) -> Tensor:
     """Σ_k W_ck A_k (Zhou et al. 2016, arXiv 1512.04150, equation 2), `(N, T, h, w)`; one forward pass per image.
 
-    The spatial mean of the map plus the class's bias is the logit; the difference is the completeness error.
+    The spatial mean of the map plus the class's bias is the logit; the difference is the completeness error. Of a head
+    that cuts features off, those of the image that are cut off have no weight.
     """
     model, weights, bias = class_weights(context.model, "cam (gradcam does without)")
     parts: dict[int, Tensor] = {}
@@ -52,9 +53,12 @@ def cam(context: AttributionContext) -> Tensor:
             maps = model.feature_maps(images)
         scores = context.observe(start, context.read(model.head(model.pool(maps)), stop - start))
         classes = context.targets.of(torch.arange(start, stop), maps.device)
-        per_class, offset = (weights, bias) if len(weights) > 1 else log_odds_weights(weights, bias)
-        found = torch.einsum("ntf,nfhw->nthw", per_class[classes], maps)
-        missed[start:stop] = found.mean(dim=(2, 3)) + offset[classes] - scores
+        if len(weights) > 1:
+            own, offset = model.head.weights_for(model.pool(maps), classes)
+        else:
+            own, offset = (value[classes] for value in log_odds_weights(weights, bias))
+        found = torch.einsum("ntf,nfhw->nthw", own, maps)
+        missed[start:stop] = found.mean(dim=(2, 3)) + offset - scores
         parts[start] = found
 
     context.over_images(work)

@@ -69,7 +69,8 @@ def two_cells(maps):
     first, second = (torch.tensor([row], dtype=torch.float64) for row in ([2, 0, 1], [0, 3, 1]))
     zero, features = torch.zeros(1, dtype=torch.float64), maps.mean(dim=(2, 3))
     logits = torch.stack([(first * features).sum(1), (second * features).sum(1)], dim=1)
-    return Contributions(torch.tensor([0]), torch.tensor([1]), logits, features, first, second, zero, zero, maps)
+    least = torch.full_like(features, -torch.inf)
+    return Contributions(torch.tensor([0]), torch.tensor([1]), logits, features, first, second, zero, zero, maps, least)
 
 
 def test_what_parts_two_classes_is_ordered_by_its_size_and_mapped_with_its_sign():

@@ -49,6 +49,7 @@ def test_the_changes_listed_are_the_smallest_in_standard_deviations():
         classes=torch.tensor([0]), runner_up=torch.tensor([1]), logits=torch.zeros(1, 2), features=features,
         weights=torch.tensor([[2.0, 0.5, 1, 0, 4]], dtype=torch.float64), other_weights=torch.zeros(1, 5),
         bias=torch.tensor([-60.5], dtype=torch.float64), other_bias=torch.zeros(1), maps=features[:, :, None, None],
+        least=torch.full_like(features, -torch.inf),
     )  # fmt: skip
     assert float(parts.margin) == 7  # 3.5 of 0 is 35 deviations, 14 of 1 more than there is, 7 of 2 is 7, 1.75 of 4 0.2
     told = smallest_changes(parts, 0, head)
