@@ -18,6 +18,7 @@ from pipelines.config import PhaseConfig, Pipeline, WandbConfig
 from pipelines.configs import check_name, configs_first, read_config, taken
 from pipelines.option_parser import OneSentenceParser
 from pipelines.phases import Phase
+from pipelines.rounds import with_rounds
 from pipelines.run_folder import OF_COMMANDS
 from pipelines.trainer_arguments import check_values
 
@@ -70,6 +71,7 @@ def pipeline_of(parsed: Namespace) -> tuple[Pipeline, str | None]:
     values = plain(parsed)
     check_name(values["name"], "name")
     check_values("trainer", values["trainer"] or {})
+    values["phases"] = with_rounds(values["phases"], values["rounds"])
     for name, phase in values["phases"].items():
         check_values(f"phases.{name}.trainer", phase["trainer"] or {})
     if values["start_at"] not in (None, *values["phases"]):
@@ -104,6 +106,9 @@ def pipeline_parser(phases: Sequence[str]) -> OneSentenceParser:
     parser.add_subclass_arguments(HandfulDataModule, "data", required=True)
     parser.add_argument("--trainer", type=dict[str, Any], default={}, help="Trainer arguments of all phases")
     parser.add_argument("--wandb", type=WandbConfig, default=WandbConfig())
+    parser.add_argument(
+        "--rounds", type=dict[str, Any], default={}, help="phases that are repeated: phases, times, values by round"
+    )
     for name in phases:
         key = f"phases.{name}"
         # what the runner gives to the modules must not be asked for here

@@ -13,7 +13,7 @@ from handful.sparse.oracle import Oracle
 from handful.sparse.path import PathPoint
 from handful.sparse.penalty import ElasticNet
 
-CUTS = ("average", "per_class", "refit")
+CUTS = ("average", "per_class", "refit", "ternary")
 
 
 def densest_within(points: Sequence[PathPoint], limit: float) -> PathPoint:
@@ -45,8 +45,8 @@ def kept(weight: Tensor, features_per_class: int, cut: str) -> Tensor:
     Args:
         weight: (C, S).
         features_per_class: k.
-        cut: "average" (as published) and "refit" keep the C·k largest magnitudes of the whole matrix, so that
-            classes differ in their number; "per_class" the k largest of every class.
+        cut: "average" (as published), "refit" and "ternary" keep the C·k largest magnitudes of the whole matrix, so
+            that classes differ in their number; "per_class" the k largest of every class.
 
     Raises:
         UserError: for an unknown rule.

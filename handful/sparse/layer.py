@@ -11,6 +11,7 @@ from torch.distributed import ProcessGroup
 
 from handful.errors import UserError
 from handful.inputs import as_float, as_labels, check_real, check_whole
+from handful.networks.discrete_heads import TernaryHead, ternary_weights
 from handful.networks.heads import SparseHead
 from handful.sparse.checks import check_alpha, check_labels, check_path_options, check_seed
 from handful.sparse.cut import CUTS, densest_within, kept, refit
@@ -88,7 +89,8 @@ def fit_sparse_layer(
         solver: "exact", "saga" (the reference's iterates, not converged) or "glm_saga" (the package).
         selection: "greedy", "saga" (the published procedure), or features that are chosen already.
         cut: "average" keeps the C·k largest weights overall (as published), "per_class" the k largest of every
-            class, "refit" those of "average", fitted again.
+            class, "refit" those of "average", fitted again, "ternary" those of "average" in the last point of the
+            path with a penalty, as ± their mean size (Q-SENN).
         choose: "density" takes the densest point with at most 2k weights per class (as published), "validation" the
             point whose cut layer is most accurate on held-out rows, among those with at most 4k.
         search: how to find the densest point: "path", "bisect" or "coarse_to_fine" (`elastic_net_path`).
@@ -171,7 +173,7 @@ def fit_sparse_layer(
         alpha=alpha,
         n_lambdas=n_lambdas,
         epsilon=epsilon,
-        stop_density=(2.0 if choose == "density" else 4.0) * features_per_class,
+        stop_density=None if cut == "ternary" else (2.0 if choose == "density" else 4.0) * features_per_class,
         search=search,
         tolerance=tolerance,
         columns=used,
@@ -186,13 +188,17 @@ def fit_sparse_layer(
         progress=progress,
     )
     oracle = _oracle(Rows(selected, device=device), fitted_labels, num_classes, statistics_used, used, stream, group)
-    if choose == "density":
+    if cut == "ternary":
+        point = [one for one in path.points if one.lam > 0][-1]
+        weight, bias = _ternary(point, features_per_class)
+    elif choose == "density":
         point = densest_within(path.points, 2.0 * features_per_class)
         weight, bias = _cut(oracle, point, features_per_class, cut)
     else:
         assert val is not None
         point, weight, bias = _most_accurate(path, oracle, features_per_class, cut, val, used, group)
-    head = SparseHead(rows.n_features, num_classes, len(columns)).eval()
+    kind = TernaryHead if cut == "ternary" else SparseHead
+    head = kind(rows.n_features, num_classes, len(columns)).eval()
     head.fill(columns, statistics.mean[columns], statistics.scale[columns], weight, bias)
     record = SparseRecord(
         selection={
@@ -223,6 +229,8 @@ def _check(k: int, n_features: int, cut: str, choose: str, search: str, has_val:
         raise UserError(f"features_per_class: {k} wanted of {n_features} features; choose 1 to {n_features}")
     if choose == "validation" and not has_val:
         raise UserError("choose: validation needs held-out rows; give val or a val_fraction above 0")
+    if cut == "ternary" and (choose != "density" or search != "path"):
+        raise UserError("cut: ternary takes the last point of the path; leave choose and search as they are")
     if choose == "validation" and search != "path":
         raise UserError("choose: validation compares the points of the whole path; take search path")
 
@@ -253,6 +261,12 @@ def _oracle(
 def _cut(oracle: Oracle, point: PathPoint, k: int, cut: str) -> tuple[Tensor, Tensor]:
     mask = kept(point.weight, k, cut)
     return refit(oracle, point, mask) if cut == "refit" else (point.weight * mask, point.bias)
+
+
+def _ternary(point: PathPoint, k: int) -> tuple[Tensor, Tensor]:
+    """The C·k largest weights as ± their mean size; a class with more features for it starts lower."""
+    weight = ternary_weights(point.weight, k * len(point.weight))
+    return weight, -weight.sum(dim=1)
 
 
 def _most_accurate(

@@ -1,5 +1,6 @@
 """Phases: the steps of a pipeline as recipes, one file each."""
 
+from pipelines.phases.assign import Assign
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.compare import CompareMaps
 from pipelines.phases.context import Context
@@ -10,6 +11,7 @@ from pipelines.phases.train import Train
 
 __all__ = [
     "SLDD_STAGES",
+    "Assign",
     "CompareMaps",
     "Context",
     "Evaluate",

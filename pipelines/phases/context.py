@@ -22,6 +22,9 @@ from pipelines.stored_features import FrozenFeatures, stored
 
 T = TypeVar("T")
 
+#: Called with feature maps `(B, F, h, w)` and labels `(B,)` of a batch.
+OnMaps = Callable[[Tensor, Tensor], None]
+
 #: Called with pooled features `(B, F)`, labels `(B,)` and dataset indices `(B,)` of a batch.
 OnFeatures = Callable[[Tensor, Tensor, Tensor], None]
 
@@ -68,6 +71,21 @@ class Context:
             function: called in the order of the loader.
         """
         self.trainer.validate(_FeatureLoop(classifier, function), dataloaders=loader, verbose=False)
+
+    def each_batch_of_maps(
+        self, classifier: Classifier, loader: DataLoader[tuple[Tensor, int]], function: OnMaps
+    ) -> None:
+        """Call a function with the feature maps of every batch of this rank, as `each_batch` with the features."""
+        self.trainer.validate(_MapLoop(classifier, function), dataloaders=loader, verbose=False)
+
+    def sum_over_ranks(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all ranks, on every rank and on the tensor's device."""
+        if self.trainer.world_size == 1:
+            return value
+        summed: Tensor = self.trainer.strategy.reduce(
+            value.to(self.trainer.strategy.root_device), reduce_op="sum"
+        )
+        return summed.to(value.device)
 
     def start_processes(self, module: pl.LightningModule) -> None:
         """Start the other processes of the run, where there are several and they have not been started."""
@@ -193,3 +211,19 @@ class _FeatureLoop(pl.LightningModule):
         indices = dataset_indices(self._seen, len(labels), trainer.global_rank, trainer.world_size)
         self._seen += len(labels)
         self._function(features, labels, torch.tensor(indices, device=labels.device))
+
+
+class _MapLoop(pl.LightningModule):
+    """Gives a function the feature maps of every batch that a Trainer's validation loop brings."""
+
+    def __init__(self, classifier: Classifier, function: OnMaps) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self._function = function
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Hand over maps `(B, F, h, w)` and labels `(B,)`."""
+        images, labels = batch
+        with torch.autocast(self.device.type, enabled=False):
+            maps = self.classifier.feature_maps(images.float())
+        self._function(maps, labels)

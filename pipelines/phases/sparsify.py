@@ -9,9 +9,10 @@ from torch import Tensor
 
 from handful.atomic import write_json
 from handful.errors import UserError
-from handful.networks import Classifier
+from handful.networks import Classifier, Head, SparseHead
 from handful.report.csv_file import write_csv
 from handful.sparse import SparseRecord, column_statistics, fit_sparse_layer
+from handful.sparse.selection import Selection
 from lightning_modules import ClassifierModule, Finetune, Input, load_classifier
 from lightning_modules.checkpoints import write_tensors
 from lightning_modules.trained_module import folder_of
@@ -31,11 +32,11 @@ class Sparsify(Phase):
     Args:
         n_features: how many of the backbone's features may decide (n_f*).
         features_per_class: wanted mean number of features per class (n_wc).
-        source: name of the phase whose classifier is made sparse.
+        source: name of the phase whose classifier is made sparse. Of one that is sparse already the features stay.
         solver: `exact`, `saga` (the reference's iterates) or `glm_saga` (the package itself).
         selection: `greedy` or `saga` (the published procedure).
         cut: `average` keeps the C · `features_per_class` largest weights overall (the paper's), `per_class`
-            bounds every class, `refit` fits the kept weights again.
+            bounds every class, `refit` fits the kept weights again, `ternary` makes them −w, 0 or w (Q-SENN).
         search: how the point is found: `path` solves every λ down to it, `bisect` and `coarse_to_fine` few.
         choose: the path point by `density` (the reference's rule) or by `validation` accuracy.
         alpha: elastic-net mixing of the path, in [0, 1]; 1 is the lasso.
@@ -56,7 +57,7 @@ class Sparsify(Phase):
         source: str = "dense",
         solver: Literal["exact", "saga", "glm_saga"] = "exact",
         selection: Literal["greedy", "saga"] = "greedy",
-        cut: Literal["average", "per_class", "refit"] = "average",
+        cut: Literal["average", "per_class", "refit", "ternary"] = "average",
         search: Literal["path", "bisect", "coarse_to_fine"] = "path",
         choose: Literal["density", "validation"] = "density",
         alpha: float = 0.99,
@@ -124,8 +125,9 @@ class Sparsify(Phase):
         folder = context.folder.path
         if self.keep_features:
             write_tensors({"features": features, "labels": labels}, folder / "features.pt")
+        options = self.options | {"selection": _kept_selection(dense.model.head) or self.options["selection"]}
         head, record = fit_sparse_layer(
-            features, labels, num_classes=dense.num_classes, val=val, progress=True, **self.options
+            features, labels, num_classes=dense.num_classes, val=val, progress=True, **options
         )
         dead = column_statistics(features).dead.tolist()
         if dead:
@@ -137,6 +139,7 @@ class Sparsify(Phase):
             n_features=len(head.selection),
             beta=dense.beta,
             train_backbone=dense.train_backbone,
+            head={"kind": head.kind},
         )
         sparse.model.backbone.load_state_dict(dense.model.backbone.state_dict())
         sparse.model.inputs = dense.model.inputs
@@ -147,6 +150,14 @@ class Sparsify(Phase):
             f"{head.features_per_class:.2f} per class"
         )
         return sparse
+
+
+def _kept_selection(head: Head) -> Selection | None:
+    """The features of a head that is sparse already."""
+    if not isinstance(head, SparseHead):
+        return None
+    features = head.selection.tolist()
+    return Selection(features, 0.0, "kept", [{"feature": feature, "lam": 0.0} for feature in features])
 
 
 def write_records(folder: Path, record: SparseRecord, dead: list[int]) -> None:
