@@ -1,0 +1,181 @@
+"""From scores of classes to sets of classes with a guarantee, and how good such sets are."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from handful.errors import UserError
+from handful.inputs import as_labels
+
+
+@dataclass(frozen=True)
+class ConformalSets:
+    """What calibration has found.
+
+    Attributes:
+        limits: `(C,)` the largest score with which a class is in a set.
+        coverage: the share of images, in (0, 1), whose set holds the true class.
+        per_class: whether that holds for every class by itself.
+
+    Example:
+        >>> scores = torch.tensor([[0.1, 0.9], [0.2, 0.8], [0.6, 0.4], [0.9, 0.1]])
+        >>> sets = calibrate(scores, torch.tensor([0, 0, 1, 1]), coverage=0.75)
+        >>> sets.of(torch.tensor([[0.3, 0.7]])).tolist()
+        [[True, False]]
+    """
+
+    limits: Tensor
+    coverage: float
+    per_class: bool
+
+    def of(self, scores: Tensor) -> Tensor:
+        """The sets `(N, C)` of Booleans of images with these scores."""
+        return scores <= self.limits.to(scores)
+
+
+def calibrate(scores: Tensor, labels: Tensor, coverage: float, per_class: bool = False) -> ConformalSets:
+    """The largest score that is still in a set: split-conformal prediction.
+
+    For images like the calibration images, the set holds the true class with at least the probability `coverage`.
+
+    Args:
+        scores: `(N, C)` of images that the classifier was not trained on.
+        labels: int64 `(N,)`.
+        coverage: in (0, 1).
+        per_class: whether every class is calibrated by its own images (Mondrian).
+
+    Raises:
+        UserError: a coverage out of range, or fewer images than it needs, `1 / (1 − coverage) − 1`.
+
+    Source: Vovk et al., "Algorithmic learning in a random world" (2005).
+    """
+    if not 0 < coverage < 1:
+        raise UserError(f"conformal: a coverage between 0 and 1, not {coverage:g}")
+    labels = as_labels(labels, len(scores), scores.shape[1]).to(scores.device)
+    own = scores.gather(1, labels[:, None])[:, 0].double()
+    if not per_class:
+        limit = _limit(own, coverage, "calibration")
+        return ConformalSets(own.new_full((scores.shape[1],), limit), coverage, False)
+    limits = [_limit(own[labels == c], coverage, f"calibration of class {c}") for c in range(scores.shape[1])]
+    return ConformalSets(own.new_tensor(limits), coverage, True)
+
+
+def _limit(scores: Tensor, coverage: float, what: str) -> float:
+    """The ⌈(n + 1) · coverage⌉-th smallest score."""
+    place = math.ceil((len(scores) + 1) * coverage - 1e-9)
+    if place > len(scores):
+        needed = math.ceil(coverage / (1 - coverage) - 1e-9)
+        raise UserError(f"conformal: {what} by {len(scores)} images; a coverage of {coverage:g} needs {needed}")
+    return float(scores.sort().values[place - 1])
+
+
+def stratified_halves(labels: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Indices of two halves in which every class has half of its images, the odd ones turn by turn; ascending.
+
+    Args:
+        labels: int64 `(N,)`, of classes of any sizes and in any order.
+        seed: of the draw.
+
+    Example:
+        >>> first, second = stratified_halves(torch.tensor([0, 0, 1, 1, 1, 1]))
+        >>> len(first), len(second)
+        (3, 3)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    order = order[labels.cpu()[order].argsort(stable=True)]
+    return order[::2].sort().values, order[1::2].sort().values
+
+
+@dataclass(frozen=True)
+class SetQuality:
+    """How good sets of classes are on labelled images.
+
+    Attributes:
+        coverage: share of the images whose set holds the true class.
+        interval: of the coverage, 95 % (Wilson).
+        size: mean number of classes.
+        single: share of sets of one class.
+        empty: share of empty sets.
+        worst_class: the smallest coverage over classes with images.
+        coherence: mean share of features that two classes of a set have in common; None where no set has two.
+
+    Example:
+        >>> sets = torch.tensor([[True, False], [True, True]])
+        >>> set_quality(sets, torch.tensor([0, 1])).size
+        1.5
+    """
+
+    coverage: float
+    interval: tuple[float, float]
+    size: float
+    single: float
+    empty: float
+    worst_class: float
+    coherence: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"interval": list(self.interval)}
+
+
+def set_quality(sets: Tensor, labels: Tensor, weight: Tensor | None = None) -> SetQuality:
+    """Measure sets.
+
+    Args:
+        sets: `(N, C)` Booleans.
+        labels: int64 `(N,)`.
+        weight: `(C, F)`, not 0 where a class uses a feature, for the coherence.
+    """
+    labels = as_labels(labels, len(sets), sets.shape[1]).to(sets.device)
+    held = sets.gather(1, labels[:, None])[:, 0]
+    sizes = sets.sum(dim=1)
+    images = torch.bincount(labels, minlength=sets.shape[1])
+    right = torch.bincount(labels[held], minlength=sets.shape[1])
+    return SetQuality(
+        coverage=float(held.double().mean()),
+        interval=wilson(int(held.sum()), len(sets)),
+        size=float(sizes.double().mean()),
+        single=float((sizes == 1).double().mean()),
+        empty=float((sizes == 0).double().mean()),
+        worst_class=float((right / images.clamp(min=1))[images > 0].min()),
+        coherence=None if weight is None else _coherence(sets, weight),
+    )
+
+
+def _coherence(sets: Tensor, weight: Tensor) -> float | None:
+    uses = (weight != 0).double()
+    common = uses @ uses.T
+    union = uses.sum(dim=1)[:, None] + uses.sum(dim=1) - common
+    alike = (common / union.clamp(min=1)).fill_diagonal_(0)
+    member = sets.to(alike)
+    sizes = member.sum(dim=1)
+    several = sizes > 1
+    if not bool(several.any()):
+        return None
+    total = ((member @ alike) * member).sum(dim=1)
+    return float((total / (sizes * (sizes - 1)).clamp(min=1))[several].mean())
+
+
+def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a share.
+
+    Example:
+        >>> low, high = wilson(90, 100)
+        >>> round(low, 3), round(high, 3)
+        (0.826, 0.945)
+    """
+    share, spread = right / count, z * z / count
+    middle = (share + spread / 2) / (1 + spread)
+    reach = z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def class_names_of(row: Tensor, names: Sequence[str], probabilities: Tensor) -> list[str]:
+    """The names of a set `(C,)`, the most probable first."""
+    order = probabilities.argsort(descending=True, stable=True)
+    return [names[c] for c in order[row[order]].tolist()]
