@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "what can be said in numbers of how readable a run's stages are: a table and measures.json",
     "probe": "does a class's score hang on what should decide it: covers parts or a region, writes probe.json",
     "report": "a finished run on one page: stages and cost, the features that decide, every class, curves",
+    "compare": "several runs side by side: accuracy, features, measures and cost in one table and on one page",
     "tradeoff": "what fewer features, and fewer of them per class, cost in accuracy: a table and a figure",
     "fit": "train one module (LightningCLI)",
     "validate": "validate a module, or a finished run: --run_dir RUN [--phase PHASE]",

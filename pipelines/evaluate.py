@@ -14,6 +14,7 @@ from handful.errors import UserError
 from handful.networks import Classifier
 from handful.text import safe_text
 from lightning_modules import TrainedModule
+from pipelines.conformal import conformal_sets
 from pipelines.finished_run import Run
 from pipelines.measures import Measure, Options, Subject, chosen_measures
 from pipelines.measures.run import measured
@@ -39,6 +40,8 @@ def evaluate(
     out: str | None = None,
     seed: int = 0,
     methods: list[str] | str = "gradcam",
+    conformal: float | None = None,
+    per_class: bool = False,
 ) -> Path:
     """Measure how readable the stages of a run are.
 
@@ -57,6 +60,9 @@ def evaluate(
         out: folder to write to; RUN_DIR/measures if not given.
         seed: of what draws random numbers.
         methods: of attribution, whose maps are measured, as a list or with commas between.
+        conformal: instead of measures, unless these are named: sets of classes that hold the true one for this share
+            of images, calibrated on one half of the test images and measured on the other, in `conformal.json`.
+        per_class: whether that share holds for every class by itself.
 
     Returns:
         The file.
@@ -72,6 +78,14 @@ def evaluate(
         raise UserError(f"--images must be at least 1, not {images}")
     run = Run(run_dir)
     subjects = _classifiers(run, stages)
+    if conformal is not None:
+        if not 0 < conformal < 1:
+            raise UserError(f"--conformal: a coverage between 0 and 1, not {conformal:g}")
+        written = conformal_sets(
+            run, list(subjects), conformal, output_folder(out, run.folder / "conformal"), per_class, seed
+        )
+        if names == DEFAULT:
+            return written
     folder = output_folder(out, run.folder / "measures")
     data = run.datamodule()
     if split not in data.splits:

@@ -1,20 +1,31 @@
 """`python train.py predict --images FOLDER`: what a run's model takes pictures for."""
 
+import copy
 from pathlib import Path
+from typing import Literal
 
 import torch
 
+from handful.conformal.sets import class_names_of
 from handful.errors import UserError
 from handful.images import Pictures
 from handful.report.csv_file import write_csv
 from handful.report.prediction_table import prediction_columns, prediction_rows, said_accuracy
 from lightning_modules.batches import class_probabilities
 from lightning_modules.classifier import ClassifierModule
+from pipelines.conformal import calibrated_sets
 from pipelines.finished_run import Run
 from pipelines.output_folder import output_folder
 
 
-def predict(run_dir: str, images: str, phase: str | None = None, out: str | None = None, batch_size: int = 32) -> Path:
+def predict(
+    run_dir: str,
+    images: str,
+    phase: str | None = None,
+    out: str | None = None,
+    batch_size: int = 32,
+    sets: Literal["thr", "aps", "hierarchy"] | None = None,
+) -> Path:
     """Predict the classes of pictures without labels, with a run's model.
 
     Writes `predictions.csv`: a row per picture with its path, the predicted class, its probability and the probability
@@ -27,6 +38,8 @@ def predict(run_dir: str, images: str, phase: str | None = None, out: str | None
         phase: whose model: a stage or phase of the run; the last finished one if not given.
         out: folder to write to; RUN_DIR/predict if not given.
         batch_size: pictures predicted at once.
+        sets: adds a column with the classes that may be the true one, the most probable first, by what
+            `evaluate --conformal` has calibrated.
 
     Returns:
         The table.
@@ -43,20 +56,33 @@ def predict(run_dir: str, images: str, phase: str | None = None, out: str | None
     module = module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     inputs = run.inputs()
     names = list(inputs.class_names)
+    calibrated = None if sets is None else calibrated_sets(run, phase, sets, copy.deepcopy(module.model).cpu())
     pictures = Pictures(Path(images).expanduser(), inputs)
     path = output_folder(out, run.folder / "predict") / "predictions.csv"
     files: list[str] = []
     labels: list[int | None] = []
     found: list[torch.Tensor] = []
+    members: list[torch.Tensor] = []
     for batch in pictures.batches(batch_size, "predicting"):
         with torch.no_grad():
-            found.append(class_probabilities(module(batch.images.to(module.device))).cpu())
+            features = module.model.features(batch.images.to(module.device))
+            found.append(class_probabilities(module.model.head(features)).cpu())
+            if calibrated is not None:
+                scores, limits = calibrated
+                members.append(limits.of(scores(features.cpu())))
         files += batch.names
         labels += batch.labels
     probabilities = torch.cat(found)
     known = labels if any(label is not None for label in labels) else None
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(path, prediction_columns(names, known is not None), prediction_rows(files, names, probabilities, known))
+    columns, rows = prediction_columns(names, known is not None), prediction_rows(files, names, probabilities, known)
+    if members:
+        columns = [*columns, "conformal set"]
+        rows = (
+            [*row, "; ".join(class_names_of(held, names, shares))]
+            for row, held, shares in zip(rows, torch.cat(members), probabilities, strict=True)
+        )
+    write_csv(path, columns, rows)
     pictures.warn()
     predicted = [names[label] for label in probabilities.argmax(dim=1).tolist()]
     for sentence in said_accuracy([None if label is None else names[label] for label in labels], predicted):

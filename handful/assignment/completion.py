@@ -17,13 +17,13 @@ from handful.assignment.subsets import Subset, best_subset_with, best_subsets
 from handful.errors import UserError
 
 #: Subsets that are listed per class before the completion is given up as unproven.
-MAX_DEPTH = 1024
+MAX_DEPTH = 256
 
 #: A loss is not told from a price closer than this.
 _ROUNDING = 1e-9
 
 #: The same where every feature has to be used.
-_COVERING_DEPTH = 64
+_COVERING_DEPTH = 128
 
 #: Nodes of branch and bound for a set of which some feature is in no class's best subset.
 _NODES = 200

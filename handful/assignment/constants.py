@@ -140,7 +140,7 @@ def qpm_problem(
         >>> problem.n_classes, problem.n_candidates
         (4, 6)
     """
-    check_sizes(*correlation.shape, n_features, features_per_class)
+    check_sizes(correlation.shape[0], correlation.shape[1], n_features, features_per_class)
     if not correlation.isfinite().all():
         raise UserError("correlation: holds values that are not finite")
     if not 0 <= rho <= (len(correlation) - 1) / 2:

@@ -18,10 +18,10 @@ SMALL = 400
 _WITH_PAIRS = 4
 
 #: Sets that are completed otherwise.
-_SETS = 16
+_SETS = 8
 
 #: Exchanges that are completed in the last improvement, in all and per step; a completion may take a quarter second.
-_LOOKS, _LOOKS_PER_STEP = 96, 32
+_LOOKS, _LOOKS_PER_STEP = 48, 24
 
 
 def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Tensor | None = None) -> Assignment:

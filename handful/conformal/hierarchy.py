@@ -89,7 +89,7 @@ class Hierarchy:
         return cls(assignment, max(levels))  # at level 0 every class is left
 
     def scores(self, present: Tensor, predicted: Tensor) -> Tensor:
-        """How strange each class is `(N, C)`: −(its first feature off the path) − Σ of those it shares below the level."""
+        """How strange classes are `(N, C)`: −(the first feature off the path) − Σ of those shared below the level."""
         features, values = class_paths(present, self.assignment)
         steps = shared_steps(features, predicted)
         place = torch.arange(features.shape[2], device=features.device)

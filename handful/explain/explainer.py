@@ -15,6 +15,7 @@ from handful.attribution.state import model_device, model_dtype, undisturbed, un
 from handful.errors import UserError, did_you_mean
 from handful.explain.comparison import compare_with_runner_up
 from handful.explain.explanation import SIDE, Explanation, MethodMap
+from handful.explain.hierarchy import hierarchy
 from handful.explain.scores import class_score, feature_contributions, strongest_classes
 from handful.images import Inputs, PictureBatch, Pictures
 from handful.images.colour import to_rgb
@@ -112,6 +113,7 @@ class Explainer:
                     file=batch.file_name(row),
                     shown_features=self.features,
                     feature_names={f: name for f, name in self.model.feature_names.items() if own.weights[0, f]},
+                    hierarchy=hierarchy(self.model.head, own.features[0], int(predicted[row]), names),
                 )
             )
         return results

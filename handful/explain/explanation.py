@@ -12,6 +12,7 @@ from handful.atomic import atomic
 from handful.attribution import Contributions
 from handful.explain.comparison import RunnerUp
 from handful.explain.feature_names import feature_label
+from handful.explain.hierarchy import Level
 from handful.explain.scores import ClassScore, Contribution
 from handful.report.explain_page import Pictures, explain_page
 from handful.report.overlays import overlay, picture
@@ -79,6 +80,7 @@ class Explanation:
         file: where the image comes from.
         shown_features: how many features are drawn at most.
         feature_names: feature → name that a person gave it.
+        hierarchy: the steps from all classes to the predicted one, where the head is binary.
 
     Example:
         >>> import torch
@@ -105,6 +107,7 @@ class Explanation:
     file: str | None = None
     shown_features: int = 5
     feature_names: Mapping[int, str] = field(default_factory=dict)
+    hierarchy: tuple[Level, ...] = ()
 
     @property
     def maps(self) -> dict[str, Tensor]:
@@ -133,6 +136,7 @@ class Explanation:
         if self.feature_names:
             record["feature_names"] = {str(feature): name for feature, name in self.feature_names.items()}
         record["runner_up"] = self.runner_up.to_dict()
+        record["hierarchy"] = [level.to_dict() for level in self.hierarchy]
         record["methods"] = {name: found.to_dict() for name, found in self.methods.items()}
         return record
 

@@ -12,6 +12,7 @@ from typing import Any
 from handful.report.content import Content
 from handful.report.sections import (
     class_filters,
+    class_pairs,
     classes,
     configuration,
     confusion,
@@ -54,6 +55,7 @@ SECTIONS = (
     Section("class-filters", "Class filters", class_filters.build),
     Section("information", "Information in bits", information.build),
     Section("trade-off", "Trade-off", trade_off.build),
+    Section("class-pairs", "Classes that differ in one feature", class_pairs.build),
     Section("training", "Training", curves.training),
     Section("regularisation-path", "Regularisation path", curves.regularisation_path),
     Section("measures", "Measures", measures.build),

@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from handful.assignment import AssignmentProblem, Search, solve, solve_exactly, upper_bound
 from handful.assignment.completion import complete
+from handful.assignment.lagrangian import lagrangian_bound
 from handful.assignment.search import local_search
 from handful.assignment.swaps import SwapTable
 from handful.errors import UserError
@@ -71,7 +72,7 @@ def test_many_classes_alike_are_parted_in_no_time(seed):
     problem = alike(seed)
     began = time.process_time()
     found = solve(problem, Search(restarts=1, patience=20))
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 20
     assert not problem.violations(found.selection, found.assignment)
 
 
@@ -85,7 +86,11 @@ def test_the_parting_is_the_least_over_all_subsets(seed):
     found = complete(problem, torch.arange(9))
     assert found.proven
     assert found.lost > 0
-    assert found.value == pytest.approx(float(worth[rows, columns].sum()))
+    if subsets[columns].any(dim=0).all():
+        assert found.value == pytest.approx(float(worth[rows, columns].sum()))
+    else:  # a feature would be left over
+        assert found.value < float(worth[rows, columns].sum())
+    assert not problem.violations(torch.arange(9), found.assignment)
 
 
 def test_equal_classes_are_parted_at_the_least_cost():
@@ -103,6 +108,16 @@ def test_a_feature_that_no_class_wants_is_used_where_it_costs_least():
     found = complete(problem, torch.arange(3))
     assert found.assignment.tolist() == [[True, True, False], [False, True, True]]
     assert found.proven
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_lagrangian_bound_is_one_and_close_without_penalties(seed):
+    problem = instance(seed, candidates=120, classes=20, features=15, per_class=3, penalty=0.0)
+    solution = solve(problem, Search(restarts=3))
+    gap = upper_bound(problem).gap(solution)
+    assert 0 <= gap < 0.02
+    small = instance(seed, candidates=20, classes=4, features=7)
+    assert lagrangian_bound(small) >= solve_exactly(small).value - 1e-9
 
 
 def test_similar_features_are_avoided():

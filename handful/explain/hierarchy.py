@@ -1,0 +1,72 @@
+"""Feature by feature from all classes to the predicted one, as a binary head decides (CHiQPM)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from handful.conformal.hierarchy import class_paths, shared_steps
+from handful.networks import Head
+from handful.networks.heads import SparseHead
+
+
+@dataclass(frozen=True)
+class Level:
+    """One step of the way.
+
+    Attributes:
+        feature: its number; the strongest present one of the predicted class that has not been taken yet.
+        value: in standard deviations above its mean.
+        classes: names of the classes that are left: those with the same strongest features in the same order, the
+            predicted one first.
+
+    Example:
+        >>> Level(3, 1.5, ("owl", "wren")).to_dict()
+        {'feature': 3, 'value': 1.5, 'classes': ['owl', 'wren']}
+    """
+
+    feature: int
+    value: float
+    classes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"feature": self.feature, "value": self.value, "classes": list(self.classes)}
+
+
+def has_hierarchy(head: Head) -> bool:
+    """Whether every class has as many features as any other, all for it."""
+    if not isinstance(head, SparseHead):
+        return False
+    counts = (head.weight != 0).sum(dim=1)
+    return bool((head.weight >= 0).all()) and bool((counts == counts[0]).all())
+
+
+@torch.no_grad()
+def hierarchy(head: Head, features: Tensor, predicted: int, names: Sequence[str]) -> tuple[Level, ...]:
+    """The steps from all classes to those that the image cannot tell apart; none where the head has no hierarchy.
+
+    Args:
+        head: of the classifier.
+        features: `(F,)`, pooled, of one image.
+        predicted: the class whose features lead the way.
+        names: of the classes.
+
+    Source: CHiQPM (NeurIPS 2025).
+    """
+    if not isinstance(head, SparseHead) or not has_hierarchy(head):
+        return ()
+    present = head.standardise(features[None].to(head.mean)).clamp(min=0).cpu()
+    paths, values = class_paths(present, (head.weight != 0).cpu())
+    steps = shared_steps(paths, torch.tensor([predicted]))[0]
+    selection, path = head.selection.tolist(), paths[0, predicted].tolist()
+    levels = []
+    for place, feature in enumerate(path):
+        if feature < 0:  # the predicted class's other features are absent
+            break
+        left = [c for c in (steps > place).nonzero()[:, 0].tolist() if c != predicted]
+        classes = tuple(names[c] for c in (predicted, *left))
+        levels.append(Level(selection[feature], float(values[0, predicted, place]), classes))
+    return tuple(levels)

@@ -1,0 +1,154 @@
+"""`python train.py compare`: several runs side by side, in one table and on one page."""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from handful.atomic import write_text
+from handful.errors import UserError
+from handful.report.csv_file import write_csv
+from handful.report.page import render
+from handful.text import safe_text
+from pipelines.conformal import FILE as CONFORMAL
+from pipelines.finished_run import Run
+from pipelines.output_folder import output_folder
+from pipelines.tables import format_table, stage_cells
+
+
+def compare(run_dirs: list[str], stages: Literal["last", "all"] = "last", out: str | None = None) -> Path:
+    """Compare finished runs: accuracy, features per class, every measure that they have, what they cost.
+
+    Measures of `evaluate` and sets of `evaluate --conformal` are taken in where a run has them of its present weights.
+    Writes `comparison.json`, `comparison.csv` and a page, and prints the table.
+
+    Args:
+        run_dirs: folders of the runs, two or more.
+        stages: of every run its last stage, or all of them.
+        out: folder to write to; runs/comparison if not given.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: fewer than two runs, one twice, one without results, or of other classes than the first.
+    """
+    runs = [Run(folder) for folder in run_dirs]
+    folders = [run.folder.resolve() for run in runs]
+    if len(set(folders)) < 2 or len(set(folders)) < len(folders):
+        raise UserError("--run_dirs: two or more different runs are compared")
+    folder = output_folder(out, Path("runs") / "comparison")
+    _check_data(runs)
+    names = _names(runs)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, run in zip(names, runs, strict=True):
+        of_run = run.results.get("stages", {})
+        if not of_run:
+            raise UserError(f"{run.folder}: no results yet; run its pipeline to the end")
+        chosen = list(of_run) if stages == "all" else [list(of_run)[-1]]
+        seconds = run.results.get("seconds", {})
+        for stage in chosen:
+            row = dict(of_run[stage]) | _measures(run, stage) | _sets(run, stage)
+            row["seconds"] = round(sum(seconds.values()), 1)
+            rows[f"{name}: {stage}"] = row
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    data = runs[0].results.get("data", {})
+    record = {
+        "runs": dict(zip(names, map(str, run_dirs), strict=True)),
+        "data": {key: data[key] for key in ("name", "num_classes", "images") if key in data},
+        "rows": rows,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "comparison.json", json.dumps(record, indent=1) + "\n")
+    cells = [[label, *(row.get(column) for column in columns)] for label, row in rows.items()]
+    write_csv(folder / "comparison.csv", ["run and stage", *columns], cells)
+    write_text(folder / "index.html", _page(record, columns))
+    print(f"\n{_table(rows, columns)}\n", flush=True)
+    return folder / "index.html"
+
+
+def _check_data(runs: Sequence[Run]) -> None:
+    """Refuse runs of other classes; say it where the images differ.
+
+    Raises:
+        UserError: names the first that does not fit.
+    """
+    first = runs[0].results.get("data", {})
+    for run in runs[1:]:
+        data = run.results.get("data", {})
+        for key, what in (("num_classes", "classes"), ("class_names", "classes")):
+            if data.get(key) != first.get(key):
+                raise UserError(f"--run_dirs: {run.folder} has other {what} than {runs[0].folder}")
+        if (data.get("name"), data.get("images")) != (first.get("name"), first.get("images")):
+            warnings.warn(
+                f"{run.folder} has other images than {runs[0].folder}: their accuracies do not compare", stacklevel=2
+            )
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The names of the runs; the folder's where several have the same, numbered where these are the same too."""
+    names = [str(run.config.get("name", run.folder.name)) for run in runs]
+    if len(set(names)) < len(names):
+        names = [run.folder.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({place})" for place, name in enumerate(names, start=1)]
+    return names
+
+
+def _measures(run: Run, stage: str) -> dict[str, Any]:
+    """What `evaluate` has measured of a stage's present weights."""
+    record = _record(run, "measures/measures.json", stage)
+    values = record.get("stages", {}).get(stage, {}) if record else {}
+    return dict(values) if isinstance(values, dict) else {}
+
+
+def _sets(run: Run, stage: str) -> dict[str, Any]:
+    """Coverage and size of a stage's conformal sets."""
+    record = _record(run, f"conformal/{CONFORMAL}", stage)
+    methods = record.get("stages", {}).get(stage, {}) if record else {}
+    return {
+        f"{method} {what}": found[what]
+        for method, found in methods.items()
+        for what in ("coverage", "size")
+        if isinstance(found, dict) and what in found
+    }
+
+
+def _record(run: Run, name: str, stage: str) -> dict[str, Any] | None:
+    """A record of the run, where it is one of the stage's present weights."""
+    path = run.folder / name
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        phase = run.phase_of(stage)
+        current = record["made_from"].get(phase) == run.made_of(phase)
+        if not isinstance(record.get("stages"), dict):
+            raise ValueError("no stages")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: not a record of evaluate ({error}); run evaluate again") from error
+    if not current:
+        warnings.warn(f"{path}: of earlier weights of {stage}, so it is left out; run evaluate again", stacklevel=2)
+    return record if current else None
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Measures as rows, runs as columns: there are more of those."""
+    body = [[column, *(row.get(column) for row in rows.values())] for column in columns]
+    return safe_text(format_table(["", *rows], body), lines=True)
+
+
+def _page(record: Mapping[str, Any], columns: Sequence[str]) -> str:
+    header, cells = stage_cells({label: {c: row.get(c) for c in columns} for label, row in record["rows"].items()})
+    data = record["data"]
+    facts = [str(data["name"])] if "name" in data else []
+    facts += [f"{data['num_classes']} classes"] if "num_classes" in data else []
+    return render(
+        "compare.html",
+        title="Runs compared",
+        facts=facts,
+        columns=["", *(row[0] for row in cells)],
+        rows=[[name, *(row[place] for row in cells)] for place, name in enumerate(header) if place],
+        runs=list(record["runs"].items()),
+    )

@@ -1,0 +1,173 @@
+"""Sets of classes with a guarantee, calibrated on one half of a run's test images and measured on the other."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from handful.atomic import write_text
+from handful.conformal import (
+    ConformalSets,
+    Hierarchy,
+    adaptive_scores,
+    calibrate,
+    set_quality,
+    stratified_halves,
+    threshold_scores,
+)
+from handful.errors import UserError, did_you_mean
+from handful.explain.hierarchy import has_hierarchy
+from handful.networks import Classifier
+from handful.networks.heads import SparseHead
+from pipelines.finished_run import Run
+from pipelines.stored_features import features_of
+from pipelines.tables import format_table
+
+#: The ways to score classes.
+METHODS = ("thr", "aps", "hierarchy")
+
+FILE = "conformal.json"
+
+
+def conformal_sets(
+    run: Run, stages: Sequence[str], coverage: float, folder: Path, per_class: bool = False, seed: int = 0
+) -> Path:
+    """Calibrate and measure sets of every stage; write `conformal.json` and print a table.
+
+    The test images are halved, class by class: one half calibrates, the other measures. The level of the hierarchy is
+    chosen on a half of the calibration images, and its limit on the other, so that the guarantee holds.
+
+    Args:
+        run: whose images and classifiers.
+        stages: stages or phases that hold classifiers.
+        coverage: the share of images, in (0, 1), whose set is to hold the true class.
+        folder: to write to.
+        per_class: whether every class is calibrated by its own images.
+        seed: of the halves.
+
+    Raises:
+        UserError: a coverage out of range, or too few images.
+    """
+    data = run.datamodule()
+    rows: dict[str, dict[str, Any]] = {}
+    calibrated: dict[str, dict[str, Any]] = {}
+    halves: tuple[Tensor, Tensor] | None = None
+    for stage in stages:
+        module = run.load(stage)
+        model = getattr(module, "model", None)
+        if not isinstance(model, Classifier):
+            raise UserError(f"--stages: {stage} of {run.folder} holds no classifier")
+        model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        features, labels = features_of(module, model, data, "test")
+        model = model.cpu()
+        halves = stratified_halves(labels, seed)
+        rows[stage], calibrated[stage] = {}, {}
+        for method in METHODS if has_hierarchy(model.head) else METHODS[:2]:
+            first, second = halves
+            scores = Scores(method, model)
+            if method == "hierarchy":
+                of_level, first = first[::2], first[1::2]
+                scores.fit_level(features[of_level], labels[of_level], coverage)
+            with torch.no_grad():
+                sets = calibrate(scores(features[first]), labels[first], coverage, per_class)
+                found = set_quality(
+                    sets.of(scores(features[second])), labels[second], model.head.class_weights()[0]
+                )
+            rows[stage][method] = found.to_dict()
+            calibrated[stage][method] = {"limits": sets.limits.tolist(), "level": scores.level}
+    assert halves is not None
+    record = {
+        "run": str(run.folder),
+        "made_from": {run.phase_of(stage): run.made_of(run.phase_of(stage)) for stage in stages},
+        "asked_coverage": coverage,
+        "per_class": per_class,
+        "images": {"calibration": len(halves[0]), "measured": len(halves[1])},
+        "stages": rows,
+        "calibrated": calibrated,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / FILE, json.dumps(record, indent=1) + "\n")
+    print(_table(record), flush=True)
+    return folder / FILE
+
+
+class Scores:
+    """How strange every class is for images, by their pooled features.
+
+    Args:
+        method: `thr`, `aps` or `hierarchy`.
+        model: on the CPU.
+        level: of the hierarchy, where it is known.
+    """
+
+    def __init__(self, method: str, model: Classifier, level: int | None = None) -> None:
+        self.method, self.model, self.level = method, model, level
+
+    def fit_level(self, features: Tensor, labels: Tensor, coverage: float) -> None:
+        """Choose the hierarchy's level by images `(N, F)` that do not calibrate."""
+        present, predicted, assignment = self._read(features)
+        self.level = Hierarchy.fit(present, predicted, labels, assignment, coverage).level
+
+    @torch.no_grad()
+    def __call__(self, features: Tensor) -> Tensor:
+        """Scores `(N, C)` of features `(N, F)`."""
+        if self.method == "hierarchy":
+            present, predicted, assignment = self._read(features)
+            return Hierarchy(assignment, self.level or 0).scores(present, predicted)
+        probabilities = self.model.head(features).softmax(dim=1)
+        return threshold_scores(probabilities) if self.method == "thr" else adaptive_scores(probabilities, None)
+
+    @torch.no_grad()
+    def _read(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        head = self.model.head
+        assert isinstance(head, SparseHead)
+        return head.standardise(features).clamp(min=0), head(features).argmax(dim=1), head.weight != 0
+
+
+def calibrated_sets(run: Run, stage: str | None, method: str, model: Classifier) -> tuple[Scores, ConformalSets]:
+    """What `evaluate --conformal` has calibrated for a stage's classifier.
+
+    Raises:
+        UserError: nothing, for other weights, or not for this method.
+    """
+    path = run.folder / "conformal" / FILE
+    again = f"python train.py evaluate --run_dir {run.folder} --conformal 0.9"
+    phase = run.phase_of(stage)
+    if not path.is_file():
+        raise UserError(f"--sets: nothing is calibrated yet; run {again}")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        made_from, coverage, per_class = (record[key] for key in ("made_from", "asked_coverage", "per_class"))
+        found = next((record["calibrated"][name] for name in record["calibrated"] if run.phase_of(name) == phase), None)
+        if found is None or made_from.get(phase) != run.made_of(phase):
+            raise UserError(f"{path}: not of the present weights of phase {phase}; run {again}")
+        if method not in found:
+            raise UserError(f"--sets: no {method} of phase {phase}{did_you_mean(method, found)}; there are "
+                            f"{', '.join(found)}")  # fmt: skip
+        limits = torch.tensor(found[method]["limits"], dtype=torch.float64)
+        level = found[method]["level"]
+        if len(limits) != model.num_classes or not isinstance(level, int | None):
+            raise ValueError("limits of other classes")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: not a record of conformal sets ({error}); run {again}") from error
+    return Scores(method, model, level), ConformalSets(limits, coverage, per_class)
+
+
+def _table(record: dict[str, Any]) -> str:
+    """A row per stage and method."""
+    rows = [
+        [stage, method, f"{100 * found['coverage']:.2f}", "–".join(f"{100 * end:.1f}" for end in found["interval"]),
+         found["size"], f"{100 * found['single']:.1f}", f"{100 * found['worst_class']:.1f}", found["coherence"]]
+        for stage, methods in record["stages"].items()
+        for method, found in methods.items()
+    ]  # fmt: skip
+    columns = ["stage", "sets", "coverage %", "95 %", "classes", "single %", "worst class %", "coherence"]
+    images = record["images"]
+    asked = f"  {100 * record['asked_coverage']:g} % asked for{', per class' if record['per_class'] else ''}; "
+    counted = f"calibrated on {images['calibration']:,} test images, measured on {images['measured']:,}"
+    return f"\n{format_table(columns, rows)}\n\n{asked}{counted}"

@@ -1,0 +1,194 @@
+"""QPM and its successors as runs: phases, resumption, two processes, and every command on the run."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import pipelines.cli  # noqa: F401  imported before processes are forked
+from datamodules import ToyBirds
+from lightning_modules import load_classifier
+from tests.helpers import forked
+from tests.helpers.pipeline import run_train, tiny_config, write_config
+
+
+def phases(epochs=3, relu=True, **finetune):
+    config = tiny_config()["phases"]
+    arguments = {"source": "assign", "beta": 0.1, **finetune}
+    return {
+        "dense": config["dense"] | {"max_epochs": epochs},
+        "assign": {"module": {"class_path": "Assign", "init_args": {
+            "n_features": 4, "features_per_class": 2, "relu": relu, "rho": 0.4, "restarts": 2, "bound_seconds": 1.0}}},
+        "finetune": config["finetune"] | {"module": {"class_path": "Finetune", "init_args": arguments}},
+        "evaluate": {"module": {"class_path": "Evaluate", "init_args": {
+            "stages": {"dense": "dense", "binary": "assign", "finetuned": "finetune"}}}},
+    }  # fmt: skip
+
+
+def command(config, run):
+    return ["pipeline", "--config", config, "--run_dir", run]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qpm")
+    config = write_config(folder, phases=phases(grounding=3.0, grounding_epochs=2))
+    ended = forked.run(command(config, folder / "run"), folder / "run")
+    assert ended.status == 0, ended.text
+    return folder / "run"
+
+
+def test_the_choice_is_whole_and_stays_while_finetuning(finished):
+    record = json.loads((finished / "assign/assignment.json").read_text())
+    assert len(record["features"]) == 4
+    assert [len(features) for features in record["classes"].values()] == [2, 2, 2]
+    assert len({tuple(features) for features in record["classes"].values()}) == 3
+    assert record["pairs"] >= record["pairs_wanted"] == 1
+    assert 0 <= record["gap"] < 1
+    before, after = (load_classifier(finished / phase / "best.ckpt").model for phase in ("assign", "finetune"))
+    assert before.head.kind == after.head.kind == "binary"
+    assert before.head.selection.tolist() == record["features"]
+    for name in ("selection", "mean", "std", "weight", "bias"):
+        assert getattr(before.head, name).equal(getattr(after.head, name)), name
+    rows = json.loads((finished / "results.json").read_text())["stages"]
+    assert rows["finetuned"]["n_features"] == 4
+    assert rows["finetuned"]["features_per_class"] == 2
+    table = (finished / "finetune/metrics.csv").read_text()
+    assert "train/grounding_loss" in table
+
+
+def test_every_command_reads_the_run(finished, tmp_path):
+    pictures = tmp_path / "pictures"
+    data = ToyBirds(**yaml.safe_load((finished / "config.yaml").read_text())["data"]["init_args"])
+    data.prepare_data()
+    data.setup("test")
+    pictures.mkdir()
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+    for number in range(2):
+        pixels = (data.test_dataset[number][0] * std + mean).clamp(0, 1)
+        Image.fromarray((255 * pixels).byte().permute(1, 2, 0).numpy()).save(pictures / f"{number}.png")
+    for arguments in (
+        ["explain", "--run_dir", finished, "--images", pictures, "--methods", "cam"],
+        ["report", "--run_dir", finished],
+        ["evaluate", "--run_dir", finished, "--conformal", "0.7"],
+        ["predict", "--run_dir", finished, "--images", pictures, "--sets", "hierarchy"],
+    ):
+        ended = forked.run(arguments, finished)
+        assert ended.status == 0, ended.text
+    record = json.loads((finished / "conformal/conformal.json").read_text())
+    assert set(record["stages"]) == {"dense", "binary", "finetuned"}
+    assert set(record["stages"]["finetuned"]) == {"thr", "aps", "hierarchy"}
+    assert set(record["stages"]["dense"]) == {"thr", "aps"}
+    rows = list(csv.DictReader((finished / "predict/predictions.csv").open()))
+    assert all("conformal set" in row for row in rows)
+    explained = json.loads((finished / "explain/explain.json").read_text())["images"]
+    for one in explained:
+        total = sum(part["contribution"] for part in one["contributions"]) + one["explained"]["bias"]
+        assert total == pytest.approx(one["explained"]["logit"], abs=1e-4)
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["evaluate", "--conformal", "1.5"], "--conformal: a coverage between 0 and 1, not 1.5"),
+    (["evaluate", "--conformal", "0.99"], "a coverage of 0.99 needs 99"),
+    (["compare", "--run_dirs", "{run}"], "two or more different runs"),
+])  # fmt: skip
+def test_what_cannot_be_is_one_sentence(finished, arguments, words):
+    own = [part.format(run=finished) for part in arguments]
+    own += [] if own[0] == "compare" else ["--run_dir", finished]
+    ended = forked.run(own, finished)
+    assert ended.status == 2
+    assert words in ended.text
+    assert "Traceback" not in ended.text
+
+
+def test_runs_are_compared(finished, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    ended = forked.run(
+        ["compare", "--run_dirs", finished, other, "--stages", "all", "--out", tmp_path / "both"], finished
+    )
+    assert ended.status == 0, ended.text
+    record = json.loads((tmp_path / "both/comparison.json").read_text())
+    assert len(record["rows"]) == 6
+    rows = list(csv.DictReader((tmp_path / "both/comparison.csv").open()))
+    assert [row["run and stage"] for row in rows] == list(record["rows"])
+    assert "Runs compared" in (tmp_path / "both/index.html").read_text()
+
+
+def test_killed_while_finetuning_it_ends_with_the_same_bits(finished, tmp_path):
+    config = write_config(tmp_path, phases=phases(grounding=3.0, grounding_epochs=2))
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "finetune")
+    shutil.rmtree(run / "evaluate")
+    killed = forked.run(command(config, run), run, kill_at=60)
+    assert killed.status != 0
+    ended = forked.run(command(config, run), run)
+    assert ended.status == 0, ended.text
+    one, two = (torch.load(r / "finetune/last.ckpt", weights_only=True)["state_dict"] for r in (finished, run))
+    assert all(one[name].equal(two[name]) for name in one)
+
+
+def test_two_processes_make_the_same_choice(finished, tmp_path):
+    """By the real launcher, which starts the second process."""
+    own = {name: phase for name, phase in phases().items() if name in ("dense", "assign")}
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "assign")
+    options = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    ended = run_train(*command(write_config(tmp_path, phases=own), run), *options)
+    assert ended.returncode == 0, ended.stderr
+    first, second = (json.loads((r / "assign/assignment.json").read_text()) for r in (finished, run))
+    assert {key: first[key] for key in first if key not in ("bound", "gap")} == {
+        key: second[key] for key in second if key not in ("bound", "gap")
+    }
+
+
+def test_a_frozen_backbone_gives_its_stored_features(finished, tmp_path):
+    own = phases(1)
+    own["dense"]["module"]["init_args"] |= {"train_backbone": False, "beta": 0.0}
+    own["assign"]["module"]["init_args"]["locality"] = False
+    own = {name: own[name] for name in ("dense", "assign")}
+    config = write_config(tmp_path, phases=own, init_from=str(finished / "dense/best.ckpt"))
+    ended = forked.run(command(config, tmp_path / "run"), tmp_path / "run")
+    assert ended.status == 0, ended.text
+    assert load_classifier(tmp_path / "run/assign/best.ckpt").model.head.kind == "binary"
+    refused = own | {"finetune": phases()["finetune"]}
+    refused["finetune"]["module"]["init_args"]["train_backbone"] = False
+    ended = forked.run(command(write_config(tmp_path, phases=refused), tmp_path / "run2"), tmp_path / "run2")
+    assert ended.status == 2
+
+
+def test_q_senns_rounds_keep_the_features(tmp_path):
+    config = tiny_config()["phases"]
+    sparse = {"n_features": 5, "features_per_class": 2, "cut": "ternary"}
+    own = {
+        "dense": config["dense"] | {"max_epochs": 1},
+        "sparsify": {"module": {"class_path": "Sparsify", "init_args": {"source": "dense", **sparse}}},
+        "finetune": config["finetune"] | {
+            "module": {"class_path": "Finetune", "init_args": {"source": "sparsify"}}, "max_epochs": 1},
+    }  # fmt: skip
+    path = write_config(tmp_path, phases=own, rounds={"phases": ["sparsify", "finetune"], "times": 2})
+    ended = forked.run(command(path, tmp_path / "run"), tmp_path / "run")
+    assert ended.status == 0, ended.text
+    heads = [load_classifier(tmp_path / "run" / name / "best.ckpt").model.head for name in (
+        "sparsify", "finetune", "sparsify-2", "finetune-2")]  # fmt: skip
+    assert all(head.kind == "ternary" and head.selection.equal(heads[0].selection) for head in heads)
+    for head in heads:
+        sizes = head.weight[head.weight != 0].abs().unique()
+        assert len(sizes) == 1
+        assert head.bias.allclose(-head.weight.sum(dim=1))
+    assert (heads[0].weight != 0).sum() == 6
+
+
+def test_sizes_that_cannot_be_are_refused_before_anything_runs(tmp_path):
+    own = phases()
+    own["assign"]["module"]["init_args"] |= {"n_features": 9}
+    ended = forked.run(command(write_config(tmp_path, phases=own), tmp_path / "run"), tmp_path / "run")
+    assert ended.status == 2
+    assert "3 classes with 2 features each can use at most 6 features, not 9" in ended.text
+    assert not (tmp_path / "run/dense").exists()
