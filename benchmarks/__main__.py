@@ -15,6 +15,7 @@ BENCHMARKS = (
     "sparse_solver",
     "sparse_growth",
     "sparse_imagenet",
+    "assignment",
     "attribution",
     "attribution_birds",
     "attribution_measures",

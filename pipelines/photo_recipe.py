@@ -150,6 +150,8 @@ class Recipe:
         per_class = int(arguments.get("features_per_class") or 0)
         n_features = max(per_class, min(50, max(10, math.ceil(5 * math.sqrt(self.facts.classes)))))
         reason = "5 × √classes, from 10 to 50" if n_features > per_class else "at least features_per_class"
+        if self._kind(phase) == "Assign" and n_features > self.facts.classes * per_class:
+            n_features, reason = self.facts.classes * per_class, "as many as the classes use"
         each = self.facts.classes * per_class / n_features
         return n_features, f"{reason}: each feature is used by about {each:.0f} classes"
 

@@ -15,6 +15,7 @@ def lagrangian_bound(problem: AssignmentProblem, *, steps: int = 800) -> float:
         steps: of the subgradient method.
 
     Example:
+        >>> import torch
         >>> gain = torch.tensor([[3.0, 2.0, 0.0, 1.0], [0.0, 2.0, 3.0, 1.0]])
         >>> problem = AssignmentProblem(gain, torch.zeros(4, 4), torch.zeros(4), n_features=3, features_per_class=2)
         >>> 10 <= lagrangian_bound(problem) < 10.01

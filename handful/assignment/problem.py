@@ -147,6 +147,9 @@ def check_sizes(n_classes: int, n_candidates: int, n_features: int, features_per
 
     Raises:
         UserError: naming the sizes.
+
+    Example:
+        >>> check_sizes(n_classes=4, n_candidates=10, n_features=4, features_per_class=2)
     """
     if features_per_class < 1:
         raise UserError(f"features_per_class: at least 1, not {features_per_class}")

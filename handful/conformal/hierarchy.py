@@ -42,6 +42,10 @@ def shared_steps(features: Tensor, predicted: Tensor) -> Tensor:
     Args:
         features: `(N, C, k)`, see `class_paths`.
         predicted: int64 `(N,)`.
+
+    Example:
+        >>> shared_steps(torch.tensor([[[1, 0], [1, 2], [0, 2]]]), torch.tensor([0])).tolist()
+        [[2, 1, 0]]
     """
     own = features[torch.arange(len(features)), predicted][:, None]
     equal = (features == own) & (features >= 0)
@@ -96,7 +100,7 @@ class Hierarchy:
         shared = place < steps[:, :, None]
         below = (values * (shared & (place >= self.level))).sum(dim=2)
         first_off = (values * (place == steps[:, :, None])).sum(dim=2)
-        return torch.where(steps >= self.level, -(first_off + below), 0.0)
+        return torch.where(steps >= self.level, 0.0 - first_off - below, 0.0)
 
 
 def level_sizes(features: Tensor, predicted: Tensor) -> Tensor:

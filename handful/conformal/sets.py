@@ -52,6 +52,10 @@ def calibrate(scores: Tensor, labels: Tensor, coverage: float, per_class: bool =
         UserError: a coverage out of range, or fewer images than it needs, `1 / (1 − coverage) − 1`.
 
     Source: Vovk et al., "Algorithmic learning in a random world" (2005).
+
+    Example:
+        >>> calibrate(torch.tensor([[0.1, 0.9], [0.7, 0.3], [0.2, 0.8]]), torch.tensor([0, 1, 0]), 0.5).limits.tolist()
+        [0.20000000298023224, 0.20000000298023224]
     """
     if not 0 < coverage < 1:
         raise UserError(f"conformal: a coverage between 0 and 1, not {coverage:g}")
@@ -103,6 +107,10 @@ class SetQuality:
         empty: share of empty sets.
         worst_class: the smallest coverage over classes with images.
         coherence: mean share of features that two classes of a set have in common; None where no set has two.
+
+    Example:
+        >>> set_quality(torch.tensor([[True, False], [True, True]]), torch.tensor([0, 0])).coverage
+        1.0
 
     Example:
         >>> sets = torch.tensor([[True, False], [True, True]])
