@@ -138,6 +138,10 @@ def set_quality(sets: Tensor, labels: Tensor, weight: Tensor | None = None) -> S
         sets: `(N, C)` Booleans.
         labels: int64 `(N,)`.
         weight: `(C, F)`, not 0 where a class uses a feature, for the coherence.
+
+    Example:
+        >>> set_quality(torch.tensor([[True, False], [True, True]]), torch.tensor([0, 1])).single
+        0.5
     """
     labels = as_labels(labels, len(sets), sets.shape[1]).to(sets.device)
     held = sets.gather(1, labels[:, None])[:, 0]

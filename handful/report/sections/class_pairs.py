@@ -76,8 +76,8 @@ def _pair(
     captions += [(f, f"only {deciding.names[c]}") for c in (one, other) for f in parting[c]]
     return {
         "names": [deciding.names[one], deciding.names[other]],
-        "shared": shared,
-        "parting": [parting[one], parting[other]],
+        "shared": [(f, content.feature_link(f)) for f in shared],
+        "parting": [[(f, content.feature_link(f)) for f in parting[c]] for c in (one, other)],
         "rows": [
             {
                 "name": deciding.names[c],
