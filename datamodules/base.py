@@ -22,10 +22,11 @@ from datamodules.images import Split, batches
 from datamodules.loaders import LateLoader, affordable_workers, collate, spare_processes
 from datamodules.samplers import EvaluationSampler, TrainingSampler
 from datamodules.stored_features import StoredFeatures, as_it_is
+from handful.annotations import Annotations
 from handful.cores import usable_cores
 from handful.errors import UserError
 from handful.features import FeatureStore
-from handful.images import centre_crop
+from handful.images import Fit, centre_crop
 from handful.look_alikes import look_alike_warning
 
 Triple = tuple[float, float, float]
@@ -99,6 +100,9 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     #: Whether images come from files, which loader processes can read ahead.
     loads_files = False
 
+    #: How pictures are brought into a square.
+    fit: Fit = "crop"
+
     # -- what a subclass provides ---------------------------------------------------------------------------------
 
     @property
@@ -128,6 +132,10 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     def training_size(self) -> int:
         """About how many training images there are, without reading them where their names tell it."""
         return len(self.splits["train"])
+
+    def annotations(self, split: str) -> Annotations:
+        """Return what is known of the images of a split beside their labels; nothing by default."""
+        return Annotations()
 
     #: One line about what was read and what was left out, printed once; set by `load_splits`.
     report: str = ""
@@ -193,6 +201,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
             "images": {name: len(split) for name, split in self.splits.items()},
             "mean": list(self.mean),
             "std": list(self.std),
+            "fit": self.fit,
         }
 
     # -- normalisation --------------------------------------------------------------------------------------------

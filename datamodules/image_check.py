@@ -13,7 +13,7 @@ from datamodules.images import pixel_digest
 from datamodules.listing import Listing, is_utf8
 from datamodules.progress import progress_bar
 from handful.errors import UserError
-from handful.images import open_image, resize
+from handful.images import Fit, open_image, resize
 
 RepeatsPolicy = Literal["refuse", "warn", "drop"]
 UnreadablePolicy = Literal["refuse", "skip"]
@@ -98,10 +98,13 @@ class Reader:
         size: length of the shorter side to resize to; None leaves the size.
         white: see `handful.images.read_image`, as below.
         max_pixels: see there.
+        fit: see `handful.images.resize`.
     """
 
-    def __init__(self, listing: Listing, size: int | None, white: float | None, max_pixels: int) -> None:
-        self._listing, self._size = listing, size
+    def __init__(
+        self, listing: Listing, size: int | None, white: float | None, max_pixels: int, fit: Fit = "crop"
+    ) -> None:
+        self._listing, self._size, self._fit = listing, size, fit
         self._white, self._max_pixels = white, max_pixels
         self._seen: dict[bytes, list[Place]] = {}
         self._reading = Reading()
@@ -131,7 +134,7 @@ class Reader:
             return np.zeros((1, 1, 3), dtype=np.uint8)
         # before resizing, which can make different images equal
         self._seen.setdefault(pixel_digest(image), []).append((split, number))
-        return resize(image, self._size)
+        return resize(image, self._size, self._fit, self._listing.boxes.get(path))
 
     def close(self) -> Reading:
         """Return what was met."""

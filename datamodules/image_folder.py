@@ -20,8 +20,9 @@ from datamodules.problems import refuse
 from datamodules.samplers import mixed
 from datamodules.splitting import divide
 from handful.errors import UserError
-from handful.images import MAX_PIXELS, read_image
+from handful.images import MAX_PIXELS, Fit, read_image
 from handful.images.clutter import LeftOut
+from handful.images.placement import check_fit
 from handful.text import safe_text
 
 # With cache "auto", decoded images up to so many bytes are kept, where they leave three quarters of the free disk.
@@ -43,8 +44,8 @@ class ImageFolder(HandfulDataModule):
     stratified by class, seeded, equal images on one side.
 
     All images are decoded once to check them; small ones are kept decoded in the cache, so that later runs start at
-    once. Images are resized so that their shorter side is `image_size`, and cropped to a square. Transparent pixels are
-    white. Files of operating systems and network storage are ignored; what was read and left out is printed.
+    once. Images are resized so that their shorter side is `image_size`, and cropped to a square (`fit`). Transparent
+    pixels are white. Files of operating systems and network storage are ignored; what was read and left out is printed.
 
     Args:
         root: the folder or archive, or the CSV file, whose paths then start at its own folder.
@@ -58,6 +59,7 @@ class ImageFolder(HandfulDataModule):
         white: value of white in images of 32-bit whole numbers or floating point, whose type does not say it.
         max_megapixels: larger images are refused, in millions of pixels.
         cache: keep decoded images: true, false or "auto" (up to 8 GiB, and a quarter of the free disk).
+        fit: how pictures are brought into a square: "crop" takes the middle, "pad" adds black bars, "squash" stretches.
         image_size: side of the images in pixels.
         batch_size: see `HandfulDataModule`, as all below.
         eval_batch_size: see there.
@@ -86,6 +88,7 @@ class ImageFolder(HandfulDataModule):
         white: float | None = None,
         max_megapixels: float = MAX_PIXELS / 1e6,
         cache: bool | Literal["auto"] = "auto",
+        fit: Fit = "crop",
         image_size: int = 224,
         batch_size: int = 64,
         eval_batch_size: int | None = None,
@@ -110,6 +113,8 @@ class ImageFolder(HandfulDataModule):
         for name, number in (("white", white), ("max_megapixels", max_megapixels)):
             if number is not None and not 0 < number < math.inf:
                 raise UserError(f"data.{name} must be a number above 0, not {number}.")
+        check_fit(fit)
+        self.fit: Fit = fit
         self.root = Path(root).expanduser()
         self.labels = Path(labels).expanduser() if labels else None
         self.val_fraction = val_fraction
@@ -145,6 +150,7 @@ class ImageFolder(HandfulDataModule):
     def fingerprint(self) -> str:
         """Return a short text that changes with the files and with what the splits are drawn from."""
         options = [self.repeats, self.unreadable, str(self.test_fraction if "test" not in self.listing.files else 0)]
+        options += [self.fit] if self.fit != "crop" else []
         return f"{self._checked_key}-{self.val_fraction}-{self.seed}-{digest(*options)}"
 
     def contents(self) -> str:
@@ -245,7 +251,7 @@ class ImageFolder(HandfulDataModule):
 
     @property
     def _packed_key(self) -> str:
-        return f"images-{self._checked_key}-{self.image_size}"
+        return f"images-{self._checked_key}-{self.image_size}{'' if self.fit == 'crop' else f'-{self.fit}'}"
 
     @cached_property
     def _checked_key(self) -> str:
@@ -254,7 +260,7 @@ class ImageFolder(HandfulDataModule):
         return f"{_VERSION}-{self.listing.tree.fingerprint()}{extra}"
 
     def _reader(self, size: int | None = None) -> Reader:
-        return Reader(self.listing, size, self.white, self.max_pixels)
+        return Reader(self.listing, size, self.white, self.max_pixels, self.fit)
 
     def _packed(self) -> tuple[dict[str, Images], Reading]:
         def make(draft: Path) -> None:
@@ -288,7 +294,9 @@ class ImageFiles:
     def __init__(self, data: ImageFolder, split: str) -> None:
         self._tree: FileTree = data.listing.tree
         self._size, self._white, self._max_pixels = data.image_size, data.white, data.max_pixels
+        self._fit: Fit = data.fit
         self._paths = [path for path, _ in data.listing.files[split]]
+        self._boxes = data.listing.boxes
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -296,5 +304,6 @@ class ImageFiles:
     def __getitem__(self, index: int) -> Tensor:
         path = self._paths[index]
         source, name = self._tree.source(path), safe_text(self._tree.root / path)
-        image = read_image(source, name, self._size, white=self._white, max_pixels=self._max_pixels)
+        given: dict[str, Any] = {"white": self._white, "max_pixels": self._max_pixels, "fit": self._fit}
+        image = read_image(source, name, self._size, box=self._boxes.get(path), **given)
         return torch.from_numpy(image.transpose(2, 0, 1).copy())

@@ -2,13 +2,13 @@
 
 import difflib
 import unicodedata
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from datamodules.file_tree import FileTree, split_of
 from handful.errors import UserError
-from handful.images import is_image_name, looks_like_image
+from handful.images import Box, is_image_name, looks_like_image
 from handful.images.clutter import LeftOut
 from handful.images.formats import HEAD
 from handful.text import safe_text
@@ -29,6 +29,7 @@ class Listing:
             be drawn from "train".
         left_out: files that are no images of a split and class, by reason.
         key: what the listing depends on beside the tree, as a short text; "" for folders.
+        boxes: by path, the part of the picture that is used, where that is not all of it.
     """
 
     tree: FileTree
@@ -36,6 +37,7 @@ class Listing:
     files: dict[str, list[tuple[str, int]]]
     left_out: LeftOut
     key: str = ""
+    boxes: Mapping[str, Box] = field(default_factory=dict)
 
     @property
     def count(self) -> int:

@@ -18,6 +18,7 @@ from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
 from datamodules.images import PackedImages, Split, pack, unpack
 from datamodules.progress import progress_bar
+from handful.annotations import Annotations, BirdAnnotations
 from handful.birds import PART_NAMES, Rendering, Scene, ToyBirdsDataset, render
 from handful.errors import UserError
 
@@ -122,6 +123,11 @@ class ToyBirds(HandfulDataModule):
             for index in range(len(birds)):
                 yield birds.rendering(index).image
                 bar.update()
+
+    def annotations(self, split: str) -> Annotations:
+        """Return parts, masks and attributes of the birds of a split, exact because they were drawn."""
+        birds = BirdAnnotations(self.birds[split])
+        return Annotations(birds.attributes, birds, birds, birds)
 
     # -- what only drawn data can tell ----------------------------------------------------------------------------
 

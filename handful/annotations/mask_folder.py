@@ -8,7 +8,7 @@ from torch import Tensor
 
 from handful.annotations.pixels import KINDS, Concept
 from handful.errors import UserError
-from handful.images import centre_crop, read_image
+from handful.images import Fit, centre_crop, read_image
 
 _SUFFIX = ".png"
 
@@ -24,6 +24,7 @@ class MaskFolder:
         root: the folder.
         names: of the images, in the order of the data set.
         size: side of the images in pixels, as the network gets them.
+        fit: how its images were brought into a square; see `handful.images.placement.Fit`.
 
     Raises:
         UserError: no such folder, or no mask in it belongs to one of the images.
@@ -39,8 +40,8 @@ class MaskFolder:
         ([Concept(name='wing', kind='part')], [16, 0], [[True], [False]])
     """
 
-    def __init__(self, root: str | Path, names: Sequence[str], size: int) -> None:
-        self.root, self.size = Path(root).expanduser(), size
+    def __init__(self, root: str | Path, names: Sequence[str], size: int, fit: Fit = "crop") -> None:
+        self.root, self.size, self.fit = Path(root).expanduser(), size, fit
         if not self.root.is_dir():
             raise UserError(f"{self.root}: there is no such folder of masks")
         folders = _concept_folders(self.root)
@@ -78,7 +79,7 @@ class MaskFolder:
         return (masks[:, objects] if objects else masks).any(dim=1)
 
     def _read(self, path: Path) -> Tensor:
-        pixels = torch.from_numpy(read_image(path, size=self.size).copy()).permute(2, 0, 1)
+        pixels = torch.from_numpy(read_image(path, size=self.size, fit=self.fit).copy()).permute(2, 0, 1)
         return centre_crop(pixels, self.size).amax(dim=0) > 127
 
 

@@ -5,15 +5,19 @@ from handful.images.find import find_images
 from handful.images.formats import IMAGE_SUFFIXES, is_image_name, looks_like_image
 from handful.images.inputs import Inputs, centre_crop
 from handful.images.pictures import PictureBatch, Pictures
+from handful.images.placement import Box, Fit, Placement
 from handful.images.reading import MAX_PIXELS, open_image, read_image, resize
 
 __all__ = [
     "BACKGROUND",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "Box",
+    "Fit",
     "Inputs",
     "PictureBatch",
     "Pictures",
+    "Placement",
     "centre_crop",
     "find_images",
     "is_image_name",

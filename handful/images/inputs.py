@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from handful.errors import UserError
-from handful.images.reading import resize
+from handful.images.placement import Fit, Placement
 
 
 @runtime_checkable
@@ -53,6 +53,7 @@ class Inputs:
         image_size: side in pixels.
         mean: of the channels, for pixel values in [0, 1].
         std: of the channels.
+        fit: how pictures are brought into the square; see `handful.images.placement.Fit`.
 
     Example:
         >>> inputs = Inputs(["owl", "wren"], 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -65,11 +66,13 @@ class Inputs:
     image_size: int
     mean: Sequence[float]
     std: Sequence[float]
+    fit: Fit = "crop"
 
     @classmethod
     def of(cls, data: DescribedImages) -> "Inputs":
         """Those of a data module."""
-        return cls(list(data.class_names), data.image_size, list(data.mean), list(data.std))
+        fit: Fit = getattr(data, "fit", "crop")  # data of other code crop
+        return cls(list(data.class_names), data.image_size, list(data.mean), list(data.std), fit)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], where: str) -> "Inputs":
@@ -94,7 +97,10 @@ class Inputs:
                 raise UserError(f"{where}: {key} is no list of three numbers, but {values!r}")
         if min(std) <= 0:
             raise UserError(f"{where}: std must be above 0, not {std!r}")
-        return cls(names, size, mean, std)
+        fit = record.get("fit", "crop")  # records of before know the crop alone
+        if fit not in get_args(Fit):
+            raise UserError(f"{where}: fit is none of {', '.join(get_args(Fit))}, but {fit!r}")
+        return cls(names, size, mean, std, fit)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 pixels `(…, 3, H, W)` → float32, as in training, to the last bit."""
@@ -108,12 +114,12 @@ class Inputs:
         return (images.detach().float().cpu() * std + mean).clamp(0, 1)
 
     def image(self, picture: Image.Image) -> Tensor:
-        """A picture → the image `(3, image_size, image_size)` that the model sees: its middle, normalised."""
-        return self.normalise(_middle(picture, self.image_size))
+        """A picture → the image `(3, image_size, image_size)` that the model sees, normalised."""
+        return self.normalise(_square(picture, self.image_size, self.fit))
 
     def shown(self, picture: Image.Image, side: int) -> Tensor:
         """A picture → the same part of it for the eye, `(3, S, S)` in [0, 1], S at least `side`."""
-        return _middle(picture, max(side, self.image_size)).float() / 255
+        return _square(picture, max(side, self.image_size), self.fit).float() / 255
 
     def label(self, name: str) -> int:
         """The label of a class.
@@ -126,6 +132,6 @@ class Inputs:
         return list(self.class_names).index(name)
 
 
-def _middle(picture: Image.Image, size: int) -> Tensor:
-    pixels: Any = np.array(resize(picture, size))
-    return centre_crop(torch.from_numpy(pixels).permute(2, 0, 1), size)
+def _square(picture: Image.Image, size: int, fit: Fit) -> Tensor:
+    pixels: Any = np.array(Placement.of(picture.size, size, fit).square(picture))
+    return torch.from_numpy(pixels).permute(2, 0, 1)

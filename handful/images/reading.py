@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from handful.errors import UserError
 from handful.images.colour import settle_clear_colour, to_rgb
 from handful.images.formats import HEAD, allowed_formats, unreadable_kind
+from handful.images.placement import Box, Fit, Placement, cut_box
 from handful.images.strips import Rows, in_strips, is_deep, is_large, loaded_rows, stored_rows
 
 #: Pixels of the largest image that is read unless a caller allows more; a bomb of so many stays below 1 GB.
@@ -32,9 +33,6 @@ _ICONS, _PART = (b"\x00\x00\x01\x00", b"icns"), 4
 
 #: The size that is asked for where a caller asks for none.
 _LEAST = 2048
-
-#: Longest side of an image, in shorter sides; what is longer is cropped to its middle before it is resized.
-MAX_ASPECT = 8
 
 _ORIENTATION = 0x0112  # the EXIF field
 _UPRIGHT = {
@@ -56,6 +54,8 @@ def read_image(
     *,
     white: float | None = None,
     max_pixels: int = MAX_PIXELS,
+    fit: Fit = "crop",
+    box: Box | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Return an image file's pixels, upright, transparency on white, its shorter side resized to `size`.
 
@@ -66,6 +66,8 @@ def read_image(
             `MAX_ASPECT` times as long as wide is cropped to its middle first.
         white: value of white in images whose type does not say (32-bit whole numbers, floating point).
         max_pixels: images of more pixels are refused; WebP and JPEG 2000, whose decoders need more memory, sooner.
+        fit: see `resize`.
+        box: see `resize`.
 
     Returns:
         uint8 `(h, w, 3)`, RGB.
@@ -83,7 +85,7 @@ def read_image(
         ((10, 15, 3), [255, 255, 255])
     """
     image = open_image(source, name, white=white, max_pixels=max_pixels, least=size)
-    return resize(image, size)
+    return resize(image, size, fit, box)
 
 
 def open_image(
@@ -176,25 +178,25 @@ def _decoded(
     return image, loaded_rows(image) if is_large(image) or is_deep(image) else None, turn
 
 
-def resize(image: Image.Image, size: int | None) -> npt.NDArray[np.uint8]:
-    """Return an image's pixels, uint8 `(h, w, 3)`, its shorter side resized to `size`; None leaves the size.
+def resize(image: Image.Image, size: int | None, fit: Fit = "crop", box: Box | None = None) -> npt.NDArray[np.uint8]:
+    """Return an image's pixels, uint8 `(h, w, 3)`, resized; None leaves the size.
 
-    An image more than `MAX_ASPECT` times as long as wide is cropped to its middle before.
+    Args:
+        image: the picture.
+        size: side of the square in pixels.
+        fit: "crop" resizes the shorter side to `size` and leaves it to others to crop a square; an image more than
+            `MAX_ASPECT` times as long as wide is cropped to its middle before. "pad" and "squash" give the square.
+        box: the part of the picture that is used; None for all of it.
 
     Example:
-        >>> resize(Image.new("RGB", (40, 20)), 10).shape
-        (10, 20, 3)
+        >>> picture = Image.new("RGB", (40, 20))
+        >>> resize(picture, 10).shape, resize(picture, 10, "squash").shape, resize(picture, 10, "pad").shape
+        ((10, 20, 3), (10, 10, 3), (10, 10, 3))
     """
-    if size is not None:
-        shorter = min(image.size)
-        longest = MAX_ASPECT * shorter
-        if max(image.size) > longest:
-            left, top = (max(side - longest, 0) // 2 for side in image.size)
-            image = image.crop((left, top, left + min(image.width, longest), top + min(image.height, longest)))
-        if shorter != size:
-            target = (max(size, image.width * size // shorter), max(size, image.height * size // shorter))
-            image = image.resize(target, Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    if size is None:
+        return np.asarray(image if box is None else image.crop(cut_box(image.size, box)))
+    placement = Placement.of(image.size, size, fit, box)
+    return np.asarray(placement.square(image) if fit == "pad" else placement.resized(image))
 
 
 @contextmanager

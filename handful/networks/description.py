@@ -48,6 +48,7 @@ def _plain(inputs: Inputs) -> dict[str, Any]:
         "image_size": int(values["image_size"]),
         "mean": [float(value) for value in values["mean"]],
         "std": [float(value) for value in values["std"]],
+        "fit": str(values["fit"]),
     }
 
 

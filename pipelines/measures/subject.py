@@ -10,9 +10,12 @@ from torch import Tensor
 from datamodules.base import HandfulDataModule
 from datamodules.toy_birds import ToyBirds
 from handful.annotations import (
+    Annotations,
     AttributeTable,
     BirdAnnotations,
     MaskFolder,
+    ObjectMasks,
+    PartPositions,
     PixelAnnotations,
     read_class_attributes,
 )
@@ -47,7 +50,7 @@ HOW_TO_GIVE = {
     "attributes": "--attributes FILE gives those of the classes",
     "masks": "--masks FOLDER gives them",
     "segmentation": "--masks FOLDER gives them",
-    "positions": "the toy birds have them",
+    "positions": "the toy birds, CUB-200-2011 and NABirds have them",
     "birds": "the toy birds have them",
 }
 
@@ -83,6 +86,11 @@ class Images:
         return self.dataset.labels[self.indices]
 
     @cached_property
+    def _own(self) -> Annotations:
+        """What the data set knows itself."""
+        return self.data.annotations(self.options.split)
+
+    @cached_property
     def _birds(self) -> BirdAnnotations | None:
         return BirdAnnotations(self.data.birds[self.options.split]) if isinstance(self.data, ToyBirds) else None
 
@@ -97,18 +105,18 @@ class Images:
     def masks(self) -> PixelAnnotations | None:
         """Masks of concepts, by dataset index."""
         if self.options.masks is not None:
-            return MaskFolder(self.options.masks, self.dataset.names, self.data.image_size)
-        return self._birds
+            return MaskFolder(self.options.masks, self.dataset.names, self.data.image_size, self.data.fit)
+        return self._own.masks
 
     @cached_property
-    def positions(self) -> BirdAnnotations | None:
+    def positions(self) -> PartPositions | None:
         """Positions of parts, by dataset index."""
-        return self._birds
+        return self._own.parts
 
     @cached_property
-    def segmentation(self) -> BirdAnnotations | MaskFolder | None:
+    def segmentation(self) -> ObjectMasks | None:
         """Masks of the object, by dataset index."""
-        return self.masks if isinstance(self.masks, BirdAnnotations | MaskFolder) else None
+        return self.masks if isinstance(self.masks, MaskFolder) else self._own.segmentation
 
     @cached_property
     def image_attributes(self) -> AttributeTable | None:
@@ -116,7 +124,7 @@ class Images:
         if self.options.attributes is not None:
             table = read_class_attributes(self.options.attributes, self.data.class_names)
             return AttributeTable(table.names, table.present[self.dataset.labels])
-        return None if self._birds is None else self._birds.attributes()
+        return None if self._own.attributes is None else self._own.attributes()
 
     @cached_property
     def class_attributes(self) -> AttributeTable | None:

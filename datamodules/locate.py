@@ -1,0 +1,191 @@
+"""Finding a published data set below a folder, and its files by their official names."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from datamodules.cache import Cache
+from datamodules.file_tree import FileTree
+from datamodules.open_tree import open_tree
+from handful.errors import UserError
+from handful.text import safe_text
+
+# What file managers and unzip tools add to the name of a second copy: "name (1).jpg", "name(1).jpg", "name copy.jpg".
+_COPY = re.compile(r"( ?\(\d+\)| copy)(?=(\.[^./]+)?(/|$))")
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
+
+
+class Files:
+    """The files of a data set below its own folder, by the names that its tables give them.
+
+    A name is also found where a tool has changed its case, its Unicode form or its separators, or has marked it as a
+    copy, as long as one file alone can be meant.
+
+    Args:
+        tree: where the files are.
+        base: the data set's folder in it, with a `/` at the end; "" for the top.
+    """
+
+    def __init__(self, tree: FileTree, base: str) -> None:
+        self.tree, self.base = tree, base
+        inside = [path for path in tree.files() if path.startswith(base)]
+        self._exact = {path[len(base) :]: path for path in inside}
+        self._loose: dict[str, list[str]] = {}
+        for path in inside:
+            self._loose.setdefault(plain_name(path[len(base) :]), []).append(path)
+
+    def find(self, name: str) -> str | None:
+        """Return the path in the tree of a file; None where there is none, or several could be meant."""
+        found = self._exact.get(name)
+        if found is None:
+            like = self._loose.get(plain_name(name), [])
+            found = like[0] if len(like) == 1 else None
+        return found
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Yield the official names of all files in a folder of the data set."""
+        for name in self._exact:
+            if name.startswith(folder):
+                yield name
+
+    def shown(self, name: str = "") -> str:
+        """Return a file's path, or that of the data set, as it stands in messages."""
+        return safe_text(self.tree.root / (self.find(name) or self.base + name if name else self.base))
+
+    def content(self, name: str) -> bytes:
+        """Return a file.
+
+        Raises:
+            UserError: it is not there, or cannot be read.
+        """
+        path = self.find(name)
+        if path is None:
+            raise UserError(f"There is no file {safe_text(name)} in {self.shown()}: unpack the data set again.")
+        return self.tree.read(path)
+
+    def lines(self, name: str) -> list[str]:
+        """Return the lines of a text file, without empty ones at its end.
+
+        Raises:
+            UserError: it is not there, cannot be read, or is no text.
+        """
+        try:
+            text = self.content(name).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise UserError(f"{self.shown(name)} is no text in UTF-8: unpack the data set again.") from None
+        lines = text.splitlines()
+        while lines and not lines[-1].strip():
+            lines.pop()
+        return lines
+
+    def rows(self, name: str, columns: int) -> Iterator[tuple[int, list[str]]]:
+        """Yield number and cells of every line; the last of `columns` cells takes what is left of the line.
+
+        Raises:
+            UserError: as `lines`, or a line has fewer cells: the file is truncated.
+        """
+        for number, line in enumerate(self.lines(name), start=1):
+            cells = line.split(None, columns - 1)
+            if len(cells) < columns:
+                raise UserError(
+                    f"{self.shown(name)}, line {number}: {len(cells)} values where {columns} belong; the file seems "
+                    "to be truncated, unpack it again."
+                )
+            yield number, [*cells[:-1], cells[-1].strip()]
+
+
+def plain_name(path: str) -> str:
+    r"""Return a path as all spellings share it that tools make of one name.
+
+    Example:
+        >>> plain_name("Images\\001.Owl\\A (1).JPG")
+        'images/001.owl/a.jpg'
+    """
+    tidy = unicodedata.normalize("NFC", path.replace("\\", "/")).casefold().removeprefix("./")
+    return _COPY.sub("", tidy)
+
+
+def open_published(root: Path, cache: Cache, advice: str) -> FileTree:
+    """Return the files under a root; one that is not there is refused with what to download."""
+    try:
+        return open_tree(root, cache)
+    except UserError as error:
+        if root.exists():
+            raise
+        raise UserError(f"{error} {advice}") from None
+
+
+def locate(tree: FileTree, root: Path, title: str, markers: Sequence[str], advice: str) -> Files:
+    """Return a data set's files, wherever below `root` its folder lies.
+
+    Args:
+        tree: the files under the root.
+        root: as given.
+        title: of the data set.
+        markers: files that it cannot do without, by their names in its folder.
+        advice: what to download, for the sentence.
+
+    Raises:
+        UserError: it is not there, is there twice, only partly, or `root` lies inside it.
+    """
+    found: dict[str, set[str]] = {}
+    wanted = {plain_name(marker): marker for marker in markers}
+    for path in tree.files():
+        loose = plain_name(path)
+        for plain, marker in wanted.items():
+            if loose == plain or loose.endswith("/" + plain):
+                depth = marker.count("/") + 1
+                found.setdefault("/".join([*path.replace("\\", "/").split("/")[:-depth], ""]), set()).add(marker)
+    whole = sorted((base for base, has in found.items() if len(has) == len(markers)), key=lambda b: (b.count("/"), b))
+    if len(whole) > 1 and whole[0].count("/") == whole[1].count("/"):
+        one, two = (safe_text(tree.root / base) for base in whole[:2])
+        raise UserError(f"data.root {safe_text(root)} holds {title} twice, in {one} and {two}: give one of them.")
+    if whole:
+        return Files(tree, "" if whole[0] == "/" else whole[0])
+    _refuse_inside(root, title, markers)
+    if found:
+        base, has = max(found.items(), key=lambda item: len(item[1]))
+        lacking = [marker for marker in markers if marker not in has]
+        raise UserError(
+            f"{safe_text(tree.root / base)} lacks {' and '.join(lacking)}: {title} is only partly unpacked. {advice}"
+        )
+    packed = next((path for path in tree.files() if path.lower().endswith(_ARCHIVES)), None)
+    hint = f" It holds the archive {safe_text(packed)}: give that file, or unpack it." if packed else ""
+    raise UserError(f"data.root {safe_text(root)} is not {title}: there is no {markers[0]} in it.{hint} {advice}")
+
+
+def _refuse_inside(root: Path, title: str, markers: Sequence[str]) -> None:
+    """Refuse a root inside the data set, naming the folder that is meant."""
+    for parent in list(root.expanduser().absolute().parents)[:3]:
+        if all((parent / marker).is_file() for marker in markers):
+            raise UserError(f"data.root {safe_text(root)} lies inside {title}: give {safe_text(parent)}.")
+
+
+def locate_folders(tree: FileTree, root: Path, title: str, names: Sequence[str], advice: str) -> Files:
+    """Return a data set's files that is known by its folders alone, such as `train` and `test` with class folders.
+
+    Args:
+        tree: the files under the root.
+        root: as given.
+        title: of the data set.
+        names: of the folders that lie side by side in it.
+        advice: what to download, for the sentence.
+
+    Raises:
+        UserError: they are not there, or `root` lies inside them.
+    """
+    folders = set(tree.folders())
+    bases = {folder[: -len(names[0])] for folder in folders if folder == names[0] or folder.endswith("/" + names[0])}
+    lacking = {base: [name for name in names if base + name not in folders] for base in bases}
+    whole = sorted((base for base, missing in lacking.items() if not missing), key=lambda base: base.count("/"))
+    if whole:
+        return Files(tree, whole[0])
+    for parent in list(root.expanduser().absolute().parents)[:2]:
+        if all((parent / name).is_dir() for name in names):
+            raise UserError(f"data.root {safe_text(root)} lies inside {title}: give {safe_text(parent)}.")
+    if bases:
+        base = min(bases, key=lambda base: base.count("/"))
+        raise UserError(f"{safe_text(tree.root / base)} has no folder {lacking[base][0]}/: {title} is only partly "
+                        f"unpacked. {advice}")  # fmt: skip
+    raise UserError(f"data.root {safe_text(root)} is not {title}: there is no folder {names[0]}/ in it. {advice}")

@@ -1,0 +1,48 @@
+"""NABirds: 555 classes of North American birds with boxes, 11 parts and a hierarchy of species."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from datamodules.caltech import CLASSES, CaltechTables
+from handful.annotations import Annotations
+
+_PARENTS = "hierarchy.txt"
+
+
+class NABirds(CaltechTables):
+    """NABirds by its official split: 23,929 training and 24,633 test images of 555 classes.
+
+    Its annotations are boxes, parts and the hierarchy, which leads from a class by its species to all birds.
+
+    Args:
+        root: the unpacked folder `nabirds`, one above it, or the archive.
+        **kwargs: see `OfficialData` and `ImageFolder`.
+
+    Source: Van Horn et al., "Building a bird recognition app and large scale dataset with citizen scientists" (CVPR
+        2015).
+    """
+
+    title = "NABirds"
+    download = "nabirds.tar.gz from https://dl.allaboutbirds.org/nabirds"
+    official: ClassVar[Mapping[str, int]] = {"classes": 555, "train": 23929, "test": 24633}
+
+    def annotations(self, split: str) -> Annotations:
+        """Return boxes, parts and the hierarchy, as far as their files are there."""
+        return replace(super().annotations(split), hierarchy=self.hierarchy())
+
+    def hierarchy(self) -> dict[str, str] | None:
+        """Return, by name of a class or group, the name of the group that it belongs to; None without its file."""
+        if self.files.find(_PARENTS) is None:
+            return None
+        named = {cells[0]: cells[1] for _, cells in self.files.rows(CLASSES, 2)}
+        shared = {name for name in named.values() if list(named.values()).count(name) > 1}
+        title = {number: f"{name} {number}" if name in shared else name for number, name in named.items()}
+        # a class that shares its name with a group above it keeps the name that it has as a label
+        title |= {number: named[number] for number in named if named[number] in set(self.class_names)
+                  and number in self._leaves()}  # fmt: skip
+        rows = self.files.rows(_PARENTS, 2)
+        return {title[child]: title[parent] for _, (child, parent) in rows if child in title and parent in title}
+
+    def _leaves(self) -> set[str]:
+        return {cells[1] for _, cells in self.files.rows("image_class_labels.txt", 2)}

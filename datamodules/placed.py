@@ -1,0 +1,107 @@
+"""Boxes, parts and masks of pictures, brought to where the network sees them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from handful.annotations import Concept
+from handful.errors import UserError
+from handful.images import Box, Placement
+from handful.images.placement import cut_box
+
+if TYPE_CHECKING:
+    from datamodules.image_folder import ImageFolder
+
+
+class PlacedAnnotations:
+    """Annotations in the pixels of the pictures, given in those of the network's images.
+
+    Args:
+        data: whose images they are.
+        split: of the images.
+        boxes: around the object, by path of the picture.
+        parts: names of P parts, and by path `(P, 3)`: x, y and whether it is seen.
+        masks: by path of the picture the path of a mask of the object.
+        kind: what the object is.
+    """
+
+    def __init__(
+        self,
+        data: "ImageFolder",
+        split: str,
+        boxes: Mapping[str, Box],
+        parts: tuple[list[str], Mapping[str, Any]] | None = None,
+        masks: Mapping[str, str] | None = None,
+        kind: str = "object",
+    ) -> None:
+        self._data, self._names = data, data.splits[split].names
+        self._boxes, self._masks = boxes, masks or {}
+        self.part_names, self._parts = parts or ([], {})
+        self.concepts: Sequence[Concept] = [Concept(kind, "object")] if self._masks else []
+        self._size = lru_cache(maxsize=100_000)(self._read_size)
+
+    def placement(self, index: int) -> Placement:
+        """Return how an image of the split was brought to the network."""
+        path = self._names[index]
+        used = self._data.listing.boxes.get(path)
+        return Placement.of(self._size(path), self._data.image_size, self._data.fit, used)
+
+    def _read_size(self, path: str) -> tuple[int, int]:
+        try:
+            with Image.open(io.BytesIO(self._data.listing.tree.read(path))) as picture:
+                return picture.size
+        except OSError as error:  # it was read whole before: it has changed since
+            raise UserError(f"{path} cannot be read as an image: {error}.") from None
+
+    def boxes(self, indices: Sequence[int]) -> Tensor:
+        """Left, top, right, bottom in pixels of the network's image, float64 `(B, 4)`; all of it without a box."""
+        found = []
+        for index in map(int, indices):
+            path = self._names[index]
+            edges = cut_box(self._size(path), self._boxes.get(path, (0, 0, 0, 0)))
+            found.append(self.placement(index).boxes(torch.tensor(edges, dtype=torch.float64)))
+        return torch.stack(found) if found else torch.zeros(0, 4, dtype=torch.float64)
+
+    def positions(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """X and y of each part, float64 `(B, P, 2)`, and whether it is seen, bool `(B, P)`: not where cut away."""
+        places, seen = [], []
+        for index in map(int, indices):
+            known = self._parts.get(self._names[index])
+            if known is None:
+                places.append(torch.zeros(len(self.part_names), 2, dtype=torch.float64))
+                seen.append(torch.zeros(len(self.part_names), dtype=torch.bool))
+                continue
+            values = torch.from_numpy(np.asarray(known, dtype=np.float64))
+            placement = self.placement(index)
+            places.append(placement.points(values[:, :2]))
+            seen.append((values[:, 2] > 0) & placement.inside(places[-1]))
+        if not places:
+            return torch.zeros(0, len(self.part_names), 2).double(), torch.zeros(0, len(self.part_names)).bool()
+        return torch.stack(places), torch.stack(seen)
+
+    def segmentation(self, indices: Sequence[int]) -> Tensor:
+        """Bool `(B, size, size)`: the pixels of the object; none where there is no mask."""
+        side = self._data.image_size
+        found = torch.zeros(len(indices), side, side, dtype=torch.bool)
+        for row, index in enumerate(map(int, indices)):
+            mask = self._masks.get(self._names[index])
+            if mask is not None:
+                with Image.open(io.BytesIO(self._data.listing.tree.read(mask))) as picture:
+                    grey = picture.convert("L")
+                pixels = np.asarray(self.placement(index).square(grey))
+                found[row] = torch.from_numpy(pixels > 127)
+        return found
+
+    def masks(self, indices: Sequence[int]) -> Tensor:
+        """Bool `(B, 1, size, size)`: the object, the only concept."""
+        return self.segmentation(indices)[:, None]
+
+    def annotated(self, indices: Sequence[int]) -> Tensor:
+        """Bool `(B, 1)`: whether there is a mask of the image."""
+        return torch.tensor([[self._names[int(index)] in self._masks] for index in indices], dtype=torch.bool)

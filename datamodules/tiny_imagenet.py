@@ -1,0 +1,83 @@
+"""Tiny ImageNet: 200 classes of 64 × 64 pixels, tested on its validation images."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from datamodules.locate import Files
+from datamodules.official import OfficialData
+from handful.errors import UserError
+from handful.images import Box, is_image_name
+
+_IDS, _WORDS, _VAL = "wnids.txt", "words.txt", "val/val_annotations.txt"
+
+
+class TinyImageNet(OfficialData):
+    """Tiny ImageNet: 100,000 training images, and 10,000 of validation to test on.
+
+    The labels of the official test images are secret. The validation images may lie in `val/images`, as distributed, or
+    in a folder per class, as many scripts leave them.
+    Its annotations are boxes.
+
+    Args:
+        root: the unpacked folder `tiny-imagenet-200`, one above it, or the archive.
+        image_size: side of the images in pixels, 64 as they are.
+        **kwargs: see `OfficialData` and `ImageFolder`.
+
+    Source: Le and Yang, "Tiny ImageNet Visual Recognition Challenge" (Stanford CS231N, 2015).
+    """
+
+    title = "Tiny ImageNet"
+    download = "tiny-imagenet-200.zip from http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+    markers = (_IDS, _WORDS)
+    official: ClassVar[Mapping[str, int]] = {"classes": 200, "train": 100_000, "test": 10_000}
+
+    def __init__(self, root: str, image_size: int = 64, **kwargs: Any) -> None:
+        super().__init__(root, image_size=image_size, **kwargs)
+
+    def counts_as_image(self, path: str) -> bool:
+        """The test images have no labels."""
+        return not path.removeprefix(self.files.base).startswith("test/")
+
+    def table(self, files: Files) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
+        """Read classes and splits."""
+        ids = sorted(line.strip() for line in files.lines(_IDS) if line.strip())
+        number = {wnid: label for label, wnid in enumerate(ids)}
+        train, test = [], []
+        for name in files.names("train/"):
+            wnid = name.split("/")[1]
+            if is_image_name(name):
+                if wnid not in number:
+                    raise UserError(f"{files.shown(name)}: the class {wnid} is not in {_IDS}; unpack it again.")
+                train.append((name, number[wnid]))
+        in_folders = [name for name in files.names("val/") if is_image_name(name) and name.split("/")[1] in number]
+        if in_folders:
+            test = [(name, number[name.split("/")[1]]) for name in in_folders]
+        else:
+            for line, (image, wnid, *_) in files.rows(_VAL, 6):
+                if wnid not in number:
+                    raise UserError(f"{files.shown(_VAL)}, line {line}: the class {wnid} is not in {_IDS}.")
+                test.append((f"val/images/{image}", number[wnid]))
+        words = {cells[0]: cells[1].split(",")[0] for _, cells in files.rows(_WORDS, 2)}
+        titles = [words.get(wnid, wnid) for wnid in ids]
+        return [f"{t} {wnid}" if titles.count(t) > 1 else t for t, wnid in zip(titles, ids, strict=True)], {
+            "train": train,
+            "test": test,
+        }
+
+    def boxes(self) -> Mapping[str, Box]:
+        """Boxes around the objects, of the training images, and of the test images as far as their table is there."""
+        found: dict[str, Box] = {}
+        tables = [(name, 5, f"{name.rpartition('/')[0]}/images/") for name in self.files.names("train/")
+                  if name.endswith("_boxes.txt")]  # fmt: skip
+        if self.files.find(_VAL) is not None:
+            tables.append((_VAL, 6, "val/images/"))
+        for table, columns, folder in tables:
+            for line, (image, *cells) in self.files.rows(table, columns):
+                path = self.files.find(folder + image)
+                try:
+                    left, top, right, bottom = (float(cell) for cell in cells[-4:])
+                except ValueError:
+                    raise UserError(f"{self.files.shown(table)}, line {line}: {' '.join(cells)} is no box.") from None
+                if path is not None:
+                    found[path] = (left, top, right + 1, bottom + 1)
+        return found
