@@ -24,10 +24,20 @@ BENCHMARKS = (
     "plugin cost",
     "filters",
     "filters_birds",
+    "measures birds",
+    "measures filter_loss",
+    "measures cost",
 )
 
 #: Those that need real images.
-ON_REAL_IMAGES = ("sparse_accuracy", "photographs", "plugin cifar", "plugin fewshot", "filters_cifar10")
+ON_REAL_IMAGES = (
+    "sparse_accuracy",
+    "photographs",
+    "plugin cifar",
+    "plugin fewshot",
+    "filters_cifar10",
+    "measures photographs",
+)
 
 
 def main() -> None:

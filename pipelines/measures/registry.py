@@ -15,7 +15,7 @@ Better = Literal["higher", "lower", ""]
 AnyMeasure = TypeVar("AnyMeasure", bound="type[Measure]")
 
 #: The files that register measures.
-_FILES = ("features", "attributes", "filters", "tree", "attributions")
+_FILES = ("features", "attributes", "filters", "tree", "graph", "attributions")
 
 _MEASURES: dict[str, "type[Measure]"] = {}
 

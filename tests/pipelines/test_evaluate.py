@@ -84,7 +84,7 @@ def test_the_measures_of_features_on_birds(run, tmp_path):
 
 
 def test_the_report_shows_what_was_measured_of_these_weights(run):
-    path = evaluate(str(run), "dependence,alignment,filters,tree")
+    path = evaluate(str(run), "dependence,alignment,filters,tree,graph")
     record = read(path)
     page = report(str(run)).read_text()
     assert ">Measures<" in page
@@ -94,6 +94,9 @@ def test_the_report_shows_what_was_measured_of_these_weights(run):
     for decision in decisions:
         assert decision["start"] + sum(decision["contributions"].values()) == pytest.approx(decision["probability"])
     assert 0 <= record["stages"]["finetuned"]["tree_fidelity"] <= 1
+    nodes = record["details"]["finetuned"]["explanatory_graph"]["nodes"]
+    assert {node["feature"] for node in nodes} <= set(range(16))
+    assert all(0 < share <= 1 for node in nodes for share in node["parts"].values())
     assert followed in page
     assert "Single features, finetuned" in page
     path.write_text(json.dumps(record | {"made_from": {"dense": "0" * 16}}))
