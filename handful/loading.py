@@ -11,6 +11,7 @@ import yaml
 from handful.atomic import atomic
 from handful.errors import UserError, did_you_mean
 from handful.explain.feature_names import read_feature_names
+from handful.export.folder import read_exported
 from handful.images.inputs import Inputs
 from handful.networks.classifier import Classifier
 from handful.networks.description import KEY, describe, description_of, rebuild
@@ -82,6 +83,8 @@ def read_classifier(path: Path) -> Classifier:
         UserError: the file is missing, damaged, or holds no classifier.
     """
     checkpoint = read_tensors(path)
+    if path.suffix == ".safetensors":
+        checkpoint = _of_export(path, checkpoint)
     if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
         raise UserError(f"{path}: not a checkpoint written by Handful")
     try:
@@ -99,6 +102,14 @@ def read_classifier(path: Path) -> Classifier:
         first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
         raise UserError(f"{path}: its weights do not fit the network it names ({first})") from error
     return classifier
+
+
+def _of_export(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of an exported model as a checkpoint has them."""
+    description = read_exported(path)
+    if description is None:
+        raise UserError(f"{path}: weights alone, without the network that they belong to; not written by Handful")
+    return {KEY: description, "state_dict": {_PREFIX + name: value for name, value in state.items()}}
 
 
 def _checkpoint_in(folder: Path, phase: str | None) -> Path:

@@ -53,3 +53,13 @@ def shorten(text: str, limit: int) -> str:
         return text
     head = (limit - 1) // 2
     return f"{text[:head]}…{text[len(text) - (limit - 1 - head):]}"
+
+
+def markdown_text(text: object) -> str:
+    r"""Prepare text for Markdown, which finds no markup in it.
+
+    Example:
+        >>> markdown_text("Le_Conte <b>")
+        'Le\\_Conte \\<b\\>'
+    """
+    return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>#|$~&!" else letter for letter in safe_text(text))

@@ -68,7 +68,7 @@ def feature_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     name = type(backbone).__name__
     if not isinstance(maps, Tensor):
         raise UserError(f"the backbone {name} gives a {type(maps).__name__}, not feature maps (B, F, h, w)")
-    if maps.ndim != 4 or 0 in maps.shape[1:] or len(maps) != len(images) or not maps.is_floating_point():
+    if maps.ndim != 4 or 0 in maps.shape[1:] or maps.shape[0] != images.shape[0] or not maps.is_floating_point():
         raise UserError(
             f"the backbone {name} gives {tuple(maps.shape)} {maps.dtype} for images {tuple(images.shape)}, not feature "
             "maps (B, F, h, w): without a spatial map no position in the image can be shown"

@@ -1,0 +1,145 @@
+"""The folder of a model that is handed on, and reading it back."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from handful.atomic import atomic, write_text
+from handful.errors import UserError, did_you_mean
+from handful.explain.feature_names import NAMES_FILE
+from handful.export.card import model_card
+from handful.export.deployed import Deployed
+from handful.networks import Classifier
+from handful.networks.description import KEY, describe
+from handful.report.csv_file import write_csv
+
+#: Format → the file that is written beside the weights.
+FORMATS = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch_export": "model.pt2"}
+
+
+def export(
+    classifier: Classifier,
+    folder: str | Path,
+    to: str = "safetensors",
+    results: Mapping[str, Any] | None = None,
+    name: str = "model",
+    stage: str = "",
+) -> Path:
+    """Write a folder to hand on: weights, model card, and the model in a format of another runtime.
+
+    Always `model.safetensors`, which `handful.load` reads, with what rebuilds the network in its head; `config.json`,
+    the same to read; `README.md`, the card; `names.csv` where features have names. `onnx` adds `model.onnx`,
+    `torch_export` adds `model.pt2`: both take uint8 pixels `(B, 3, S, S)`, any B, and give logits and pooled features;
+    class names are in their metadata.
+
+    Args:
+        classifier: in evaluation mode, on the CPU.
+        folder: is made where it is missing.
+        to: "safetensors", "onnx" or "torch_export".
+        results: the content of `results.json`, for the card.
+        name: of the model.
+        stage: which stage it is.
+
+    Returns:
+        The file of the format.
+
+    Raises:
+        UserError: an unknown format, a model that does not know its network or inputs, a package that is missing, or
+            a network that the exporter cannot follow.
+    """
+    if to not in FORMATS:
+        raise UserError(f"--to: no format {to!r}{did_you_mean(to, FORMATS)}; there are {', '.join(FORMATS)}")
+    if classifier.network is None:
+        raise UserError("this classifier does not know its network: build it with handful.build_classifier, or load it")
+    deployed = Deployed(classifier)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    description = json.dumps(describe(classifier, classifier.network))
+    if to == "onnx":
+        _write_onnx(deployed, folder / FORMATS[to])
+    elif to == "torch_export":
+        _write_torch(deployed, folder / FORMATS[to])
+    state = {key: value.detach().cpu().contiguous() for key, value in classifier.state_dict().items()}
+    with atomic(folder / "model.safetensors") as file:
+        file.write(save(state, {KEY: description, "format": "pt"}))
+    write_text(folder / "config.json", json.dumps(json.loads(description), indent=2) + "\n")
+    if classifier.feature_names:
+        write_csv(folder / NAMES_FILE, ["feature", "name"], sorted(classifier.feature_names.items()))
+    write_text(folder / "README.md", model_card(classifier, results or {}, name, stage))
+    return folder / FORMATS[to]
+
+
+def read_exported(path: Path) -> dict[str, Any] | None:
+    """What a `.safetensors` file of `export` says of its classifier; None for any other file of tensors.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+        return None if text is None else dict(json.loads(text))
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: not a model written by Handful ({error})") from error
+
+
+def _example(deployed: Deployed) -> torch.Tensor:
+    inputs = deployed.classifier.inputs
+    assert inputs is not None
+    # two images: a batch of one would be taken for a constant
+    return torch.zeros(2, 3, inputs.image_size, inputs.image_size, dtype=torch.uint8)
+
+
+def _metadata(deployed: Deployed) -> dict[str, str]:
+    inputs = deployed.classifier.inputs
+    assert inputs is not None
+    return {
+        "class_names": json.dumps(list(inputs.class_names)),
+        "image_size": str(inputs.image_size),
+        "feature_names": json.dumps(dict(deployed.classifier.feature_names)),
+    }
+
+
+def _program(deployed: Deployed) -> Any:
+    """The exported program, of any batch size."""
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(deployed, (_example(deployed),), dynamic_shapes=({0: batch},))
+    except Exception as error:  # as many kinds as there are networks that cannot be followed
+        raise UserError(f"torch.export cannot follow this network ({' '.join(str(error).split())[:300]})") from error
+
+
+def _write_torch(deployed: Deployed, path: Path) -> None:
+    program = _program(deployed)
+    with atomic(path) as file:
+        torch.export.save(program, file, extra_files={"handful.json": json.dumps(_metadata(deployed))})
+
+
+def _write_onnx(deployed: Deployed, path: Path) -> None:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  the exporter needs it
+    except ImportError as error:
+        raise UserError(f"--to onnx needs the packages onnx and onnxscript: pip install {error.name}") from error
+    program = _program(deployed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exported = torch.onnx.export(
+                program, input_names=["pixels"], output_names=["logits", "features"], dynamo=True, verbose=False
+            )
+    except Exception as error:
+        raise UserError(f"--to onnx: not exported ({' '.join(str(error).split())[:300]})") from error
+    assert exported is not None
+    model = exported.model_proto
+    onnx.helper.set_model_props(model, _metadata(deployed))
+    with atomic(path) as file:
+        file.write(model.SerializeToString())
