@@ -87,7 +87,9 @@ def _fitted(weight: Tensor, value: Tensor, share: Tensor) -> Tensor:
         value: `(S, B)`, their values.
         share: `(S, B)`, of each bin that belongs to the first component at the beginning.
     """
-    result = _moments(share, weight, value)
+    powers = weight[:, :, None] * torch.stack([torch.ones_like(value), value, value**2], dim=2)
+    sums = powers.sum(dim=1)
+    result = _moments(share, powers, sums)
     running, now = torch.arange(len(weight), device=weight.device), result
     for _ in range(_STEPS):
         if not len(running):
@@ -98,12 +100,12 @@ def _fitted(weight: Tensor, value: Tensor, share: Tensor) -> Tensor:
         slope = mean / variance
         height = mixing.clamp(min=1e-300).log() - 0.5 * (variance.log() + mean**2 / variance)
         square, line, level = ((x[:, :1] - x[:, 1:]) for x in (curve, slope, height))
-        new = _moments(torch.sigmoid((square * value + line) * value + level), weight, value)
+        new = _moments(torch.sigmoid((square * value + line) * value + level), powers, sums)
         moved = ((new[:, :, 1] - mean).abs() / variance.sqrt()).amax(dim=1) + (new[:, :, 0] - mixing).abs().amax(dim=1)
         result[running], now = new, new
         going = moved > _SETTLED
         if not bool(going.all()):
-            running, now, weight, value = running[going], now[going], weight[going], value[going]
+            running, now, value, powers, sums = (x[going] for x in (running, now, value, powers, sums))
     return result
 
 
@@ -146,12 +148,17 @@ def _lower_half(weight: Tensor) -> Tensor:
     return (number <= between.argmax(dim=1, keepdim=True)).double()
 
 
-def _moments(share: Tensor, weight: Tensor, value: Tensor) -> Tensor:
-    """Mixing weights, means and variances `(S, 2, 3)`; values of a bin are spread evenly over it."""
-    owned = torch.stack([share * weight, (1 - share) * weight], dim=1)
-    powers = torch.stack([torch.ones_like(value), value, value**2], dim=2)
-    sums = owned @ powers  # (S, 2, 3)
-    mixing = sums[:, :, :1].clamp(min=1e-300)
-    mean = sums[:, :, 1:2] / mixing
-    variance = (sums[:, :, 2:] / mixing - mean**2).clamp(min=0) + 1 / 12
-    return torch.cat([sums[:, :, :1], mean, variance], dim=2)
+def _moments(share: Tensor, powers: Tensor, sums: Tensor) -> Tensor:
+    """Mixing weights, means and variances `(S, 2, 3)`; values of a bin are spread evenly over it.
+
+    Args:
+        share: `(S, B)`, of each bin that belongs to the first component.
+        powers: `(S, B, 3)`, weight of each bin times 1, its value and its square.
+        sums: `(S, 3)`, of these over the bins.
+    """
+    first = (share[:, None] @ powers)[:, 0]
+    owned = torch.stack([first, sums - first], dim=1)
+    mixing = owned[:, :, :1].clamp(min=1e-300)
+    mean = owned[:, :, 1:2] / mixing
+    variance = (owned[:, :, 2:] / mixing - mean**2).clamp(min=0) + 1 / 12
+    return torch.cat([owned[:, :, :1], mean, variance], dim=2)

@@ -18,7 +18,7 @@ from handful.metrics.plotted import PlottedMetric
 ACTIVE, DETECTS = 0.005, 0.04
 
 #: Numbers in memory at a time.
-_CELLS = 2**25
+_CELLS = 2**22
 
 
 class ActivationThresholds(Histogram):
@@ -121,17 +121,23 @@ class NetworkDissection(PlottedMetric):
             raise UserError(f"annotated: expected {tuple(masks.shape[:2])}, got {tuple(searched.shape)}")
         if not masks.numel():
             return
-        pixels = (masks & searched[:, :, None, None]).flatten(2).float()
-        self.labelled += pixels.sum(dim=2).long().sum(dim=0)
-        step = max(1, _CELLS // (pixels.shape[2] * len(maps)))
-        thresholds = self.thresholds.to(maps.device)
-        for start in range(0, len(self.thresholds), step):
-            own = slice(start, start + step)
-            large = functional.interpolate(maps[:, own], masks.shape[2:], mode="bilinear", align_corners=False)
-            on = (large.flatten(2) >= thresholds[own, None]).float()
-            # whole numbers below 2^24 are exact in float32
-            self.both[own] += torch.bmm(on, pixels.transpose(1, 2)).long().sum(dim=0)
-            self.active[own] += on.sum(dim=2).long().T @ searched.long()
+        labels = (masks & searched[:, :, None, None]).flatten(2)
+        self.labelled += labels.sum(dim=2).sum(dim=0)
+        thresholds = self.thresholds.to(maps.device, torch.float32)
+        # enlarging never exceeds the largest value: most units are active nowhere in an image
+        reaches = maps.amax(dim=(2, 3)) >= thresholds
+        step = max(1, _CELLS // labels.shape[2])
+        for image in range(len(maps)):
+            columns = torch.cat([labels[image].float(), labels.new_ones(1, labels.shape[2]).float()]).T
+            active = reaches[image].nonzero()[:, 0]
+            for units in active.split(step) if len(active) else ():
+                large = functional.interpolate(
+                    maps[image, None, units], masks.shape[2:], mode="bilinear", align_corners=False
+                )
+                on = large[0].flatten(1).ge_(thresholds[units, None])  # 0 and 1
+                found = (on @ columns).long()  # whole numbers below 2^24 are exact in float32
+                self.both.index_add_(0, units, found[:, :-1])
+                self.active.index_add_(0, units, found[:, -1:] * searched[image].long())
 
     def iou(self) -> Tensor:
         """Return the IoU of all units and concepts over all ranks, float64 `(U, K)`; 0 where neither is anywhere."""
