@@ -28,7 +28,6 @@ print(before - resident())
 """
 
 
-
 def measured(environment, kept):
     program = FAULTS.format(environment=environment, kept=kept)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -39,10 +38,10 @@ def measured(environment, kept):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
 def test_freed_memory_is_used_again_and_handed_back_on_request():
     faults, handed_back = measured({}, True)
-    assert faults < 1000
     assert handed_back > 200
     as_it_is, nothing = measured({"HANDFUL_ALLOCATOR": "system"}, False)
-    assert as_it_is > 20_000
+    assert as_it_is > 60_000  # six tensors of 16,384 pages
+    assert faults < as_it_is / 4  # one of the six may lie anew, by where the heap begins
     assert nothing < 50
 
 
