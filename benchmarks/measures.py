@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pipelines.measures.subject import Images
 from pipelines.parse import parse_pipeline
 from pipelines.probe import probe, probe_rows
 from pipelines.runner import Runner
+from pipelines.stored_features import features_of
 
 ROOT = Path(__file__).parents[1]
 #: Where the tables of runs are written to.
@@ -33,7 +35,7 @@ PAGE = ROOT / "docs" / "measures.md"
 COMMANDS = ("birds", "photographs", "filter_loss", "cost")
 
 #: Weights of the interpretable-filter loss that are compared.
-WEIGHTS = (0.0, 100.0, 1000.0)
+WEIGHTS = (0.0, 1.0, 10.0)
 
 
 def trained(config: str, folder: Path, *options: str) -> Path:
@@ -67,13 +69,20 @@ def of_stages(record: dict[str, Any]) -> list[str]:
     return table(["measure", *record["stages"]], rows)
 
 
-def followed(record: dict[str, Any], stage: str, count: int) -> list[str]:
-    """The features that follow an attribute most closely."""
-    rows = [
-        [row["feature"], row["attribute"], row["alignment"], "yes" if row.get("in_all_its_classes") else "no"]
-        for row in record["details"][stage]["alignment"]["features"][:count]
-    ]
-    return table(["feature", "attribute", "alignment", "weight in all classes where over 30 % have it"], rows)
+def followed(run: Path, record: dict[str, Any], stage: str, count: int) -> list[str]:
+    """The features that follow an attribute most closely, and the classes of the images where they are largest."""
+    finished = Run(run)
+    module, data = finished.load(stage), finished.datamodule()
+    features, labels = features_of(module, module.model, data, "test")  # type: ignore[arg-type]
+    rows = []
+    for row in record["details"][stage]["alignment"]["features"][:count]:
+        largest = labels[features[:, row["feature"]].argsort(descending=True, stable=True)[:10]].tolist()
+        classes = [f"{data.class_names[label]} ({number})" for label, number in Counter(largest).most_common(3)]
+        rows.append([row["feature"], row["attribute"], row["alignment"],
+                     "yes" if row.get("in_all_its_classes") else "no", ", ".join(classes)])  # fmt: skip
+    columns = ["feature", "attribute", "alignment", "weight in all classes where over 30 % have it",
+               "classes of the 10 test images where it is largest"]  # fmt: skip
+    return table(columns, rows)
 
 
 def birds(runs: Path) -> None:
@@ -84,7 +93,7 @@ def birds(runs: Path) -> None:
         "`python -m benchmarks.measures birds`: `configs/quickstart.yaml`, then "
         f"`evaluate --measures features,filters,tree` and `probe`; {record['images']} test images.", "",
         *of_stages(record), "",
-        "What each feature of the finetuned stage follows:", "", *followed(record, "finetuned", 10), "",
+        "What each feature of the finetuned stage follows:", "", *followed(run, record, "finetuned", 10), "",
     ]  # fmt: skip
     for fill in ("mean", "other"):
         covered = json.loads(probe(str(run), fill=fill).read_text())
@@ -111,7 +120,7 @@ def photographs(runs: Path) -> None:
         f"presence is soft. Test accuracy: {accuracy}. `evaluate --measures features` on {record['images']:,} test "
         f"images and both stages, from stored features: {seconds:.0f} s.", "", *of_stages(record), "",
         "Features of the sparse stage and the attribute that each follows most closely:", "",
-        *followed(record, "sparse", 10), "",
+        *followed(run, record, "sparse", 10), "",
     ]  # fmt: skip
     write_section("Measured: photographs with class attributes", lines, PAGE)
 

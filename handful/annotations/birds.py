@@ -1,6 +1,7 @@
 """What the toy birds know of themselves: attributes, masks of parts, positions."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from handful.annotations.attributes import AttributeTable
 from handful.annotations.pixels import Concept
 from handful.birds import PART_NAMES, PARTS, ToyBirdsDataset, attribute_names
 from handful.birds.scene import BACKDROPS
+
+#: Drawn images that are kept in memory.
+_KEPT = 1024
 
 #: Patterns by which variants of parts are named.
 _TEXTURES = ("spotted", "barred", "striped", "scaled", "dotted")
@@ -36,6 +40,7 @@ class BirdAnnotations:
 
     def __init__(self, birds: ToyBirdsDataset) -> None:
         self.birds = birds
+        self._drawn = lru_cache(_KEPT)(birds.rendering)  # measures ask for the same images
         self.part_names = list(PART_NAMES)
         self.concepts: Sequence[Concept] = [
             Concept("bird", "object"),
@@ -48,7 +53,7 @@ class BirdAnnotations:
         """Bool `(B, K, H, W)` in the order of `concepts`; a pixel of less than half bird is background."""
         rows = []
         for index in indices:
-            scene, drawn = self.birds.scene(int(index)), self.birds.rendering(int(index))
+            scene, drawn = self.birds.scene(int(index)), self._drawn(int(index))
             bird, parts = drawn.bird >= 0.5, drawn.masks
             looks = [part.variants[scene.variants[part.name]].name for part in PARTS]
             backdrops = [~bird & (scene.backdrop.kind == kind) for kind in BACKDROPS]
@@ -62,11 +67,11 @@ class BirdAnnotations:
 
     def segmentation(self, indices: Sequence[int]) -> Tensor:
         """Bool `(B, H, W)`: the pixels of the bird."""
-        return torch.from_numpy(np.stack([self.birds.rendering(int(index)).bird >= 0.5 for index in indices]))
+        return torch.from_numpy(np.stack([self._drawn(int(index)).bird >= 0.5 for index in indices]))
 
     def positions(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """X and y of each part's anchor in pixels, float64 `(B, P, 2)`, and whether the part is seen, bool `(B, P)`."""
-        drawn = [self.birds.rendering(int(index)) for index in indices]
+        drawn = [self._drawn(int(index)) for index in indices]
         seen = np.stack([one.masks.any(axis=(1, 2)) for one in drawn])
         return torch.from_numpy(np.stack([one.positions for one in drawn])), torch.from_numpy(seen)
 

@@ -266,6 +266,20 @@ def test_what_is_not_defined_is_no_number():
     assert inside.isnan().all()
 
 
+def test_one_class_one_logit_and_fewer_than_k_features():
+    alone = ClassIndependence(2, 1)
+    alone.update(torch.rand(5, 2), torch.zeros(5, dtype=torch.int64))
+    assert float(alone.compute()) == pytest.approx(0)
+    diverse = ScaleInvariantDiversity(5)
+    diverse.update(torch.rand(4, 3, 4, 4), torch.rand(4, 1), torch.ones(1, 3))
+    found = [float(value) for value in diverse.compute().values()]
+    assert np.isfinite(found[:3]).all()
+    assert np.isnan(found[3:]).all()
+    plausible = Plausibility()
+    plausible.update(torch.ones(2, 3, 4, 4), torch.rand(2, 1), torch.ones(1, 3), torch.ones(2, 8, 8))
+    assert float(plausible.compute()) == 1
+
+
 @pytest.mark.parametrize("form", [bool, 255, 1.0])
 def test_masks_of_any_form_and_size(form):
     mask = torch.zeros(1, 8, 8)
