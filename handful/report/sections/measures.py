@@ -31,7 +31,7 @@ def build(content: Content) -> Mapping[str, Any] | None:
         return None
     stages = record["stages"]
     rows = [
-        [f"{value}{_ARROWS.get(about.get('better', ''), '')}", str(about.get("title", "")),
+        [f"{value}{_ARROWS.get(str(about.get('better')), '')}", str(about.get("title", "")),
          *(_cell(values.get(value)) for values in stages.values())]
         for about in record["measures"].values()
         for value in map(str, about["values"])
@@ -56,7 +56,7 @@ def _single(record: Mapping[str, Any]) -> dict[str, Any] | None:
         for measure, wanted in columns.items():
             listed = details.get(measure) if isinstance(details, dict) else None
             listed = listed.get("features") if isinstance(listed, dict) else None
-            if not isinstance(listed, list) or not all(isinstance(row, dict) and "feature" in row for row in listed):
+            if not isinstance(listed, list) or not all(_is_row(row) for row in listed):
                 continue
             names += wanted
             for row in listed:
@@ -65,6 +65,10 @@ def _single(record: Mapping[str, Any]) -> dict[str, Any] | None:
             cells = [[str(number), *(_cell(row.get(name)) for name in names)] for number, row in found.items()]
             return {"stage": stage, "columns": ["feature", *names], "rows": cells}
     return None
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("feature"), int)
 
 
 def _is_value(value: Any) -> bool:
