@@ -5,15 +5,25 @@ import torch
 from torch import nn
 
 from handful.attribution import attribute
+from handful.birds import ToyBirdsDataset
 from handful.fewshot.prototypes import Embedding, QueryScores, SupportScores, contrast, episode_scores
 from handful.filters import AccuracyGrid, EssentialityTest, StatisticsCollector, StrongestImages, select_filters
 from handful.losses import MutualChannelLoss, feature_diversity_loss
 from handful.losses.class_weights import loss_weights
 from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean
+from handful.metrics.boxes import BoxRatio
+from handful.metrics.degradation import Degradation
 from handful.metrics.episodes import EpisodeAccuracy
 from handful.metrics.faithfulness import DeletionAUC, InsertionAUC
+from handful.metrics.funny_birds import funny_birds, watch_birds
+from handful.metrics.infidelity import Infidelity
 from handful.metrics.localisation import AreaAboveHalf, EnergyInMask, PointingGame
-from tests.cuda.common import assert_same, classifier, moved, need_device
+from handful.metrics.max_sensitivity import MaxSensitivity
+from handful.metrics.parameter_randomisation import ParameterRandomisation
+from handful.metrics.road import ROAD
+from handful.metrics.sensitivity_n import SensitivityN
+from handful.metrics.sparseness import Sparseness
+from tests.cuda.common import TEST_DEVICE, assert_same, classifier, moved, need_device
 from tests.handful.filters.planted import features_with_ties
 
 need_device()
@@ -36,6 +46,8 @@ MASKS = random(6, 8, 8, seed=4) > 0.5
     (EnergyInMask, (random(6, 8, 8), MASKS)),
     (lambda: PointingGame(1), (random(6, 8, 8), MASKS)),
     (AreaAboveHalf, (random(6, 8, 8),)),
+    (BoxRatio, (random(6, 8, 8), MASKS & (random(6, 8, 8, seed=5) > 0.5))),
+    (Sparseness, (random(6, 8, 8),)),
     (lambda: StatisticsCollector(3, 12, (4, 0.5)), features_with_ties()),
     (lambda: StrongestImages(12, 3), (features_with_ties()[0], torch.arange(90))),
 ], ids=lambda value: getattr(value, "__name__", None))  # fmt: skip
@@ -69,6 +81,35 @@ def test_faithfulness_of_maps(device):
         found.update(model.to(device), images, maps.to(device), torch.tensor([1, 0]))
         assert_same(found.compute(), expected.compute())
         model.cpu()
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Degradation(8), lambda: SensitivityN(8, 2, 6), lambda: Infidelity(samples=4), lambda: ROAD((20, 60)),
+    lambda: MaxSensitivity("gradient", samples=2), lambda: ParameterRandomisation("gradient", ["head"]),
+], ids=("degradation", "sensitivity-n", "infidelity", "road", "max-sensitivity", "randomisation"))  # fmt: skip
+def test_measures_of_attributions(make, device):
+    if TEST_DEVICE == "pretended" and isinstance(make(), ParameterRandomisation):
+        pytest.skip("networks on a pretended device cannot be copied")
+    model, images, maps = classifier(), random(2, 3, 32, 32), random(2, 32, 32, seed=1)
+    found = []
+    for on in ("cpu", device):
+        metric = make().to(on)
+        given = {"model": model.to(on), "images": images, "maps": maps.to(on), "classes": torch.tensor([1, 0])}
+        metric.update(**metric._filter_kwargs(**given))
+        found.append(metric.compute())
+    model.cpu()
+    assert_same(found[1], found[0], rtol=1e-3, atol=1e-4)
+
+
+def test_birds_without_their_parts(device):
+    birds = ToyBirdsDataset("test", n_classes=4, images_per_class=1, size=32)
+    found = []
+    for on in ("cpu", device):
+        torch.manual_seed(0)
+        model = classifier().to(on)
+        watched = watch_birds(model, birds, [0, 1], lambda pixels: pixels.float() / 255)
+        found.append(torch.tensor(list(funny_birds(model, watched, "gradient").values())))
+    assert_same(found[1], found[0], rtol=1e-3, atol=1e-4)
 
 
 def test_losses_and_their_gradients(device):
