@@ -97,7 +97,7 @@ def test_the_metadata_declare_every_import_with_the_bounds_of_the_requirements(i
     development = declared((ROOT / "requirements-dev.txt").read_text().splitlines())
     for name, bounds in found.items():
         assert (runtime | development)[name] == bounds, name
-    assert {"glm-saga", "zennit", "scikit-image"} | by_name == {
+    assert {"glm-saga", "zennit", "scikit-image", "onnx", "onnxscript", "gradio"} | by_name == {
         normalised(re.match(r"[\w.-]+", line)[0]) for line in metadata.requires if "extra" in line
     }
 

@@ -19,7 +19,7 @@ def read_feature_names(folder: Path) -> dict[int, str]:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / "names.csv").write_text("feature,name\\n23,red eye\\n")
+        >>> _ = (folder / "names.csv").write_text("feature,name\n23,red eye\n")
         >>> read_feature_names(folder)
         {23: 'red eye'}
     """

@@ -29,6 +29,13 @@ def model_card(classifier: Classifier, results: Mapping[str, Any], name: str, st
         results: the content of `results.json`; may be empty.
         name: of the run.
         stage: the stage or phase that is handed on.
+
+    Example:
+        >>> from handful import Inputs, build_classifier
+        >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2).eval()
+        >>> model.inputs = Inputs(["owl", "wren"], 32, (0.5,) * 3, (0.25,) * 3)
+        >>> "2 classes that decides with 4 features" in model_card(model, {}, "owls")
+        True
     """
     inputs, head = classifier.inputs, classifier.head
     assert inputs is not None

@@ -52,6 +52,14 @@ def export(
     Raises:
         UserError: an unknown format, a model that does not know its network or inputs, a package that is missing, or
             a network that the exporter cannot follow.
+
+    Example:
+        >>> import tempfile
+        >>> from handful import Inputs, build_classifier
+        >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2).eval()
+        >>> model.inputs = Inputs(["owl", "wren"], 32, (0.5,) * 3, (0.25,) * 3)
+        >>> export(model, tempfile.mkdtemp()).name
+        'model.safetensors'
     """
     if to not in FORMATS:
         raise UserError(f"--to: no format {to!r}{did_you_mean(to, FORMATS)}; there are {', '.join(FORMATS)}")
@@ -80,6 +88,14 @@ def read_exported(path: Path) -> dict[str, Any] | None:
 
     Raises:
         UserError: the file is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from handful import Inputs, build_classifier
+        >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2).eval()
+        >>> model.inputs = Inputs(["owl", "wren"], 32, (0.5,) * 3, (0.25,) * 3)
+        >>> read_exported(export(model, tempfile.mkdtemp()))["inputs"]["class_names"]
+        ['owl', 'wren']
     """
     try:
         with safe_open(path, "pt") as file:

@@ -1,7 +1,6 @@
 """The one contract that every method, metric and callback of Handful relies on."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -45,10 +44,11 @@ class Classifier(nn.Module):
 
     inputs: Inputs | None = None
     network: "NetworkConfig | None" = None
-    feature_names: Mapping[int, str] = MappingProxyType({})
+    feature_names: Mapping[int, str]
 
     def __init__(self, backbone: nn.Module, head: Head | nn.Linear) -> None:
         super().__init__()
+        self.feature_names = {}
         self.backbone = backbone
         self.head: Head = as_head(head)
 
