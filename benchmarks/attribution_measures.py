@@ -134,14 +134,14 @@ class Bench:
             metric.update(**metric._filter_kwargs(**given))
             found[name] = float(metric.compute())
         few = self.images[:3]
-        sensitivity = MaxSensitivity(method, samples=3, **options)
+        sensitivity = MaxSensitivity(method, samples=3, options=options)
         sensitivity.update(model, few)
         found["max_sensitivity"] = float(sensitivity.compute())
         prefix = "plugin.base." if method in PLUGIN else ""
-        randomised = ParameterRandomisation(method, [prefix + name for name in LAYERS], **options)
+        randomised = ParameterRandomisation(method, [prefix + name for name in LAYERS], options=options)
         randomised.update(model, few)
         found["randomised"] = float(randomised.compute())
-        scores = funny_birds(model, self.watched, method, **options)
+        scores = funny_birds(model, self.watched, method, options=options)
         return found | {f"birds_{name}": value for name, value in scores.items()}
 
 

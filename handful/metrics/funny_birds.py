@@ -1,6 +1,6 @@
 """The FunnyBirds protocol on toy birds: draw each part away, and compare with what a map says of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,11 @@ def _normalisation(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def funny_birds(
-    model: nn.Module, watched: WatchedBirds, explain: str | Explain, dilation: int = 3, **options: Any
+    model: nn.Module,
+    watched: WatchedBirds,
+    explain: str | Explain,
+    dilation: int = 3,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Score an explanation by the FunnyBirds protocol; see `KnownTruth.compute` for the scores.
 
@@ -142,7 +146,7 @@ def funny_birds(
         explain: the name of a method, or a function of model, images `(N, 3, S, S)` and classes `(N, 4)` that gives
             maps `(N, 4, S, S)`.
         dilation: side in pixels, odd, of the square that masks of parts are grown by.
-        options: of the method.
+        options: of the method, by name.
 
     Raises:
         UserError: an unknown method or option.
@@ -155,7 +159,7 @@ def funny_birds(
         True
     """
     if isinstance(explain, str):
-        maps = attribute(model, watched.images, watched.classes, method=explain, **options).map()
+        maps = attribute(model, watched.images, watched.classes, method=explain, **(options or {})).map()
     else:
         maps = explain(model, watched.images, watched.classes)
     metric = KnownTruth().to(watched.images.device)

@@ -1,6 +1,6 @@
 """Max-sensitivity: how far a map changes when the image hardly does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ def max_sensitivity(
     radius: float = 0.02,
     samples: int = 10,
     seed: int = 0,
-    **options: Any,
+    options: Mapping[str, Any] | None = None,
 ) -> Tensor:
     """Return `max_δ ‖R(x + δ) − R(x)‖ / ‖R(x)‖` over random δ, |δ| ≤ radius in every number, float64 `(N,)`.
 
@@ -42,7 +42,7 @@ def max_sensitivity(
         radius: of the changes, in units of the normalised image.
         samples: changes drawn for each image.
         seed: with the image's pixels, chooses the changes.
-        options: of the method.
+        options: of the method, by name.
 
     Raises:
         UserError: images or classes that cannot be read, an unknown method or option, a number out of range.
@@ -63,7 +63,7 @@ def max_sensitivity(
 
     def maps(given: Tensor) -> Tensor:
         if isinstance(explain, str):
-            found = attribute(model, given, chosen, method=explain, image_ids=ids, **options).raw
+            found = attribute(model, given, chosen, method=explain, image_ids=ids, **(options or {})).raw
         else:
             found = explain(model, given, chosen)
         return found.detach().flatten(1).double()
@@ -86,7 +86,7 @@ class MaxSensitivity(MeanWhereDefined):
         radius: of the changes, in units of the normalised image.
         samples: changes drawn for each image.
         seed: with the image's pixels, chooses the changes.
-        options: of the method.
+        options: of the method, by name.
 
     Example:
         >>> metric = MaxSensitivity("gradient", samples=2)
@@ -98,7 +98,12 @@ class MaxSensitivity(MeanWhereDefined):
     higher_is_better = False
 
     def __init__(
-        self, explain: str | Explain, radius: float = 0.02, samples: int = 10, seed: int = 0, **options: Any
+        self,
+        explain: str | Explain,
+        radius: float = 0.02,
+        samples: int = 10,
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.explain, self.radius, self.samples, self.seed, self.options = explain, radius, samples, seed, options
@@ -108,6 +113,6 @@ class MaxSensitivity(MeanWhereDefined):
     ) -> None:
         """Add images `(N, C, H, W)` and classes `(N,)`, the predicted ones when not given."""
         found = max_sensitivity(
-            model, images, self.explain, classes, self.radius, self.samples, self.seed, **self.options
+            model, images, self.explain, classes, self.radius, self.samples, self.seed, self.options
         )
         super().update(found)

@@ -1,7 +1,7 @@
 """Parameter randomisation: a map that stays when the network's weights are drawn again does not explain them."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -96,7 +96,7 @@ def randomised_maps(
     order: Order = "cascading",
     layers: Sequence[str] | None = None,
     seed: int = 0,
-    **options: Any,
+    options: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield a method's maps `(N, H, W)` on the model as it is (named `""`), and after each layer is randomised.
 
@@ -112,7 +112,7 @@ def randomised_maps(
         layers: names from `named_modules()`, randomised with all inside them, from the last to the first; None takes
             every layer that holds weights.
         seed: of the new weights.
-        options: of the method.
+        options: of the method, by name.
 
     Raises:
         UserError: an unknown order, layer, method or option; images or classes that cannot be read.
@@ -132,7 +132,7 @@ def randomised_maps(
             raise UserError(f'the model has no layer "{name}" to randomise')
 
     def maps(of: nn.Module) -> Tensor:
-        return attribute(of, images, chosen, method=method, image_ids=ids, **options).map().double()
+        return attribute(of, images, chosen, method=method, image_ids=ids, **(options or {})).map().double()
 
     yield "", maps(model)
     changed = model
@@ -177,7 +177,7 @@ class ParameterRandomisation(Metric):
         order: `"cascading"` or `"independent"`.
         similarity: what `compute` returns: `"rank"`, `"rank_of_magnitudes"` or `"ssim"`; see `map_similarity`.
         seed: of the new weights.
-        options: of the method.
+        options: of the method, by name.
 
     Example:
         >>> model, images = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), torch.rand(3, 3, 4, 4)
@@ -199,7 +199,7 @@ class ParameterRandomisation(Metric):
         order: Order = "cascading",
         similarity: str = "rank_of_magnitudes",
         seed: int = 0,
-        **options: Any,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if similarity not in SIMILARITIES:
@@ -214,7 +214,7 @@ class ParameterRandomisation(Metric):
 
     def update(self, model: nn.Module, images: Tensor, classes: Target | None = None) -> None:
         """Add images `(N, C, H, W)` and classes `(N,)`, the predicted ones when not given."""
-        maps = randomised_maps(model, images, self.method, classes, self.order, self.layers, self.seed, **self.options)
+        maps = randomised_maps(model, images, self.method, classes, self.order, self.layers, self.seed, self.options)
         _, clean = next(maps)
         for number, (_, changed) in enumerate(maps):
             self.totals[number] += map_similarity(clean, changed).sum(dim=0).to(self.totals.device)

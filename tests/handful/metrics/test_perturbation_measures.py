@@ -190,6 +190,8 @@ def test_max_sensitivity_of_maps_of_zeros_and_of_random_methods():
     linear = additive()
     # the noise is the clean image's throughout: nothing but the image changes
     assert float(max_sensitivity(linear, images(2, size=6).double(), "smoothgrad", samples=2).max()) < 1e-9
+    few = {"samples": 3}  # of the method, and not of the measure
+    assert float(max_sensitivity(linear, images(2, size=6).double(), "smoothgrad", samples=1, options=few).max()) < 1e-9
     with pytest.raises(UserError, match="no attribution method"):
         MaxSensitivity("gradeint").update(model, x)
 
