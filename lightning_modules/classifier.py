@@ -131,6 +131,7 @@ class ClassifierModule(TrainedModule):
 
     def setup(self, stage: str) -> None:
         """Compile the backbone in place, which keeps the names of its parameters; note what the images are like."""
+        super().setup(stage)
         inputs = TrainerData(self.trainer).inputs
         if inputs is not None and len(inputs.class_names) == self.model.num_classes:
             self.model.inputs = inputs

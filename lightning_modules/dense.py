@@ -11,9 +11,9 @@ from handful.errors import UserError
 from handful.inputs import check_real
 from handful.losses import interpretable_filter_loss
 from handful.networks import Classifier, NetworkConfig, build_classifier, load_weights
-from handful.networks.timm_backbone import TimmBackbone
 from handful.networks.weights import name_of_weights
 from lightning_modules.classifier import ClassifierModule
+from lightning_modules.published import take_published
 
 
 class Dense(ClassifierModule):
@@ -62,16 +62,16 @@ class Dense(ClassifierModule):
             )
 
     def take(self, earlier: Mapping[str, Path]) -> None:
-        """Start from `init_from`, else from pretrained weights, else fresh."""
+        """Start from `init_from`, else from pretrained weights, else fresh; from neither where training resumes."""
+        if self.resumed_from is not None:
+            return
         file = self.init_from or (self.network.pretrained if isinstance(self.network.pretrained, str) else None)
         if file is not None:
             self.started_from = name_of_weights(file)
             if not load_weights(self.model, file):
                 rank_zero_warn(f"{file}: no last layer for {self.num_classes} classes; this one starts fresh")
         elif self.network.pretrained:
-            if not isinstance(self.model.backbone, TimmBackbone):
-                raise UserError(f"network.pretrained: {self.network.backbone} has no published weights; give a file")
-            self.started_from = self.model.backbone.load_published()
+            take_published(self, self.model.backbone, self.network)
 
     @property
     def starts_fresh(self) -> bool:

@@ -16,9 +16,9 @@ from handful.fewshot.prototypes import Embedding, episode_scores
 from handful.metrics.episodes import EpisodeAccuracy
 from handful.networks import Classifier, NetworkConfig, build_classifier, load_weights
 from handful.networks.build import build_backbone
-from handful.networks.timm_backbone import TimmBackbone
 from handful.networks.weights import name_of_weights
 from handful.ranks import interleave, share
+from lightning_modules.published import take_published
 from lightning_modules.schedules import Interval, check_optimizer, configured
 from lightning_modules.trained_module import TrainedModule
 
@@ -170,7 +170,9 @@ class Prototypical(TrainedModule):
         check_optimizer(self.optimizer_factory, self.scheduler_factory, self.scheduler_interval)
 
     def take(self, earlier: Mapping[str, Path]) -> None:
-        """Start from `init_from`, else from pretrained weights, else fresh."""
+        """Start from `init_from`, else from pretrained weights, else fresh; from neither where training resumes."""
+        if self.resumed_from is not None:
+            return
         file = self.init_from or (self.network.pretrained if isinstance(self.network.pretrained, str) else None)
         if file is not None:
             self.started_from = name_of_weights(file)
@@ -178,9 +180,7 @@ class Prototypical(TrainedModule):
             load_weights(holder, file, head=False)
             self.model.backbone.load_state_dict(holder.backbone.state_dict())
         elif self.network.pretrained:
-            if not isinstance(self.model.backbone, TimmBackbone):
-                raise UserError(f"network.pretrained: {self.network.backbone} has no published weights; give a file")
-            self.started_from = self.model.backbone.load_published()
+            take_published(self, self.model.backbone, self.network)
 
     @property
     def measures(self) -> Collection[str]:

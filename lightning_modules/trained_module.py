@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 
 from handful.errors import UserError, did_you_mean
 from handful.networks import Classifier
+from lightning_modules.published import share_weights
 
 
 class Input(NamedTuple):
@@ -41,6 +42,10 @@ class TrainedModule(pl.LightningModule):
     #: Where the weights that training starts from come from, with their digest; empty for fresh ones and those of
     #: earlier phases. `take` sets it.
     started_from: str = ""
+    #: The checkpoint that training resumes from, whose weights take the place of those from elsewhere.
+    resumed_from: Path | None = None
+    #: Whether process 0 alone has the weights to start from, see `lightning_modules.published`.
+    awaits_weights: bool = False
     #: Whether the backbone is trained; the features of one that is not are computed once and kept.
     train_backbone: bool = True
     #: Measures of the test loop that has just run, by name.
@@ -87,6 +92,10 @@ class TrainedModule(pl.LightningModule):
         Raises:
             UserError: a phase or file that is needed is missing.
         """
+
+    def setup(self, stage: str) -> None:
+        """Get the weights to start from of process 0; the processes have been started by now."""
+        share_weights(self, self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the name under which `load_module` finds the class."""

@@ -1,19 +1,23 @@
 """Values that a config leaves to the data and the machine: `auto`, settled before anything is built."""
 
+import contextlib
+import io
 import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser
 
 from handful.errors import UserError
+from handful.text import safe_text
 from pipelines.build import plain
 from pipelines.configs import read_config
+from pipelines.one_decision import decided_once
 from pipelines.photo_recipe import Facts, Recipe
 from pipelines.ranks import global_rank
 from pipelines.run_folder import folder_of_run
@@ -31,6 +35,10 @@ _RULES: dict[str, str] = {
 _PLACEHOLDERS: dict[str, Any] = {
     "name": "run", "backbone": "conv4", "image_size": 224, "epochs": 1, "n_features": 2
 }  # fmt: skip
+
+
+#: No value that anybody gives.
+_UNSETTLED = 7_046_029_254
 
 
 @dataclass(frozen=True)
@@ -57,13 +65,34 @@ def with_choices(parser: ArgumentParser, arranged: Sequence[str]) -> list[str]:
 
     Raises:
         UserError: what the values follow from cannot be read.
+        SystemExit: the config was to be printed, without images.
     """
     wanted = _wanted(arranged)
     if not wanted or {"-h", "--help"} & set(arranged):
         return _filled(arranged, {path: _PLACEHOLDERS[rule] for path, (rule, _) in wanted.items()})
+    found = decided_once("automatic values", lambda: _decided(parser, arranged, wanted))
+    config_wanted = _wants_config(arranged)
+    if "unreadable" in found:
+        _print_as_it_is(parser, arranged, wanted, found["unreadable"])
+    choices = {path: Choice(*choice) for path, choice in found["choices"].items()}
+    if global_rank() == 0:
+        text = _text(found["described"], list(choices.values()))
+        print(text, flush=True, file=sys.stderr if config_wanted else sys.stdout)
+    return _filled(arranged, {path: choice.value for path, choice in choices.items()})
+
+
+def _decided(
+    parser: ArgumentParser, arranged: Sequence[str], wanted: Mapping[str, tuple[str, str]]
+) -> dict[str, Any]:
+    """The facts in words, and the choice of every value by its path; or why there are none. Plain values."""
     trial = [argument for argument in arranged if not argument.startswith("--print_config")]
     parsed = parser.parse_args(_filled(trial, {path: _PLACEHOLDERS[rule] for path, (rule, _) in wanted.items()}))
-    facts = Facts.of(plain(parsed), set(wanted))
+    try:
+        facts = Facts.of(plain(parsed), set(wanted))
+    except UserError as error:
+        if _wants_config(arranged):
+            return {"unreadable": str(error)}
+        raise
     recipe = Recipe(facts)
     choices: dict[str, Choice] = {}
     recorded: dict[str, Any] | None = None
@@ -76,10 +105,30 @@ def with_choices(parser: ArgumentParser, arranged: Sequence[str]) -> list[str]:
         else:
             value, reason = recipe.settle(rule, phase)
         choices[path] = Choice(f"--{_short(path)}", value, reason)
-    if global_rank() == 0:
-        config_wanted = any(argument.startswith("--print_config") for argument in arranged)
-        print(_text(facts, list(choices.values())), flush=True, file=sys.stderr if config_wanted else sys.stdout)
-    return _filled(arranged, {path: choice.value for path, choice in choices.items()})
+    return {"described": facts.described, "choices": {path: list(astuple(c)) for path, c in choices.items()}}
+
+
+def _wants_config(arranged: Sequence[str]) -> bool:
+    return any(argument.startswith("--print_config") for argument in arranged)
+
+
+def _print_as_it_is(
+    parser: ArgumentParser, arranged: Sequence[str], wanted: Mapping[str, tuple[str, str]], why: str
+) -> NoReturn:
+    """Print the config with `auto` where it stands: a template needs no images.
+
+    Raises:
+        SystemExit: with status 0.
+        UserError: the config is wrong in some other way.
+    """
+    # in the place of numbers the parser takes a number alone
+    kept = {path: AUTO if isinstance(_PLACEHOLDERS[rule], str) else _UNSETTLED for path, (rule, _) in wanted.items()}
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        parser.parse_args(_filled(arranged, kept))
+    print(re.sub(rf"\b{_UNSETTLED}\b", AUTO, printed.getvalue()), end="", flush=True)
+    print(safe_text(f"handful: {AUTO} stays {AUTO}: {why}"), file=sys.stderr, flush=True)
+    raise SystemExit(0)
 
 
 def _recorded(facts: Facts, choices: Mapping[str, Choice]) -> dict[str, Any]:
@@ -97,10 +146,10 @@ def _recorded(facts: Facts, choices: Mapping[str, Choice]) -> dict[str, Any]:
         return {}
 
 
-def _text(facts: Facts, choices: Sequence[Choice]) -> str:
+def _text(described: str, choices: Sequence[Choice]) -> str:
     width = max(len(f"{c.option} {c.value}") for c in choices)
     lines = [f"  {f'{c.option} {c.value}'.ljust(width)}   {c.reason}" for c in choices]
-    return "\n".join([f"{facts.described}. Values chosen automatically (override any with its option):", *lines])
+    return "\n".join([f"{described}. Values chosen automatically (override any with its option):", *lines])
 
 
 def _wanted(arranged: Sequence[str]) -> dict[str, tuple[str, str]]:

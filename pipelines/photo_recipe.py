@@ -11,7 +11,7 @@ from handful.cores import usable_cores
 from handful.errors import UserError
 from handful.networks.backbone import registered_backbones
 from handful.networks.build import build_backbone
-from handful.networks.published import hub_answers, published_config, weights_at_hand
+from handful.networks.published import hub_has, published_config, weights_at_hand
 from handful.text import safe_text
 from pipelines.build import build_datamodule
 from pipelines.trainer_arguments import on_cuda
@@ -109,7 +109,7 @@ class Recipe:
 
     def _settle_backbone(self, _: str) -> tuple[str, str]:
         pretrained = self.facts.values["network"].get("pretrained")
-        if self.facts.gpu and (pretrained is not True or weights_at_hand(ON_GPU) or hub_answers()):
+        if self.facts.gpu and (pretrained is not True or weights_at_hand(ON_GPU) or hub_has(ON_GPU)):
             self._backbone = ON_GPU
             reason = "a GPU" + (", and its ImageNet weights are available" if pretrained is True else "")
         elif self.facts.gpu:

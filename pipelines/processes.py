@@ -40,6 +40,11 @@ def name_parent() -> None:
     os.environ[_STARTED_BY] = str(os.getpid())
 
 
+def started_by_a_run() -> bool:
+    """Whether another process of the same run has started this one."""
+    return _STARTED_BY in os.environ and os.environ[_STARTED_BY] != str(os.getpid())
+
+
 def watch_parent() -> None:
     """End this process with a sentence soon after the one of the same run that has started it, if any, is gone."""
     if os.environ.get(_STARTED_BY, "").isdecimal():

@@ -177,9 +177,17 @@ class PhaseFolder:
             raise UserError(f"{self.stages_file}: holds no rows of results; {remedy}")
         return dict(rows)
 
-    def start(self, config: Mapping[str, Any], made_from: Mapping[str, str], seconds: float) -> None:
-        """Record that the phase runs: with which configuration, on which earlier phases, after how many seconds."""
-        record = {"config": config, "made_from": made_from, "started": time.time(), "seconds": seconds}
+    def start(
+        self, config: Mapping[str, Any], made_from: Mapping[str, str], seconds: float, started_from: str = ""
+    ) -> None:
+        """Record that the phase runs: how configured, on which earlier phases and weights, after how many seconds."""
+        record = {
+            "config": config,
+            "made_from": made_from,
+            "started": time.time(),
+            "seconds": seconds,
+            "started_from": started_from,
+        }
         write_json(self.started_file, record)
 
     def finish(

@@ -19,7 +19,6 @@ from handful.atomic import copy_file, write_json, write_text
 from handful.errors import UserError, did_you_mean
 from handful.freed_memory import hand_back_memory
 from handful.networks import build_classifier, input_statistics
-from handful.threads import use_the_cores
 from lightning_modules import TrainedModule
 from pipelines.build import build_callbacks, build_datamodule, build_phase, plain
 from pipelines.config import PhaseConfig, Pipeline
@@ -27,6 +26,7 @@ from pipelines.find_run import check_run_dir
 from pipelines.lightning_config import phase_config, pipeline_config
 from pipelines.loggers import finish_wandb
 from pipelines.monitors import check_monitors
+from pipelines.output_places import check_places
 from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
 from pipelines.phases import Context, Phase, Train
 from pipelines.plan import Plan, Step
@@ -35,7 +35,7 @@ from pipelines.ranks import global_rank
 from pipelines.results import gather_results, write_results
 from pipelines.run_folder import PhaseFolder, folder_of_run, lock, replaced_folder, sweep
 from pipelines.tables import format_table
-from pipelines.trainer import build_trainer, check_callbacks, check_trainer, try_trainer
+from pipelines.trainer import build_trainer, check_callbacks, check_trainer, share_the_cores, try_trainer
 
 
 class Runner:
@@ -159,6 +159,8 @@ class Runner:
                 self._data(phase.data)
             callbacks = build_callbacks(phase.callbacks)
             check_callbacks(key, phase, callbacks)
+            profiler = {**self.pipeline.trainer, **phase.trainer}.get("profiler")
+            check_places(key, self.folder / name, [*callbacks, profiler])
             if isinstance(what, Train):
                 self._needs_validation += check_monitors(key, phase, what.module, callbacks)
             self._processes = try_trainer(key, self.pipeline, phase)
@@ -199,6 +201,9 @@ class Runner:
         seed = self.pipeline.seed + index
         pl.seed_everything(seed, workers=True, verbose=False)
         what = build_phase(phase.module, name, self._arguments(index, shared))
+        begun = folder.started() if resume else None
+        if resume and begun and isinstance(what, Train) and (given := str(begun.get("started_from") or "")):
+            what.resume_from(resume, given)
         what.take(earlier)
         # nothing of an earlier run is touched before the new phase could be built and handed its weights
         config, made_from, spent = self.plan.fingerprint(phase), self.plan.made_from(name), _spent(folder, step)
@@ -207,7 +212,7 @@ class Runner:
                 self._make_room(folder)
             folder.path.mkdir(parents=True, exist_ok=True)
             write_text(self.folder / "config.yaml", yaml.safe_dump(pipeline_config(self.pipeline), sort_keys=False))
-            folder.start(config, made_from, spent)
+            folder.start(config, made_from, spent, what.started_from)
             for outdated in (self.folder / "results.json", folder.done_file):
                 outdated.unlink(missing_ok=True)
             self._describe(folder, phase, what, datamodule)
@@ -216,8 +221,7 @@ class Runner:
         trainer = build_trainer(
             self.pipeline, phase, folder, seed, resume, validates, parameters, all_images=what.needs_all_images
         )
-        on_cpu = trainer.strategy.root_device.type == "cpu"
-        use_the_cores(trainer.num_devices if on_cpu else 1)
+        share_the_cores(trainer)
         context = Context(trainer, datamodule, earlier, folder, phase.max_epochs, resume)
         rank_zero_info(f"── {name}" + (f", resumed from {folder.last}" if resume else ""))
         reset_peak_memory()

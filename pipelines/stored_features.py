@@ -21,6 +21,7 @@ from handful.features import DamagedFeaturesError, FeatureParts, FeatureStore, c
 from handful.networks import Classifier
 from handful.ranks import share
 from lightning_modules import ClassifierModule, TrainedModule
+from pipelines.ranks import on_rank_zero
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ class FrozenFeatures:
         return self._everyone(small or self.data.cache.find(f"maps-{self._key(split)}") is not None)[0]
 
     def _key(self, split: str) -> str:
-        return features_key(self.module.model, self.module.network, self.data.images_key(split))
+        return features_key(self.module.model, self.module.network, self.data.images_key(split), self._device)
 
     def _computed(self, names: list[str], split: str, maps: bool) -> str:
         cache = self.data.cache
@@ -210,21 +211,16 @@ class FrozenFeatures:
         Raises:
             UserError: on every process, what the function has met.
         """
-        result: T | None = None
-        failure: UserError | None = None
-        if self._rank == 0:
+
+        def said() -> T:
             try:
-                result = function()
+                return function()
             except CacheUnwritableError as error:
-                failure = self._unwritable(error.cause)
+                raise self._unwritable(error.cause) from None
             except OSError as error:
-                failure = self._unwritable(error)
-            except UserError as error:
-                failure = error
-        shared, failed = self._everyone((result if share_result else None, failure))[0]
-        if failed is not None:
-            raise failed
-        return shared if share_result else result
+                raise self._unwritable(error) from None
+
+        return on_rank_zero(self._trainer, said, share_result)
 
 
 def stored(

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from callbacks.epoch_seed import EpochSeed
 from handful.cores import has_bf16
 from handful.errors import UserError
+from handful.threads import use_the_cores
 from lightning_modules.checkpoints import AtomicCheckpointIO
 from lightning_modules.schedules import better
 from pipelines.build import build_callbacks
@@ -91,6 +92,11 @@ def build_trainer(
     )
     watch_processes(trainer)
     return trainer
+
+
+def share_the_cores(trainer: pl.Trainer) -> None:
+    """Give torch the cores that are there for each process of a Trainer; beside a GPU, one process has them all."""
+    use_the_cores(trainer.num_devices if trainer.strategy.root_device.type == "cpu" else 1)
 
 
 def try_trainer(key: str, pipeline: Pipeline, phase: PhaseConfig) -> int:

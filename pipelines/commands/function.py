@@ -6,6 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 import pipelines.permitted_classes  # noqa: F401  permits the classes that a run's config may name
+from handful.threads import use_the_cores
 from pipelines.option_parser import OneSentenceParser
 
 
@@ -19,4 +20,5 @@ def function_parser(function: Callable[..., Path]) -> OneSentenceParser:
 
 def called(function: Callable[..., Path], values: Namespace) -> Path:
     """Call the function with parsed values and return the file that it wrote."""
+    use_the_cores()
     return function(**{name: value for name, value in vars(values).items() if name != "config"})

@@ -20,6 +20,7 @@ from pipelines.loggers import guard
 from pipelines.option_parser import OneSentenceParser
 from pipelines.processes import lost_process
 from pipelines.sync_batchnorm import synchronised
+from pipelines.trainer import share_the_cores
 from pipelines.trainer_arguments import check_values, given_values, on_this_machine
 
 
@@ -81,6 +82,7 @@ class HandfulCLI(LightningCLI):
 
     def _take_weights(self) -> None:
         assert isinstance(self.model, TrainedModule)
+        share_the_cores(self.trainer)
         path = self.config[self.subcommand].ckpt_path
         if path and not (self.subcommand == "fit" and path in ("last", "hpc")):  # Lightning's words for what it finds
             path = find_tensors(path)

@@ -17,6 +17,8 @@ from handful.networks import Classifier
 from handful.ranks import dataset_indices, interleave
 from lightning_modules import ClassifierModule, TrainedModule, save_module
 from lightning_modules.checkpoints import write_tensors
+from lightning_modules.published import share_weights
+from pipelines.ranks import on_rank_zero
 from pipelines.run_folder import PhaseFolder
 from pipelines.stored_features import FrozenFeatures, stored
 
@@ -88,8 +90,9 @@ class Context:
         return summed.to(value.device)
 
     def start_processes(self, module: pl.LightningModule) -> None:
-        """Start the other processes of the run, where there are several and they have not been started."""
-        if self.trainer.strategy.launcher is not None:
+        """Start the other processes of the run, or meet those that were started from outside, once."""
+        apart = self.trainer.world_size > 1 and not torch.distributed.is_initialized()
+        if self.trainer.strategy.launcher is not None or apart:
             self.trainer.validate(module, dataloaders=[], verbose=False)
 
     @contextmanager
@@ -104,6 +107,7 @@ class Context:
             UserError: on every rank: images that cannot be read, or a cache that cannot be written.
         """
         self.start_processes(module)
+        share_weights(module, self.trainer)
         stores = stored(module, self.datamodule, maps, self.trainer)
         with self.datamodule.serving(stores):
             yield
@@ -176,16 +180,7 @@ class Context:
         Raises:
             UserError: on every rank, what the function raised: none waits for the others.
         """
-        result, failure = None, ""
-        if self.is_rank_zero:
-            try:
-                result = function()
-            except (UserError, OSError) as error:
-                failure = str(error)
-        failure = self.trainer.strategy.broadcast(failure)
-        if failure:
-            raise UserError(failure)
-        return result
+        return on_rank_zero(self.trainer, function)
 
     def save(self, module: TrainedModule, files: Sequence[str] = ("best.ckpt",)) -> None:
         """Write checkpoints of a module into the phase's folder; for rank zero."""

@@ -9,7 +9,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 
 from handful.networks import Classifier
+from handful.tensor_files import read_tensors
 from lightning_modules import ClassifierModule, Input, TrainedModule, load_module
+from lightning_modules.checkpoints import check_weights
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
 
@@ -37,7 +39,19 @@ class Train(Phase):
     def take(self, earlier: Mapping[str, Path]) -> None:
         """Let the module take its weights."""
         self.module.take(earlier)
+        if (checkpoint := self.module.resumed_from) is not None:
+            check_weights(checkpoint, self.module)
+            self.module.load_state_dict(read_tensors(checkpoint)["state_dict"])
         self.started_from = self.module.started_from
+
+    def resume_from(self, checkpoint: Path, started_from: str) -> None:
+        """Let `take` take the weights of the checkpoint that training resumes from, and none from elsewhere.
+
+        Args:
+            checkpoint: `last.ckpt`.
+            started_from: where the weights came from that training started from at first.
+        """
+        self.module.resumed_from, self.module.started_from = checkpoint, started_from
 
     def run(self, context: Context) -> Produced:
         """Train, and test the best checkpoint where the module asks for it."""

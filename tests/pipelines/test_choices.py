@@ -1,5 +1,6 @@
 """What a config leaves to the images and the machine: settled, printed with its reason, overridden by options."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 from PIL import Image
 
 from handful.errors import UserError
+from pipelines.cli import main
 from pipelines.lightning_config import pipeline_config
 from pipelines.parse import parse_pipeline
 
@@ -136,7 +138,7 @@ def test_labels_alone_are_enough(photos):
 
 def test_a_run_that_has_begun_keeps_its_values(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("pipelines.photo_recipe.hub_answers", lambda: True)
+    monkeypatch.setattr("pipelines.photo_recipe.hub_has", lambda name: True)
     began = chosen("--data.root", photos, "--run_dir", tmp_path / "run", "--phases.dense.max_epochs", 4)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(pipeline_config(began)))
@@ -168,14 +170,14 @@ def test_other_words_auto_stay_what_they_are(photos):
 
 def test_on_a_gpu(photos, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("pipelines.photo_recipe.hub_answers", lambda: True)
+    monkeypatch.setattr("pipelines.photo_recipe.hub_has", lambda name: True)
     pipeline = chosen("--data.root", photos)
     assert pipeline.network.backbone == "resnet50.tv_in1k"
     assert "a GPU, and its ImageNet weights are available" in capsys.readouterr().out
-    monkeypatch.setattr("pipelines.photo_recipe.hub_answers", lambda: False)
+    monkeypatch.setattr("pipelines.photo_recipe.hub_has", lambda name: False)
     monkeypatch.setattr("pipelines.photo_recipe.weights_at_hand", lambda name: "lite" in name)
     assert chosen("--data.root", photos).network.backbone == "tf_efficientnet_lite0"
-    monkeypatch.setattr("pipelines.photo_recipe.hub_answers", lambda: True)
+    monkeypatch.setattr("pipelines.photo_recipe.hub_has", lambda name: True)
     assert chosen("--data.root", photos, "--trainer.accelerator", "cpu").network.backbone == "tf_efficientnet_lite0"
 
 
@@ -200,3 +202,32 @@ def test_the_template_holds_values_and_the_choices_stand_beside_it(photos):
     config = yaml.safe_load(done.stdout)
     assert config["data"]["init_args"]["image_size"] == 224
     assert "--data.image_size 224" in done.stderr
+
+
+@pytest.mark.parametrize("root", [["--data.root", "nowhere"], []])
+def test_a_template_needs_no_images(root, capsys):
+    """The config then says `auto`, and is one that can be used."""
+    with pytest.raises(SystemExit) as ended:
+        main(["pipeline", "--config", PHOTOS, *root, "--phases.finetune.max_epochs", "7", "--print_config"])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0
+    config = yaml.safe_load(printed.out)
+    assert config["data"]["init_args"]["image_size"] == config["name"] == config["network"]["backbone"] == "auto"
+    assert config["phases"]["dense"]["max_epochs"] == "auto"
+    assert config["phases"]["finetune"]["max_epochs"] == 7
+    assert config["phases"]["sparsify"]["module"]["init_args"]["n_features"] == "auto"
+    assert re.search(r"^handful: auto stays auto: data.root (nowhere|photos) does not exist", printed.err)
+
+
+def test_a_template_of_a_config_that_is_wrong_is_refused(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["pipeline", "--config", PHOTOS, "--data.root", "nowhere", "--phases.dense.betta", "7", "--print_config"])
+    assert ended.value.code == 2
+    assert "betta" in capsys.readouterr().err
+
+
+def test_a_template_without_images_is_completed_by_them(photos, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["pipeline", "--config", PHOTOS, "--data.root", "nowhere", "--print_config"])
+    (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
+    assert chosen("--config", tmp_path / "mine.yaml", "--data.root", photos) == chosen("--data.root", photos)

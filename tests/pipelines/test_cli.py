@@ -1,15 +1,20 @@
 """LightningCLI's own commands, and the choices a config offers."""
 
 import re
+from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from jsonargparse import Namespace
 
 from lightning_modules import load_module
 from pipelines.cli import main
+from pipelines.commands.function import called
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
+from pipelines.trainer import share_the_cores
 from tests.helpers.pipeline import ROOT, write_config
 
 DATA = ["--data", "ToyBirds", "--data.n_classes", "3", "--data.images_per_class", "6", "--data.image_size", "24",
@@ -106,3 +111,16 @@ def test_help_lists_the_commands(capsys):
         main(["--help"])
     assert end.value.code in (0, None)
     assert "pipeline" in capsys.readouterr().out
+
+
+def test_commands_use_the_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("handful.threads.usable_cores", lambda: 6)
+    seen, before = [], torch.get_num_threads()
+    try:
+        called(lambda: seen.append(torch.get_num_threads()) or Path("page.html"), Namespace(config=None))
+        share_the_cores(pl.Trainer(accelerator="cpu", devices=2, logger=False))
+        seen.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [6, 3]

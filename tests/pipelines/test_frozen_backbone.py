@@ -256,6 +256,13 @@ def test_other_weights_images_or_sizes_have_other_features(weights, tmp_path):
     assert key(birds(tmp_path, image_size=32)) == 1
     assert key(birds(tmp_path, normalisation="imagenet")) == 1
     assert key(birds(tmp_path, augmentation="none", batch_size=3)) == 0
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")  # bf16 on a processor, TF32 on a GPU
+        assert key(birds(tmp_path)) == 1
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert key(birds(tmp_path)) == 0
     with torch.no_grad():
         module.model.head.linear.weight += 1
         assert key(birds(tmp_path), module) == 0

@@ -6,10 +6,13 @@ import shutil
 
 import pytest
 import torch
+import yaml
 
 import pipelines.cli  # noqa: F401  imported before processes are forked
+from lightning_modules import Finetune
+from lightning_modules.schedules import follows_length
 from tests.helpers import forked
-from tests.helpers.pipeline import tiny_config, write_config
+from tests.helpers.pipeline import ROOT, tiny_config, write_config
 
 
 def stop_at(epoch, batch):
@@ -147,3 +150,14 @@ def test_more_epochs_are_refused_where_the_training_depends_on_their_number(tmp_
     refused = forked.run([*command(config, run), "--phases.dense.max_epochs", "2"], run)
     assert refused.status == 2
     assert f"cannot be continued: {why}" in refused.text
+
+
+def test_the_example_of_more_epochs_is_one_that_continues():
+    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if line.rstrip().endswith("three more")]
+    config, phase, epochs, before = re.search(
+        r"--config (\S+) --phases\.(\w+)\.max_epochs (\d+)\s+# after its (\d+)", line
+    ).groups()
+    found = yaml.safe_load((ROOT / config).read_text())["phases"][phase]
+    assert found["max_epochs"] == int(before) == int(epochs) - 3
+    assert not follows_length(found["module"]["init_args"]["lr_scheduler"])
+    assert not Finetune.depends_on_length

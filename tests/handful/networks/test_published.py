@@ -3,16 +3,20 @@
 import os
 import socket
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import timm
 import torch
+from huggingface_hub.utils import close_session
 from safetensors.torch import save_file
 
 from handful.errors import UserError
 from handful.networks import build_classifier, published
-from handful.networks.published import hub_answers, published_weights, weights_at_hand
+from handful.networks.published import hub_has, published_weights, weights_at_hand
 from handful.networks.weights import name_of_weights, read_state, weights_digest
 
 LITE = "tf_efficientnet_lite0"
@@ -25,8 +29,9 @@ def no_hub(monkeypatch, tmp_path):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", NO_HUB)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    for kind in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        for name in (kind, kind.lower()):
+            monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
 
 
@@ -75,7 +80,7 @@ def test_weights_in_timms_cache_go_first(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("resnet18", {}, "the weights of resnet18 could not be loaded from .* .the hub does not answer.; give"),
+        ("resnet18", {}, "the weights of resnet18 could not be loaded from .* .the hub does not give them.; give"),
         ("resnet18d", {}, "the weights of resnet18d"),
         ("tf_efficientnet_lite3", {}, "the weights of tf_efficientnet_lite3"),
         ("efficientnet_lite0", {}, "the weights of efficientnet_lite0"),  # another network with weights of its own
@@ -113,14 +118,69 @@ def test_a_damaged_file_of_the_package_is_refused(monkeypatch, tmp_path):
         published_weights(LITE, {})
 
 
-def test_a_hub_that_takes_connections_answers(monkeypatch):
-    assert not hub_answers()
-    with socket.create_server(("127.0.0.1", 0)) as server:
+class _Hub(BaseHTTPRequestHandler):
+    """A hub, or a proxy on the way to it, that answers everything alike."""
+
+    status = 302
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self):
+        self.asked.append(self.path)
+        self.send_response(self.status)
+        self.send_header("Location", f"{NO_HUB}/elsewhere")
+        self.end_headers()
+
+    do_CONNECT = do_HEAD
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(_Hub, "asked", [])
+    close_session()  # clients keep the proxies that they were made with
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+    close_session()
+
+
+@pytest.mark.parametrize(
+    ("status", "has"), [(200, True), (302, True), (307, True), (401, False), (403, False), (404, False), (503, False)]
+)
+def test_a_hub_is_asked_for_the_very_file(hub, status, has, monkeypatch):
+    monkeypatch.setattr(_Hub, "status", status)
+    monkeypatch.setenv("HF_ENDPOINT", hub + "/")
+    assert hub_has("resnet50.tv_in1k") == has
+    assert _Hub.asked[0] == "/timm/resnet50.tv_in1k/resolve/main/model.safetensors"
+
+
+def test_a_hub_that_is_not_there(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert not hub_has("resnet50.tv_in1k")
+    monkeypatch.setattr(published, "_PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections, and says nothing
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert hub_answers()
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
-    monkeypatch.setenv("HF_ENDPOINT", NO_HUB)
-    assert hub_answers()
+        assert not hub_has("resnet50.tv_in1k")
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_proxy_has_to_let_one_through(hub, refuses, monkeypatch):
+    monkeypatch.setattr(_Hub, "status", 403)
+    monkeypatch.setenv("HTTPS_PROXY", hub if refuses else NO_HUB)
+    monkeypatch.setenv("HF_ENDPOINT", "https://huggingface.co")
+    assert not hub_has("resnet50.tv_in1k")
+    assert _Hub.asked == (["huggingface.co:443"] * 2 if refuses else [])
+
+
+def test_a_plain_proxy_is_used(hub, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", hub)
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    assert hub_has("resnet50.tv_in1k")
+    assert _Hub.asked == ["http://hub.invalid/timm/resnet50.tv_in1k/resolve/main/model.safetensors"]
 
 
 def test_a_digest_is_of_the_values_not_of_the_file():

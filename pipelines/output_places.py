@@ -1,0 +1,50 @@
+"""Where callbacks and profilers of a config may write: into the run's folder, and not over what a phase keeps."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from handful.errors import UserError
+from handful.tensor_files import CHECKPOINTS
+
+
+def check_places(key: str, folder: Path, writers: Iterable[object]) -> None:
+    """Refuse what would write, replace or remove files outside the run, or a checkpoint that a phase keeps itself.
+
+    Lightning's `OnExceptionCheckpoint` removes the file that it is told to write, whoever has written it.
+
+    Args:
+        key: of the phase, for the sentence.
+        folder: of the phase, in the run's; need not exist.
+        writers: callbacks, profilers, or their specs.
+
+    Raises:
+        UserError: names the first.
+    """
+    for writer in writers:
+        name, dirpath, filename = _place(writer)
+        if dirpath is None and filename is None:
+            continue
+        place = Path(folder if dirpath is None else dirpath).expanduser() / (filename or "x")
+        if not place.resolve().is_relative_to(folder.parent.resolve()):
+            raise UserError(
+                f"{key}: {name}: dirpath {dirpath or '.'} with filename {filename or 'of its own'} lies outside the "
+                f"run's folder {folder.parent}; take a folder in it, such as {folder / 'extra'}"
+            )
+        if place.with_name(f"{place.name.removesuffix('.ckpt')}.ckpt").name in CHECKPOINTS:
+            raise UserError(
+                f"{key}: {name}: a phase keeps last.ckpt and best.ckpt itself, and commands look for {place.name}; "
+                "take another filename"
+            )
+
+
+def _place(writer: object) -> tuple[str, Any, Any]:
+    """Class, folder and name of the files of a callback or profiler; None for what is left to it."""
+    if isinstance(writer, Mapping):
+        arguments = writer.get("init_args") or {}
+        name = str(writer.get("class_path", "")).rpartition(".")[2]
+        return name, arguments.get("dirpath"), arguments.get("filename")
+    found = [getattr(writer, attribute, None) for attribute in ("dirpath", "filename")]
+    # a callback of one's own may call anything by these names
+    dirpath, filename = (value if isinstance(value, str | Path) else None for value in found)
+    return type(writer).__name__, dirpath, filename
