@@ -1,6 +1,6 @@
 """Published weights to start from: process 0 of a run fetches them, the others get them from it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_only
@@ -42,10 +42,12 @@ def share_weights(module: "TrainedModule", trainer: pl.Trainer) -> None:
     if not module.awaits_weights:
         return
     module.awaits_weights = False
+    backbone: Any = module.model.backbone  # type: ignore[union-attr]
     if trainer.world_size == 1:
+        if not module.started_from:  # the environment names another rank, and there is no process 0 to ask
+            module.started_from = backbone.load_published()
         return
-    backbone: nn.Module = module.model.backbone  # type: ignore[union-attr, assignment]
     mine = {name: value.cpu() for name, value in backbone.state_dict().items()} if trainer.is_global_zero else None
     found = trainer.strategy.broadcast((mine, module.started_from))
-    backbone.load_state_dict(found[0])  # type: ignore[arg-type]
+    backbone.load_state_dict(found[0])
     module.started_from = found[1]

@@ -3,12 +3,16 @@
 import json
 import sys
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 
 import pipelines.cli  # noqa: F401  imported before processes are forked
 from handful.features import FeatureStore
+from lightning_modules import Dense
+from lightning_modules.published import share_weights
 from tests.helpers import forked
 from tests.helpers.pipeline import run_train, tiny_config
 
@@ -83,3 +87,16 @@ def test_other_processes_get_them_of_process_0(tmp_path, monkeypatch):
         assert json.loads((folder / "run/results.json").read_text())["weights"] == SOURCE
     assert len(features[0]) == len(features[1]) > 0
     assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(*features, strict=True))
+
+
+def test_a_process_alone_fetches_them_whatever_rank_its_environment_names(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    module = Dense(LITE, 3)
+    fresh = module.model.backbone.net.conv_stem.weight.clone()
+    with monkeypatch.context() as other:
+        other.setattr(rank_zero_only, "rank", 1)
+        module.take({})
+    assert torch.equal(module.model.backbone.net.conv_stem.weight, fresh)
+    share_weights(module, pl.Trainer(accelerator="cpu", devices=1, logger=False))
+    assert module.started_from == SOURCE
+    assert not torch.equal(module.model.backbone.net.conv_stem.weight, fresh)
