@@ -60,7 +60,7 @@ class BinaryAssignmentClassifier(LinearClassifier):
         threshold: float | None = None,
         rho: float = 0.0,
         relu: bool = False,
-        restarts: int = 40,
+        restarts: int = 32,
         patience: int = 60,
         seed: int = 0,
     ) -> None:

@@ -34,7 +34,7 @@ class Search:
     """
 
     patience: int = 60
-    restarts: int = 40
+    restarts: int = 32
     exchange: float = 0.2
     crossed: float = 0.75
     seed: int = 0

@@ -21,7 +21,7 @@ _WITH_PAIRS = 4
 _SETS = 8
 
 #: Exchanges that are completed in the last improvement, in all and per step; a completion may take a quarter second.
-_LOOKS, _LOOKS_PER_STEP = 48, 24
+_LOOKS, _LOOKS_PER_STEP = 96, 32
 
 
 def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Tensor | None = None) -> Assignment:
@@ -52,6 +52,11 @@ def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Te
         if exact.pairs >= problem.pairs:
             return exact
         start = exact.selection
+    return by_search(problem, search, start)
+
+
+def by_search(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Tensor | None = None) -> Assignment:
+    """The same by local search alone, whatever the size."""
     selection, found = _best_completion(problem, local_search(problem, search, start))
     looks = _LOOKS
     while looks > 0:

@@ -70,7 +70,7 @@ class Assign(Phase):
         rho: float = 0.0,
         locality: bool = True,
         threshold: float | None = None,
-        restarts: int = 40,
+        restarts: int = 32,
         seed: int = 0,
         bound_seconds: float = 0.0,
     ) -> None:

@@ -1,6 +1,7 @@
 """Phases in rounds, written out."""
 
 import pytest
+from PIL import Image
 
 from handful.errors import UserError
 from pipelines.parse import parse_pipeline
@@ -68,3 +69,18 @@ def test_q_senns_config_and_options_for_all_rounds():
 @pytest.mark.parametrize("config", ["qpm/quickstart", "chiqpm/quickstart"])
 def test_the_other_configs_are_whole(config):
     assert "assign" in parse_pipeline(["--config", f"configs/{config}.yaml"])[0].phases
+
+
+@pytest.mark.parametrize("kind", ["qpm", "chiqpm", "qsenn"])
+def test_the_recipes_are_whole(kind, tmp_path):
+    for split in ("train", "test"):
+        for name in ("owl", "wren"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (8, 8), (40 * number, 0, 90)).save(tmp_path / split / name / f"{split}{number}.png")
+    for config in ("reference_resnet50", "photos"):
+        arguments = ["--config", f"configs/{kind}/{config}.yaml", "--data.root", str(tmp_path)]
+        pipeline, _ = parse_pipeline(arguments)
+        finetuned = [phase.max_epochs for name, phase in pipeline.phases.items() if name.startswith("finetune")]
+        assert len(finetuned) == (4 if kind == "qsenn" else 1)
+        assert all(epochs > 0 for epochs in finetuned)

@@ -11,6 +11,7 @@ from handful.assignment import AssignmentProblem, Search, solve, solve_exactly, 
 from handful.assignment.completion import complete
 from handful.assignment.lagrangian import lagrangian_bound
 from handful.assignment.search import local_search
+from handful.assignment.solve import by_search
 from handful.assignment.swaps import SwapTable
 from handful.errors import UserError
 from tests.handful.assignment.instances import alike, by_enumeration, instance
@@ -28,6 +29,12 @@ def test_the_exact_program_finds_the_optimum(seed):
 def test_small_instances_are_solved_to_the_optimum(seed):
     problem = instance(seed, candidates=20, classes=4, features=7)
     assert solve(problem).value == pytest.approx(solve_exactly(problem).value)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_search_alone_finds_the_optimum_of_small_instances(seed):
+    problem = instance(seed, candidates=20, classes=4, features=7)
+    assert by_search(problem).value == pytest.approx(solve_exactly(problem).value)
 
 
 @pytest.mark.parametrize("seed", range(3))
