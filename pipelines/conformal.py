@@ -1,5 +1,6 @@
 """Sets of classes with a guarantee, calibrated on one half of a run's test images and measured on the other."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,7 +128,23 @@ class Scores:
         return head.standardise(features).clamp(min=0), head(features).argmax(dim=1), head.weight != 0
 
 
-def calibrated_sets(run: Run, stage: str | None, method: str, model: Classifier) -> tuple[Scores, ConformalSets]:
+class CalibratedSets:
+    """Sets of classes for images, by their pooled features."""
+
+    def __init__(self, scores: Scores, sets: ConformalSets) -> None:
+        self._scores, self._sets = scores, sets
+
+    @property
+    def coverage(self) -> float:
+        """The share of images whose set holds the true class."""
+        return self._sets.coverage
+
+    def of(self, features: Tensor) -> Tensor:
+        """Sets `(N, C)` of Booleans of features `(N, F)`, float32 on the CPU."""
+        return self._sets.of(self._scores(features))
+
+
+def calibrated_sets(run: Run, stage: str | None, method: str, model: Classifier) -> CalibratedSets:
     """What `evaluate --conformal` has calibrated for a stage's classifier.
 
     Raises:
@@ -155,7 +172,7 @@ def calibrated_sets(run: Run, stage: str | None, method: str, model: Classifier)
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: not a record of conformal sets ({error}); run {again}") from error
-    return Scores(method, model, level), ConformalSets(limits, coverage, per_class)
+    return CalibratedSets(Scores(method, copy.deepcopy(model).cpu(), level), ConformalSets(limits, coverage, per_class))
 
 
 def _table(record: dict[str, Any]) -> str:

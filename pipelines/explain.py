@@ -1,6 +1,7 @@
 """`python train.py explain`: why a run's model decides as it does about a person's own pictures."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -12,6 +13,7 @@ from handful.images import Pictures
 from handful.networks import Classifier
 from handful.report.prediction_table import said_accuracy
 from handful.text import safe_text
+from pipelines.conformal import calibrated_sets
 from pipelines.explain_files import ExplanationFiles
 from pipelines.finished_run import Run
 from pipelines.output_folder import output_folder
@@ -29,6 +31,7 @@ def explain(
     out: str | None = None,
     features: int = 5,
     seed: int = 0,
+    sets: Literal["thr", "aps", "hierarchy"] | None = None,
 ) -> Path:
     """Explain what a run's model says about pictures.
 
@@ -47,6 +50,7 @@ def explain(
         out: folder to write to; RUN_DIR/explain if not given.
         features: how many features are shown at most.
         seed: of methods that draw random numbers.
+        sets: says which classes a picture may be of, by what `evaluate --conformal` has calibrated.
 
     Returns:
         The page.
@@ -62,7 +66,8 @@ def explain(
         raise UserError(f"--stage: {phase} of {run_dir} holds no classifier that could be explained")
     model.feature_names = read_feature_names(run.folder)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    explainer = Explainer(model, run.inputs(), methods, target, features, seed)
+    calibrated = None if sets is None else calibrated_sets(run, stage, sets, model)
+    explainer = Explainer(model, run.inputs(), methods, target, features, seed, calibrated)
     pictures = Pictures(Path(images).expanduser(), explainer.inputs)
     folder = output_folder(out, run.folder / "explain")
     title = f"Why {run.config.get('name', 'the model')} decides"

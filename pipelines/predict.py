@@ -1,6 +1,5 @@
 """`python train.py predict --images FOLDER`: what a run's model takes pictures for."""
 
-import copy
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +55,7 @@ def predict(
     module = module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     inputs = run.inputs()
     names = list(inputs.class_names)
-    calibrated = None if sets is None else calibrated_sets(run, phase, sets, copy.deepcopy(module.model).cpu())
+    calibrated = None if sets is None else calibrated_sets(run, phase, sets, module.model)
     pictures = Pictures(Path(images).expanduser(), inputs)
     path = output_folder(out, run.folder / "predict") / "predictions.csv"
     files: list[str] = []
@@ -68,8 +67,7 @@ def predict(
             features = module.model.features(batch.images.to(module.device))
             found.append(class_probabilities(module.model.head(features)).cpu())
             if calibrated is not None:
-                scores, limits = calibrated
-                members.append(limits.of(scores(features.cpu())))
+                members.append(calibrated.of(features.float().cpu()))
         files += batch.names
         labels += batch.labels
     probabilities = torch.cat(found)

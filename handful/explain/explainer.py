@@ -16,6 +16,7 @@ from handful.errors import UserError, did_you_mean
 from handful.explain.comparison import compare_with_runner_up
 from handful.explain.explanation import SIDE, Explanation, MethodMap
 from handful.explain.hierarchy import hierarchy
+from handful.explain.possible import Sets, possible_classes
 from handful.explain.scores import class_score, feature_contributions, strongest_classes
 from handful.images import Inputs, PictureBatch, Pictures
 from handful.images.colour import to_rgb
@@ -35,6 +36,7 @@ class Explainer:
         target: the class explained: "pred" for each image's predicted one, or a class by name or number.
         features: how many features are drawn at most.
         seed: of methods that draw random numbers.
+        sets: calibrated sets of classes, to say which classes an image may be of.
 
     Raises:
         UserError: no such method or class, a model that is no classifier, or one that does not know its inputs.
@@ -54,6 +56,7 @@ class Explainer:
         target: str | int = "pred",
         features: int = 5,
         seed: int = 0,
+        sets: Sets | None = None,
     ) -> None:
         self.methods = method_names(methods)
         if features < 1:
@@ -71,7 +74,7 @@ class Explainer:
             raise UserError(f"{len(found.class_names)} class names are given for a model of {bare.num_classes} classes")
         self.model, self.inputs = bare, found
         self.target = class_number(target, found.class_names)
-        self.features, self.seed = features, seed
+        self.features, self.seed, self.sets = features, seed, sets
 
     def explain(self, batch: PictureBatch) -> list[Explanation]:
         """Return the explanation of every image of a batch.
@@ -92,6 +95,7 @@ class Explainer:
         parts = contributions(self.model, images, target).cpu()
         logits = self.model.head.in_float64(parts.features)
         found = {name: self._attribute(name, images, target, batch.names) for name in self.methods}
+        members = None if self.sets is None else self.sets.of(parts.features.float())
         results = []
         for row, name in enumerate(batch.names):
             own = _of_image(parts, row)
@@ -113,6 +117,9 @@ class Explainer:
                     file=batch.file_name(row),
                     shown_features=self.features,
                     feature_names={f: name for f, name in self.model.feature_names.items() if own.weights[0, f]},
+                    possible=None if members is None or self.sets is None else possible_classes(
+                        members[row], self.sets.coverage, logits[row], self.model.head, names
+                    ),
                     hierarchy=hierarchy(self.model.head, own.features[0], int(predicted[row]), names),
                 )
             )

@@ -13,6 +13,7 @@ from handful.attribution import Contributions
 from handful.explain.comparison import RunnerUp
 from handful.explain.feature_names import feature_label
 from handful.explain.hierarchy import Level
+from handful.explain.possible import Possible
 from handful.explain.scores import ClassScore, Contribution
 from handful.report.explain_page import Pictures, explain_page
 from handful.report.overlays import overlay, picture
@@ -80,6 +81,7 @@ class Explanation:
         file: where the image comes from.
         shown_features: how many features are drawn at most.
         feature_names: feature → name that a person gave it.
+        possible: the classes that it may be of, where sets are calibrated.
         hierarchy: the steps from all classes to the predicted one, where the head is binary.
 
     Example:
@@ -108,6 +110,7 @@ class Explanation:
     shown_features: int = 5
     feature_names: Mapping[int, str] = field(default_factory=dict)
     hierarchy: tuple[Level, ...] = ()
+    possible: Possible | None = None
 
     @property
     def maps(self) -> dict[str, Tensor]:
@@ -136,6 +139,8 @@ class Explanation:
         if self.feature_names:
             record["feature_names"] = {str(feature): name for feature, name in self.feature_names.items()}
         record["runner_up"] = self.runner_up.to_dict()
+        if self.possible is not None:
+            record["possible"] = self.possible.to_dict()
         record["hierarchy"] = [level.to_dict() for level in self.hierarchy]
         record["methods"] = {name: found.to_dict() for name, found in self.methods.items()}
         return record

@@ -264,9 +264,9 @@ def _cut(oracle: Oracle, point: PathPoint, k: int, cut: str) -> tuple[Tensor, Te
 
 
 def _ternary(point: PathPoint, k: int) -> tuple[Tensor, Tensor]:
-    """The C·k largest weights as ± their mean size; a class with more features for it starts lower."""
+    """The C·k largest weights as ± their mean size, without biases."""
     weight = ternary_weights(point.weight, k * len(point.weight))
-    return weight, -weight.sum(dim=1)
+    return weight, torch.zeros_like(point.bias)
 
 
 def _most_accurate(
