@@ -99,6 +99,17 @@ def exact(count: int) -> str:
     )
 
 
+def write(rows: Sequence[str], further: str = "") -> None:
+    """Write what has been measured so far: a run that is cut short leaves its rows."""
+    head = [
+        "50 features, 5 per class. `python -m benchmarks.assignment`",
+        "",
+        "| instance | kind | value | with equal classes allowed | bound: gap | threshold + choice, CPU s | pairs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    write_section("The choice of features and exactly k per class", [*head, *rows, "", further])
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser()
@@ -107,20 +118,18 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=SMALL)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [
-        "| instance | kind | value | with equal classes allowed | bound: gap | threshold + choice, CPU s | pairs |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows: list[str] = []
     if given.features is not None:
         held = torch.load(given.features, weights_only=True)
         features, labels = held["train"]
         correlation = class_correlation(features.double(), labels)
         name = f"{given.features.stem}, {features.shape[1]:,} × {len(correlation)}"
         rows += instance(name, correlation, held.get("bias"), given.bound_seconds)
+        write(rows)
     for count, classes, kinds in ((2048, 200, KINDS), (2048, 1000, KINDS[1:2])):
         rows += instance(f"made up, {count:,} × {classes:,}", made_up(count, classes), None, 0.0, kinds)
-    lines = ["50 features, 5 per class. `python -m benchmarks.assignment`", "", *rows, "", exact(given.small)]
-    write_section("The choice of features and exactly k per class", lines)
+        write(rows)
+    write(rows, exact(given.small))
 
 
 if __name__ == "__main__":
