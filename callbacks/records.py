@@ -10,11 +10,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
 from handful.atomic import atomic
-from handful.report.csv_file import write_csv
+from handful.report.csv_file import csv_text, write_csv
 from handful.report.log_and_skip import attempt
 from handful.text import safe_text
 
@@ -121,6 +121,11 @@ def _send_image(logger: Logger, step: int, name: str, image: Image.Image, captio
         if caption is not None:
             logger.experiment.add_text(f"{name}/caption", _markdown(caption), step)
         return
+    if isinstance(logger, MLFlowLogger):
+        logger.experiment.log_image(logger.run_id, image.convert("RGB"), key=name, step=step)
+        if caption is not None:
+            logger.experiment.log_text(logger.run_id, caption, f"captions/{name}/{step:07d}.txt")
+        return
     sender = getattr(logger, "log_image", None)
     if callable(sender):
         sender(key=name, images=[image], step=step, **({} if caption is None else {"caption": [caption]}))
@@ -133,6 +138,9 @@ def _send_table(logger: Logger, step: int, name: str, columns: list[str], rows: 
         lines = [columns, ["---"] * len(columns), *rows]
         cells = (" | ".join(cell if cell == "---" else _markdown(str(cell)) for cell in line) for line in lines)
         logger.experiment.add_text(name, "\n".join(f"| {line} |" for line in cells), step)
+        return
+    if isinstance(logger, MLFlowLogger):
+        logger.experiment.log_text(logger.run_id, csv_text(columns, rows), f"tables/{name}/{step:07d}.csv")
         return
     sender = getattr(logger, "log_table", None)
     if callable(sender):

@@ -60,6 +60,7 @@ class Pipeline:
         data: class and arguments of the data module.
         trainer: Trainer arguments shared by the phases.
         wandb: Weights & Biases.
+        loggers: further loggers beside CSV: wandb, tensorboard, mlflow.
         phases: name → phase, in order.
     """
 
@@ -72,3 +73,4 @@ class Pipeline:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
     wandb: WandbConfig = field(default_factory=WandbConfig)
+    loggers: str = "wandb"

@@ -16,6 +16,7 @@ from pipelines.automatic_values import with_choices
 from pipelines.build import plain
 from pipelines.config import PhaseConfig, Pipeline, WandbConfig
 from pipelines.configs import check_name, configs_first, read_config, taken
+from pipelines.more_loggers import logger_names
 from pipelines.option_parser import OneSentenceParser
 from pipelines.phases import Phase
 from pipelines.rounds import with_rounds
@@ -89,6 +90,7 @@ def pipeline_of(parsed: Namespace) -> tuple[Pipeline, str | None]:
         network=NetworkConfig.of(values["network"]),
         trainer=values["trainer"] or {},
         wandb=WandbConfig(**values["wandb"]),
+        loggers=",".join(logger_names(values["loggers"])),
     )
     return pipeline, values["start_at"]
 
@@ -106,6 +108,9 @@ def pipeline_parser(phases: Sequence[str]) -> OneSentenceParser:
     parser.add_subclass_arguments(HandfulDataModule, "data", required=True)
     parser.add_argument("--trainer", type=dict[str, Any], default={}, help="Trainer arguments of all phases")
     parser.add_argument("--wandb", type=WandbConfig, default=WandbConfig())
+    parser.add_argument(
+        "--loggers", type=str, default="wandb", help="beside CSV: wandb, tensorboard, mlflow, with commas between"
+    )
     parser.add_argument(
         "--rounds", type=dict[str, Any], default={}, help="phases that are repeated: phases, times, values by round"
     )

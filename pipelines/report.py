@@ -64,6 +64,21 @@ def report(
     if images < 1:
         raise UserError(f"--images must be at least 1, not {images}")
     run = Run(run_dir)
+    content = content_of(run, images, attributes, masks)
+    return write_report(content, Path(out) if out else run.folder / "report")
+
+
+def write_report(content: Content, folder: Path) -> Path:
+    """Write the pages of a report and return the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = run_pages(content)
+    for name in reversed(pages):  # the first page last, as it links to the others
+        write_text(folder / name, pages[name])
+    return folder / "index.html"
+
+
+def content_of(run: Run, images: int = 4, attributes: str | None = None, masks: str | None = None) -> Content:
+    """What a run's report is drawn from; the arguments are those of `report`."""
     run.verify()
     phase = run.phase_of()
     module = run.load()
@@ -91,12 +106,7 @@ def report(
         known = Images(data, Options(attributes=attributes, masks=masks))
         content.attributes = known.image_attributes if attributes is None else known.class_attributes
         content.parts = known.masks
-    folder = Path(out) if out else run.folder / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    pages = run_pages(content)
-    for name in reversed(pages):  # the first page last, as it links to the others
-        write_text(folder / name, pages[name])
-    return folder / "index.html"
+    return content
 
 
 def _called(phase: str, model: Any) -> str:

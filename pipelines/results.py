@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 import timm
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 import handful
 from handful.atomic import write_json
@@ -58,6 +59,34 @@ def write_results(run: Path, results: Mapping[str, Any]) -> None:
     write_json(run / "results.json", results)
     if results["stages"]:
         print(f"\n{stage_table(results['stages'])}\n\n  written to {run / 'results.json'}", flush=True)
+        for sentence in near_chance(results):
+            rank_zero_warn(sentence)
+
+
+def near_chance(results: Mapping[str, Any]) -> list[str]:
+    """The stages whose accuracy guessing could have reached, each in a sentence that says what to do.
+
+    Args:
+        results: the content of `results.json`; the accuracies are balanced, so that the largest class is no chance.
+
+    Example:
+        >>> data = {"num_classes": 10, "images": {"test": 500}}
+        >>> near_chance({"stages": {"dense": {"balanced_accuracy": 80.0}}, "data": data})
+        []
+    """
+    data = results.get("data", {})
+    classes, images = data.get("num_classes", 0), (data.get("images") or {}).get("test", 0)
+    if classes < 2 or not images:
+        return []
+    chance = 1 / classes
+    limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / images))
+    return [
+        f"stage {stage}: balanced accuracy {row['balanced_accuracy']:.1f} %, and guessing among {classes} classes "
+        f"gives {100 * chance:.1f} %: train longer (--phases.NAME.max_epochs), begin with published weights "
+        "(--network.pretrained true), try another learning rate, or look at the labels"
+        for stage, row in results.get("stages", {}).items()
+        if isinstance(row.get("balanced_accuracy"), int | float) and row["balanced_accuracy"] <= limit
+    ]
 
 
 def versions() -> dict[str, str]:

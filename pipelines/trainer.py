@@ -26,6 +26,7 @@ from pipelines.config import PhaseConfig, Pipeline
 from pipelines.exact_resume import ExactResume
 from pipelines.launcher import watch_processes
 from pipelines.loggers import csv_logger, wandb_logger
+from pipelines.more_loggers import logger_names, more_loggers
 from pipelines.progress import with_progress_bar
 from pipelines.run_folder import PhaseFolder
 from pipelines.sync_batchnorm import synchronised
@@ -65,7 +66,11 @@ def build_trainer(
     step = None if resume is None else _step_of(resume)
     loggers: list[Any] = [csv_logger(folder.path, step)]
     shows = arguments.get("enable_progress_bar", True)
-    dashboard = wandb_logger(pipeline.wandb, pipeline.name, folder.name, folder.path)
+    names = logger_names(pipeline.loggers)
+    dashboard = wandb_logger(pipeline.wandb, pipeline.name, folder.name, folder.path) if "wandb" in names else None
+    for logger in more_loggers(names, pipeline.name, folder.name, folder.path):
+        logger.log_hyperparams(parameters)
+        loggers.append(logger)
     if dashboard is not None:
         dashboard.log_hyperparams(parameters)
         loggers.append(dashboard)

@@ -6,10 +6,14 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 import pipelines.report
+from pipelines.config import Pipeline
+from pipelines.finished_run import Run
+from pipelines.more_loggers import logger_names
 from pipelines.option_parser import OneSentenceParser
 from pipelines.parse import pipeline_of, prepare_pipeline
 from pipelines.ranks import global_rank
 from pipelines.runner import Runner
+from pipelines.summary_run import log_summary
 from pipelines.trainer_arguments import on_this_machine
 
 
@@ -25,13 +29,17 @@ def run(values: Namespace) -> None:
     runner = Runner(pipeline, start_at)
     runner.run()
     if global_rank() == 0:
-        _write_report(runner.folder)
+        _write_report(pipeline, runner.folder)
 
 
-def _write_report(folder: Path) -> None:
+def _write_report(pipeline: Pipeline, folder: Path) -> None:
     """The report of a run that has just ended; a picture that fails costs the report, never the run."""
     try:
-        print(f"  report: {pipelines.report.report(str(folder))}", flush=True)
+        content = pipelines.report.content_of(Run(folder))
+        print(f"  report: {pipelines.report.write_report(content, folder / 'report')}", flush=True)
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         warnings.warn(f"the report could not be written ({type(error).__name__}: {first})", stacklevel=2)
+        return
+    if "wandb" in logger_names(pipeline.loggers):
+        log_summary(pipeline, folder, content)

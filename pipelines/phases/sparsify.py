@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -133,6 +134,7 @@ class Sparsify(Phase):
         if dead:
             rank_zero_info(f"features that never vary, and were not eligible: {', '.join(map(str, dead))}")
         write_records(folder, record, dead)
+        _log_path(context, record)
         sparse = Finetune(
             dense.network.plain(),
             dense.num_classes,
@@ -158,6 +160,16 @@ def _kept_selection(head: Head) -> Selection | None:
         return None
     features = head.selection.tolist()
     return Selection(features, 0.0, "kept", [{"feature": feature, "lam": 0.0} for feature in features])
+
+
+def _log_path(context: Context, record: SparseRecord) -> None:
+    """Hand the path to the dashboards, point by point; `path.csv` has it already."""
+    for logger in context.trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            continue
+        for step, point in enumerate(record.path):
+            numbers = {f"path/{name}": float(value) for name, value in point.items() if isinstance(value, int | float)}
+            logger.log_metrics(numbers, step)
 
 
 def write_records(folder: Path, record: SparseRecord, dead: list[int]) -> None:

@@ -120,10 +120,10 @@ def test_the_tradeoff_of_other_weights_is_left_out(run, tmp_path):
 
 
 def test_a_report_that_fails_is_told_and_costs_nothing_else(run, monkeypatch, capsys):
-    def broken(folder):
+    def broken(content, folder):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(module, "report", broken)
+    monkeypatch.setattr(module, "write_report", broken)
     with pytest.warns(UserWarning, match=r"report could not be written \(RuntimeError: no ink\)"):
         main(["pipeline", "--config", str(run.parent / "tiny.yaml"), "--run_dir", str(run)])
 
