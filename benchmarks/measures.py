@@ -35,7 +35,7 @@ PAGE = ROOT / "docs" / "measures.md"
 COMMANDS = ("birds", "photographs", "filter_loss", "cost")
 
 #: Weights of the interpretable-filter loss that are compared.
-WEIGHTS = (0.0, 1.0)
+WEIGHTS = (0.0, 1.0, 10.0)
 
 
 def trained(config: str, folder: Path, *options: str) -> Path:
