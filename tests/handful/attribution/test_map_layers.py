@@ -33,6 +33,11 @@ SMALL = [
     ("vgg11", 64, {}, "features", (2, 2)),
     ("densenet121", 64, {}, "features", (2, 2)),
     ("resnet18", 96, {}, "layer4", (3, 3)),
+    ("ghostnet_050", 96, {}, "blocks", (3, 3)),
+    ("starnet_s050", 96, {}, "norm", (3, 3)),
+    ("edgenext_xx_small", 96, {}, "norm_pre", (3, 3)),
+    ("efficientvit_b0", 96, {}, "head.in_conv", (3, 3)),
+    ("mambaout_femto", 96, {"depths": (1, 1, 2, 1)}, "stages", (3, 3)),
 ]  # fmt: skip
 
 
