@@ -27,7 +27,10 @@ def data(rows=60 if SLOW else 240, width=12 if SLOW else 24, classes=4, dtype=to
     return features, labels
 
 
-OPTIONS = {"n_features": 4 if SLOW else 8, "features_per_class": 2, "n_lambdas": 4 if SLOW else 25, "epsilon": 0.05 if SLOW else 0.02}
+OPTIONS = {
+    "n_features": 4 if SLOW else 8, "features_per_class": 2, "n_lambdas": 4 if SLOW else 25,
+    "epsilon": 0.05 if SLOW else 0.02,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("options", [
