@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SEED   ?= 0
 
-.PHONY: quickstart test lint types bench soak clean
+.PHONY: quickstart test nightly lint types bench soak clean
 
 quickstart: $(VENV)/runtime
 	$(BIN)/python train.py pipeline --config configs/quickstart.yaml
@@ -12,6 +12,10 @@ quickstart: $(VENV)/runtime
 # a test process for each core, at most four: a process holds a gigabyte
 test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# every config of the papers' tables: two steps of every phase on a small copy of its data set
+nightly: $(VENV)/dev
+	$(BIN)/python -m pytest -m nightly -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -52,6 +52,7 @@ class ArrayData(HandfulDataModule):
             raise UserError(f"data.val_fraction must be at least 0 and below 1, not {val_fraction}.")
         self.root = Path(root).expanduser()
         self.complete, self.val_fraction = complete, val_fraction
+        self.seed_draws_images = val_fraction > 0
 
     @property
     @abstractmethod

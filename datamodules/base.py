@@ -100,6 +100,9 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     #: Whether images come from files, which loader processes can read ahead.
     loads_files = False
 
+    #: Whether the seed decides which images there are or in which split they are, not their order alone.
+    seed_draws_images: bool = True
+
     #: How pictures are brought into a square.
     fit: Fit = "crop"
 

@@ -1,5 +1,6 @@
 """CUB-200-2011: 200 species of birds with boxes, 15 parts, 312 attributes and, beside it, segmentations."""
 
+import io
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -118,6 +119,6 @@ class CUB200(CaltechTables):
     def _label_rows(self) -> Any:
         """Image, attribute, whether present, and certainty, int32 `(N, 4)`; some official lines have more cells."""
         try:
-            return np.loadtxt(self.files.lines(_LABELS), usecols=(0, 1, 2, 3), dtype=np.int32, ndmin=2)
+            return np.loadtxt(io.BytesIO(self.files.content(_LABELS)), usecols=(0, 1, 2, 3), dtype=np.int32, ndmin=2)
         except (ValueError, IndexError) as error:
             raise UserError(f"{self.files.shown(_LABELS)} is truncated or no table: {error}.") from None

@@ -58,6 +58,7 @@ class OfficialData(ImageFolder):
         if self.labels is not None:
             raise UserError(f"data.labels: {self.title} has labels of its own.")
         self.complete = complete
+        self.seed_draws_images = val_fraction > 0
         self.crop_to_box = crop_to_box
 
     # -- what a data set says -------------------------------------------------------------------------------------

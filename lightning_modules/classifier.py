@@ -333,9 +333,13 @@ class ClassifierModule(TrainedModule):
                 "rate (the optimizer's lr, head_lr) or switch on trainer.gradient_clip_val"
             )
 
+    def head_parameters(self) -> list[torch.nn.Parameter]:
+        """What `head_lr` is the learning rate of."""
+        return list(self.model.head.parameters())
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """All trainable parameters; those of the head in a group of their own where `head_lr` is given."""
-        head = [p for p in self.model.head.parameters() if p.requires_grad]
+        head = [p for p in self.head_parameters() if p.requires_grad]
         rest = [p for p in self.model.backbone.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": rest}] if rest else []
         if head:

@@ -57,14 +57,57 @@ class _StrictLoader(yaml.SafeLoader):
 def read_config(path: Path) -> tuple[str, dict[str, Any]]:
     """Read a config file.
 
+    What its `extends` names, a file or several with paths that start at its own folder, is read first: mappings are
+    merged, and of anything else the later wins, the file itself last.
+
     UTF-8 and UTF-16, with or without a byte order mark, as YAML has it.
 
     Returns:
         The text, and what it holds; nothing for an empty file.
 
     Raises:
-        UserError: no such file, another encoding, no YAML, no mapping, a key twice, more than a config can hold.
+        UserError: no such file, another encoding, no YAML, no mapping, a key twice, more than a config can hold, files
+            that extend one another in a circle.
     """
+    text, found = _read_one(path)
+    if "extends" not in found:
+        return text, found
+    merged = _extended(path, found, (path.resolve(),))
+    return yaml.safe_dump(merged, sort_keys=False, allow_unicode=True), merged
+
+
+def _extended(path: Path, found: dict[str, Any], above: tuple[Path, ...]) -> dict[str, Any]:
+    """The content of a config on top of what it extends."""
+    named = found.get("extends", [])
+    names = [named] if isinstance(named, str) else named
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: extends is a file or a list of files, not {named!r:.60}")
+    merged: dict[str, Any] = {}
+    for name in names:
+        other = path.parent / name
+        if other.resolve() in above:
+            raise UserError(f"{path}: extends {name}, which extends it in turn")
+        try:
+            text, content = _read_one(other)
+        except UserError as error:
+            raise UserError(f"{path}: extends: {str(error).removeprefix('--config: ')}") from None
+        # the text has names as they are now
+        content = yaml.load(text, Loader=_StrictLoader) if text else content
+        merged = _merged(merged, _extended(other, content, (*above, other.resolve())))
+    return _merged(merged, {key: value for key, value in found.items() if key != "extends"})
+
+
+def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two mappings as one; of what is no mapping in both, the other's."""
+    both = {
+        key: _merged(one[key], value) if isinstance(one.get(key), dict) and isinstance(value, dict) else value
+        for key, value in other.items()
+    }
+    return {**one, **both}
+
+
+def _read_one(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text and the content of one file, as `read_config` for a file that extends nothing."""
     if path.is_dir():
         raise UserError(f"--config: {path} is a folder; give a file of it")
     if special_kind(path) == "a device":

@@ -101,6 +101,9 @@ def pipeline_parser(phases: Sequence[str]) -> OneSentenceParser:
     parser.add_argument("--config", action="config", help="config file; several are merged, later ones win")
     parser.add_argument("--name", type=str, default="run", help="name of the run")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything; each phase adds its place")
+    parser.add_argument(
+        "--seeds", type=str | None, default=None, help="run once for each, as in 0,1,2; writes mean and spread"
+    )
     parser.add_argument("--run_dir", type=str | None, default=None, help="folder of the run; runs/NAME by default")
     parser.add_argument("--start_at", type=str | None, default=None, help="redo from this phase on")
     parser.add_argument("--init_from", type=str | None, default=None, help="file of weights for the first phase")

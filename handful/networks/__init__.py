@@ -1,5 +1,6 @@
 """Networks behind one contract: images → feature maps → pooled features → logits."""
 
+from handful.networks.auxiliary import AuxiliaryClassifier
 from handful.networks.backbone import register_backbone
 from handful.networks.build import NetworkConfig, build_classifier, input_statistics
 from handful.networks.classifier import Classifier
@@ -11,6 +12,7 @@ from handful.networks.layouts import Layout, register_layout
 from handful.networks.weights import load_weights
 
 __all__ = [
+    "AuxiliaryClassifier",
     "BinaryHead",
     "Classifier",
     "DecomposedHead",

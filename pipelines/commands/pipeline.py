@@ -1,6 +1,7 @@
 """`python train.py pipeline`: all phases of a config, each resumable, and the report at the end."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -13,6 +14,7 @@ from pipelines.option_parser import OneSentenceParser
 from pipelines.parse import pipeline_of, prepare_pipeline
 from pipelines.ranks import global_rank
 from pipelines.runner import Runner
+from pipelines.seeds import parse_seeds, run_seeds
 from pipelines.summary_run import log_summary
 from pipelines.trainer_arguments import on_this_machine
 
@@ -26,6 +28,12 @@ def run(values: Namespace) -> None:
     """Run the pipeline, then write its report."""
     pipeline, start_at = pipeline_of(values)
     pipeline.trainer = on_this_machine(pipeline.trainer)
+    if values.seeds is not None:
+        folder = run_seeds(pipeline, parse_seeds(values.seeds), start_at)
+        if global_rank() == 0:
+            for run_dir in sorted(folder.glob("seed_*")):
+                _write_report(replace(pipeline, run_dir=str(run_dir)), run_dir)
+        return
     runner = Runner(pipeline, start_at)
     runner.run()
     if global_rank() == 0:

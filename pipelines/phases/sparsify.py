@@ -31,7 +31,7 @@ class Sparsify(Phase):
     `layer.json` and `best.ckpt` (a sparse classifier) into the phase's folder.
 
     Args:
-        n_features: how many of the backbone's features may decide (n_f*).
+        n_features: how many of the backbone's features may decide (n_f*), or "all" of those that vary.
         features_per_class: wanted mean number of features per class (n_wc).
         source: name of the phase whose classifier is made sparse. Of one that is sparse already the features stay.
         solver: `exact`, `saga` (the reference's iterates) or `glm_saga` (the package itself).
@@ -53,7 +53,7 @@ class Sparsify(Phase):
 
     def __init__(
         self,
-        n_features: int = 50,
+        n_features: int | Literal["all"] = 50,
         features_per_class: int = 5,
         source: str = "dense",
         solver: Literal["exact", "saga", "glm_saga"] = "exact",
@@ -90,7 +90,8 @@ class Sparsify(Phase):
 
     def check(self, classifier: Classifier) -> None:
         """`n_features` must exist in the backbone, `features_per_class` among the selected ones."""
-        wanted, available = self.options["n_features"], classifier.num_features
+        available = classifier.num_features
+        wanted = available if self.options["n_features"] == "all" else self.options["n_features"]
         if not 1 <= wanted <= available:
             raise UserError(
                 f"n_features is {wanted}, but the backbone has {available} features; choose 1 to {available}"
@@ -126,11 +127,15 @@ class Sparsify(Phase):
         folder = context.folder.path
         if self.keep_features:
             write_tensors({"features": features, "labels": labels}, folder / "features.pt")
+        dead = column_statistics(features).dead.tolist()
         options = self.options | {"selection": _kept_selection(dense.model.head) or self.options["selection"]}
+        if options["n_features"] == "all":
+            varying = sorted(set(range(features.shape[1])) - set(dead))
+            everything = Selection(varying, 0.0, "all", [{"feature": number, "lam": 0.0} for number in varying])
+            options |= {"n_features": len(varying), "selection": everything}
         head, record = fit_sparse_layer(
             features, labels, num_classes=dense.num_classes, val=val, progress=True, **options
         )
-        dead = column_statistics(features).dead.tolist()
         if dead:
             rank_zero_info(f"features that never vary, and were not eligible: {', '.join(map(str, dead))}")
         write_records(folder, record, dead)
