@@ -20,6 +20,7 @@ from types import FrameType
 
 import matplotlib.pyplot as plt
 import torch
+import wandb  # noqa: F401 - when imported, it makes folders for temporary files, which stay until the process ends
 from lightning.pytorch.utilities import rank_zero_only
 
 from tests.soak.world import World, digest_of
