@@ -29,9 +29,10 @@ class _PositiveBackward(torch.autograd.Function):
 
 
 class _ReluCalls(TorchFunctionMode):
-    """Counts ReLUs, whether of a module or a function call."""
+    """Counts ReLUs, also those that end at six, whether of a module or a function call."""
 
-    _RELUS = (functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
+    _RELUS = (functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu6)
+    _HARDTANH = (functional.hardtanh, functional.hardtanh_)
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,16 +41,17 @@ class _ReluCalls(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.count += func in self._RELUS
+        lowest = (kwargs or {}).get("min_val", args[1] if len(args) > 1 else -1.0)
+        self.count += func in self._RELUS or (func in self._HARDTANH and lowest == 0)  # nn.ReLU6 is a hardtanh
         return func(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager
 def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]:
-    """Within, every `nn.ReLU` passes back max(R, 0); with `keep_gate` only where its input was positive.
+    """Within, every `nn.ReLU` or `nn.ReLU6` passes back max(R, 0); with `keep_gate` only where its input went through.
 
     Raises:
-        UserError: no `nn.ReLU` ran within, or some ReLUs are function calls, which cannot be hooked.
+        UserError: no such module ran within, or some ReLUs are function calls, which cannot be hooked.
     """
     refuse_without_modules(model, method)
     runs = 0
@@ -72,7 +74,7 @@ def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]
 
     try:
         for module in model.modules():
-            if isinstance(module, nn.ReLU):
+            if isinstance(module, nn.ReLU | nn.ReLU6):
                 if not keep_gate:
                     handles.append(module.register_forward_pre_hook(before))
                 handles.append(module.register_forward_hook(after))
@@ -83,19 +85,20 @@ def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]
             handle.remove()
     if runs == 0:
         raise UserError(
-            f"{method} changes the backward rule of nn.ReLU modules, and {type(model).__name__} runs none: "
-            "it would silently be the plain gradient"
+            f"{method} changes the backward rule of nn.ReLU and nn.ReLU6 modules, and {type(model).__name__} runs "
+            "none: it would silently be the plain gradient"
         )
     if calls.count > runs:
         raise UserError(
-            f"{method} changes the backward rule of nn.ReLU modules, and {calls.count - runs} of the {calls.count} "
-            f"ReLUs of {type(model).__name__} are function calls: it would silently be the plain gradient in part"
+            f"{method} changes the backward rule of nn.ReLU and nn.ReLU6 modules, and {calls.count - runs} of the "
+            f"{calls.count} ReLUs of {type(model).__name__} are function calls: it would silently be the plain gradient "
+            "in part"
         )
 
 
 @register("guided_backprop", title="guided backprop", reduction="max_abs")
 def guided_backprop(context: AttributionContext) -> Tensor:
-    """R ← 1[z > 0] max(R, 0) at every ReLU (Springenberg et al. 2015, arXiv 1412.6806).
+    """R ← 1[z > 0] max(R, 0) at every ReLU, 1[0 < z < 6] at a ReLU6 (Springenberg et al. 2015, arXiv 1412.6806).
 
     It sharpens edges and hardly depends on the class or on the upper layers' weights (Adebayo et al. 2018,
     arXiv 1810.03292): read it as a picture of what the first layers see.

@@ -47,6 +47,19 @@ def test_relu_rules_agree_with_captum(method, other):
     torch.testing.assert_close(attribute(model, x, 1, method=method).raw, other(model).attribute(x, 1))
 
 
+@pytest.mark.parametrize(("method", "gated"), [("guided_backprop", True), ("deconvolution", False)])
+def test_relus_that_end_at_six_follow_the_rule(method, gated):
+    first, last = nn.Conv2d(3, 4, 3), nn.Linear(400, 2)
+    model = nn.Sequential(first, nn.ReLU6(inplace=True), nn.Flatten(), last)
+    x = 20 * images()[:2]
+    score = first(x).detach()
+    assert (score > 6).any()
+    assert (score < 0).any()
+    arriving = last.weight[1].reshape(4, 10, 10).clamp(min=0) * (((score > 0) & (score < 6)) if gated else 1.0)
+    expected = nn.functional.conv_transpose2d(arriving.expand(2, -1, -1, -1), first.weight)
+    torch.testing.assert_close(attribute(model, x, 1, method=method).raw, expected)
+
+
 @pytest.mark.parametrize("method", ["guided_backprop", "deconvolution"])
 def test_a_network_without_relu_modules_is_refused(method):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(400, 2))
@@ -55,7 +68,7 @@ def test_a_network_without_relu_modules_is_refused(method):
 
 
 @pytest.mark.parametrize("method", ["guided_backprop", "deconvolution"])
-@pytest.mark.parametrize("call", [torch.relu, nn.functional.relu, torch.Tensor.relu_])
+@pytest.mark.parametrize("call", [torch.relu, nn.functional.relu, torch.Tensor.relu_, nn.functional.relu6])
 def test_a_network_with_relus_that_are_function_calls_is_refused(method, call):
     class Mixed(nn.Sequential):
         def forward(self, x):

@@ -6,6 +6,7 @@ import sys
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -185,7 +186,10 @@ def test_wider_values_need_their_white_value(dtype):
 
 def test_colour_spaces_become_rgb():
     red = Image.new("RGB", (4, 4), (250, 0, 0))
-    for mode, kind in (("CMYK", "jpeg"), ("CMYK", "tiff"), ("YCbCr", "tiff"), ("L", "png"), ("1", "png")):
+    kinds = [("CMYK", "jpeg"), ("CMYK", "tiff"), ("L", "png"), ("1", "png")]
+    if int(PIL.__version__.split(".")[0]) >= 13:  # before, Pillow did not read what it wrote
+        kinds.append(("YCbCr", "tiff"))
+    for mode, kind in kinds:
         assert read_image(encoded(red.convert(mode), kind)).shape == (4, 4, 3)
     lab = Image.fromarray(np.array([[[255, 0, 0]]], dtype=np.uint8), "LAB")
     assert read_image(encoded(lab, "tiff")).min() >= 254
