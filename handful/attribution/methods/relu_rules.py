@@ -91,8 +91,8 @@ def _relu_rule(model: nn.Module, method: str, keep_gate: bool) -> Iterator[None]
     if calls.count > runs:
         raise UserError(
             f"{method} changes the backward rule of nn.ReLU and nn.ReLU6 modules, and {calls.count - runs} of the "
-            f"{calls.count} ReLUs of {type(model).__name__} are function calls: it would silently be the plain gradient "
-            "in part"
+            f"{calls.count} ReLUs of {type(model).__name__} are function calls: it would silently be the plain "
+            "gradient in part"
         )
 
 
