@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--phase", default="dense", help="whose classifier is explained")
-    parser.add_argument("--out", type=Path, default=Path("docs/images/attribution.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/images/attribution.jpg"))
     options = parser.parse_args()
     model = handful.load(options.run_dir, options.phase)
     inputs = model.inputs
@@ -74,7 +74,7 @@ def main() -> None:
         print(name, flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     drawn = sheet(tiles, 1 + len(labels), gap=6)
-    drawn.quantize(104, dither=Image.Dither.NONE).save(options.out, optimize=True)
+    drawn.convert("RGB").save(options.out, quality=88, optimize=True)
     print(f"{options.out}: {drawn.width} × {drawn.height}, {options.out.stat().st_size / 1024:.0f} KiB")
 
 
