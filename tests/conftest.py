@@ -16,6 +16,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("WANDB_SILENT", "true")
 torch.set_num_threads(1)
+if not torch.cuda.is_available() and "HANDFUL_TEST_DEVICE" not in os.environ:
+    # autograd counts devices at its first step; one that the exporter to ONNX adds later is not to start threads, after
+    # which no forked process can train
+    torch.ones(1, requires_grad=True).backward()
 
 # A launcher marks its process by these; the next Trainer would believe it had been launched.
 _LAUNCHER = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
