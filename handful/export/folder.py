@@ -69,11 +69,12 @@ def export(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     description = json.dumps(describe(classifier, classifier.network))
+    state = {key: value.detach().cpu().contiguous() for key, value in classifier.state_dict().items()}
+    _remove_another_model(folder, state, description)
     if to == "onnx":
         _write_onnx(deployed, folder / FORMATS[to])
     elif to == "torch_export":
         _write_torch(deployed, folder / FORMATS[to])
-    state = {key: value.detach().cpu().contiguous() for key, value in classifier.state_dict().items()}
     with atomic(folder / "model.safetensors") as file:
         file.write(save(state, {KEY: description, "format": "pt"}))
     write_text(folder / "config.json", json.dumps(json.loads(description), indent=2) + "\n")
@@ -103,6 +104,25 @@ def read_exported(path: Path) -> dict[str, Any] | None:
         return None if text is None else dict(json.loads(text))
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a model written by Handful ({error})") from error
+
+
+def _remove_another_model(folder: Path, state: Mapping[str, torch.Tensor], description: str) -> None:
+    """Remove what an earlier export of another model left, so that a folder holds one model in all of its formats."""
+    if not _holds(folder / FORMATS["safetensors"], state, description):
+        for name in FORMATS.values():
+            (folder / name).unlink(missing_ok=True)
+    (folder / NAMES_FILE).unlink(missing_ok=True)
+
+
+def _holds(path: Path, state: Mapping[str, torch.Tensor], description: str) -> bool:
+    """Whether a file holds this very model; the order of its header differs from one writing to the next."""
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get(KEY) != description or set(file.keys()) != set(state):
+                return False
+            return all(torch.equal(file.get_tensor(name), tensor) for name, tensor in state.items())
+    except (SafetensorError, OSError):
+        return False
 
 
 def _example(deployed: Deployed) -> torch.Tensor:

@@ -126,3 +126,14 @@ def test_a_network_that_cannot_be_followed_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match=r"torch\.export cannot follow this network"):
         export(model, tmp_path, "torch_export")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_holds_one_model_in_all_of_its_formats(model, tmp_path):
+    export(model, tmp_path, "torch_export")
+    export(model, tmp_path, "safetensors")
+    assert {"model.pt2", "model.safetensors", "names.csv"} <= {file.name for file in tmp_path.iterdir()}
+    other = build_classifier({"backbone": "cifar_resnet20", "options": {"width": 4}}, 2).eval()
+    other.inputs = Inputs(["crow", "wren"], 24, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+    export(other, tmp_path, "safetensors")
+    assert not {"model.pt2", "names.csv"} & {file.name for file in tmp_path.iterdir()}
+    assert handful.load(tmp_path).num_classes == 2
