@@ -17,6 +17,7 @@ import yaml
 from benchmarks.results import RESULTS, write_section
 
 PUBLISHED = Path(__file__).parent.parent / "configs" / "sldd" / "published.csv"
+RECIPE = PUBLISHED.with_name("recipe.yaml")
 COLUMNS = ("dense", "sparse_all", "finetuned_all", "sparse", "finetuned")
 
 _DATA = {"CUB200": "cub200", "FGVCAircraft": "fgvc_aircraft", "NABirds": "nabirds", "StanfordCars": "stanford_cars"}
@@ -46,7 +47,7 @@ def published(path: Path = PUBLISHED) -> list[dict[str, str]]:
 
 
 def cell_of(config: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """The cell that a run's resolved config belongs to; None for other data, or a part of a data set."""
+    """The cell of a run by its resolved config; None for other data, a part of a data set, or another recipe."""
     data = config.get("data") or {}
     name = _DATA.get(str(data.get("class_path", "")).rpartition(".")[2])
     arguments = data.get("init_args") or {}
@@ -57,10 +58,31 @@ def cell_of(config: Mapping[str, Any]) -> tuple[str, str, str] | None:
         "trainval",
     ):
         return None
+    if not _follows_the_recipe(config):
+        return None
     dense = ((config.get("phases") or {}).get("dense") or {}).get("module", {}).get("init_args") or {}
     row = "MCL" if dense.get("mutual_channel") is not None else "L_div" if dense.get("beta", 0.196) else "without L_div"
     backbone = str((config.get("network") or {}).get("backbone", "")).split(".")[0]
     return name, backbone, row
+
+
+def _follows_the_recipe(config: Mapping[str, Any]) -> bool:
+    """Whether what makes a task easier or a training shorter is the recipe's, where the config says it."""
+    recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    given = (config.get("data") or {}).get("init_args") or {}
+    wanted = recipe["data"]["init_args"]
+    if any(given.get(key, wanted[key]) != wanted[key] for key in ("image_size", "val_fraction", "fit")):
+        return False
+    for name, phase in recipe["phases"].items():
+        own = (config.get("phases") or {}).get(name) or {}
+        if own.get("max_epochs", phase.get("max_epochs")) != phase.get("max_epochs"):
+            return False
+        if name.startswith("sparsify"):
+            sizes = phase["module"]["init_args"]
+            found = (own.get("module") or {}).get("init_args") or {}
+            if any(found.get(key, size) != size for key, size in sizes.items()):
+                return False
+    return True
 
 
 def runs_below(folders: Sequence[Path]) -> Iterator[Measured]:

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import yaml
 
 from benchmarks.tables import cell_of, published, runs_below, table_lines
@@ -42,6 +43,22 @@ def test_parts_of_a_data_set_and_crops_are_no_cells():
     mcl = {"dense": {"module": {"init_args": {"beta": 0.0, "mutual_channel": {}}}}}
     assert cell_of(CONFIG | {"phases": mcl})[2] == "MCL"
     assert cell_of(CONFIG | {"phases": {"dense": {"module": {"init_args": {"beta": 0.0}}}}})[2] == "without L_div"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": {"class_path": "CUB200", "init_args": {"image_size": 64}}},
+        {"data": {"class_path": "CUB200", "init_args": {"val_fraction": 0.1}}},
+        {"phases": {"dense": {"max_epochs": 1}}},
+        {"phases": {"finetune_all": {"max_epochs": 1}}},
+        {"phases": {"sparsify": {"module": {"init_args": {"n_features": 500}}}}},
+        {"phases": {"sparsify": {"module": {"init_args": {"features_per_class": 100}}}}},
+        {"phases": {"sparsify_all": {"module": {"init_args": {"n_features": 50}}}}},
+    ],
+)
+def test_another_recipe_is_no_cell(change):
+    assert cell_of(CONFIG | change) is None
 
 
 def test_nothing_was_run(tmp_path):
