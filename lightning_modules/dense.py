@@ -1,7 +1,7 @@
 """The dense stage: an ordinary classifier whose features are asked to differ."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,12 @@ class Dense(ClassifierModule):
             loss = functional.cross_entropy(self.auxiliary.logits(), out["labels"])
             total = total + self.auxiliary.weight * self._logged("auxiliary", loss, out)
         return total
+
+    @property
+    def measures(self) -> Collection[str]:
+        """With the further losses that count."""
+        further = {"filter": self.filter_loss, "mutual_channel": self.mutual_channel, "auxiliary": self.auxiliary}
+        return {*super().measures, *(f"train/{name}_loss" for name, given in further.items() if given)}
 
     def _logged(self, name: str, loss: Tensor, out: dict[str, Tensor]) -> Tensor:
         self.log(f"train/{name}_loss", loss, batch_size=len(out["labels"]))

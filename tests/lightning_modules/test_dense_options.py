@@ -100,3 +100,8 @@ def test_more_channels_than_maps_are_refused_before_training():
     module = Dense(NETWORK, 3, mutual_channel={"channels": 9})
     with pytest.raises(UserError, match=r"9 channels for each of 3 classes are 27, but the backbone has 16"):
         module.check(module.model)
+
+
+def test_its_further_losses_may_be_watched():
+    plain, module = Dense(NETWORK, 3).measures, Dense(NETWORK, 3, filter_loss=0.5).measures
+    assert set(module) - set(plain) == {"train/filter_loss"}
