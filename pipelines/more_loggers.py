@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 
 from handful.atomic import write_text
 from handful.errors import UserError, did_you_mean
@@ -59,6 +60,8 @@ def more_loggers(names: Sequence[str], run: str, phase: str, folder: Path) -> li
                 found.append(makers[name]())
             except ModuleNotFoundError as error:
                 raise UserError(f"--loggers {name}: pip install {_NEEDS[name]} ({error})") from error
+            except Exception as error:  # no answer, no place to write: a logger costs no phase
+                rank_zero_warn(f"--loggers {name}: skipped for phase {phase} ({type(error).__name__}: {error})")
     guard(found)
     return found
 

@@ -28,7 +28,9 @@ HANDED_OVER = {".ckpt", ".pt", ".json", ".csv", ".yaml", ".npz"}
 _NOT_HANDED_OVER = {"done.json", "started.json", "predictions.csv"}
 
 #: Folders of a run that commands write, and that are no phases.
-OF_COMMANDS = ("explain", "report", "tradeoff", "export", "summary")
+OF_COMMANDS = (
+    "conformal", "explain", "export", "measures", "predict", "probe", "report", "summary", "tradeoff",
+)  # fmt: skip
 
 #: Hexadecimal digits that name a version of a phase in the records of later ones.
 SHORT = 16

@@ -29,9 +29,10 @@ def run(values: Namespace) -> None:
     pipeline, start_at = pipeline_of(values)
     pipeline.trainer = on_this_machine(pipeline.trainer)
     if values.seeds is not None:
-        folder = run_seeds(pipeline, parse_seeds(values.seeds), start_at)
+        seeds = parse_seeds(values.seeds)
+        folder = run_seeds(pipeline, seeds, start_at)
         if global_rank() == 0:
-            for run_dir in sorted(folder.glob("seed_*")):
+            for run_dir in (folder / f"seed_{seed}" for seed in seeds):
                 _write_report(replace(pipeline, run_dir=str(run_dir)), run_dir)
         return
     runner = Runner(pipeline, start_at)
