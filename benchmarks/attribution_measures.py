@@ -32,6 +32,7 @@ from handful.metrics.parameter_randomisation import ParameterRandomisation
 from handful.metrics.road import ROAD
 from handful.metrics.sensitivity_n import SensitivityN
 from handful.metrics.sparseness import Sparseness
+from handful.networks.head import Head
 from pipelines.finished_run import Run
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
@@ -73,8 +74,9 @@ BIRD_COLUMNS = {
 def random_values(context: AttributionContext) -> Tensor:
     """Uniform random numbers: what chance scores."""
     size = context.images.shape[2:]
-    maps = [torch.rand(1, *size, generator=context.generator(image)) for image in range(len(context))]
-    return torch.stack(maps).to(context.images).expand(-1, context.targets.count, -1, -1)
+    count = context.targets.count  # a map of its own for every target
+    maps = [torch.rand(count, *size, generator=context.generator(image)) for image in range(len(context))]
+    return torch.stack(maps).to(context.images)
 
 
 def trained(run_dir: Path) -> Run:
@@ -151,10 +153,12 @@ def cell(value: float | None) -> str:
 
 def tables(rows: dict[str, dict[str, float]], bench: Bench) -> list[str]:
     """Markdown: what was measured, and two tables."""
-    watched = next(iter(rows.values()))
+    watched, head = next(iter(rows.values())), bench.model.head
+    assert isinstance(head, Head)
     area = float(bench.masks.double().mean())
     lines = [
-        f"The finetuned stage of the quickstart (six features, five per class): {bench.accuracy:.1f} % of the test "
+        f"The finetuned stage of the quickstart ({head.n_features} features, "
+        f"{head.features_per_class:.3g} per class): {bench.accuracy:.1f} % of the test "
         f"images are recognised. {len(bench.ids)} recognised images, the predicted class; max-sensitivity and "
         f"parameter randomisation on 3 of them; masks: all parts of the bird, {100 * area:.0f} % of the pixels. "
         f"Methods whose rank correlation of magnitudes is below {PASSED} after the last of {len(LAYERS)} layers is "
@@ -164,7 +168,7 @@ def tables(rows: dict[str, dict[str, float]], bench: Bench) -> list[str]:
         "|---" * (len(COLUMNS) + 2) + "|",
     ]
     for name, row in rows.items():
-        passed = "✓" if row["randomised"] < PASSED else "✗"
+        passed = "✓" if abs(row["randomised"]) < PASSED else "✗"
         lines.append(f"| {get(name).title} | " + " | ".join(cell(row.get(c)) for c in COLUMNS) + f" | {passed} |")
     lines += [
         "",
