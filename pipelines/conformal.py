@@ -78,7 +78,9 @@ def conformal_sets(
                     sets.of(scores(features[second])), labels[second], model.head.class_weights()[0]
                 )
             rows[stage][method] = found.to_dict()
-            calibrated[stage][method] = {"limits": sets.limits.tolist(), "level": scores.level}
+            calibrated[stage][method] = {
+                "limits": sets.limits.tolist(), "level": scores.level, "images": len(first),
+            }  # fmt: skip
     assert halves is not None
     record = {
         "run": str(run.folder),

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 
 from handful.atomic import write_text
-from handful.attribution import get
 from handful.errors import UserError
+from handful.explain.explainer import method_names
 from handful.networks import Classifier
 from handful.text import safe_text
 from lightning_modules import TrainedModule
@@ -72,8 +72,7 @@ def evaluate(
     """
     names = measures if isinstance(measures, str) else ",".join(measures)
     chosen = chosen_measures(names)  # refused before anything is read
-    wanted = methods.split(",") if isinstance(methods, str) else methods
-    explained = tuple(dict.fromkeys(get(method.strip()).name for method in wanted))
+    explained = tuple(method_names(methods))
     if images is not None and images < 1:
         raise UserError(f"--images must be at least 1, not {images}")
     run = Run(run_dir)

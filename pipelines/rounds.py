@@ -48,7 +48,7 @@ def with_rounds(phases: Mapping[str, dict[str, Any]], rounds: Mapping[str, Any] 
             own = name if turn == 1 else f"{name}-{turn}"
             found[own] = copy.deepcopy(found[own])
             _put(found[own], key.split("."), value, f"rounds.values.{path}")
-    return found | {name: phases[name] for name in names[len(names[: names.index(group[-1]) + 1]) :]}
+    return found | {name: phases[name] for name in names[names.index(group[-1]) + 1 :]}
 
 
 def _checked(

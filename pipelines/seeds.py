@@ -12,6 +12,7 @@ from handful.errors import UserError
 from pipelines.build import build_datamodule
 from pipelines.config import Pipeline
 from pipelines.ranks import global_rank
+from pipelines.run_folder import folder_of_run
 from pipelines.runner import Runner
 from pipelines.tables import format_table
 
@@ -43,7 +44,7 @@ def run_seeds(pipeline: Pipeline, seeds: Sequence[int], start_at: str | None) ->
     Returns:
         The folder of all seeds. Finished seeds are skipped when the command is repeated.
     """
-    folder = Path(pipeline.run_dir or f"runs/{pipeline.name}")
+    folder = folder_of_run(pipeline.run_dir, pipeline.name)
     drawn = build_datamodule(pipeline.data, {}).seed_draws_images
     results = {}
     for seed in seeds:
