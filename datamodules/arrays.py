@@ -138,5 +138,5 @@ def records(content: bytes, size: int, shown: str) -> npt.NDArray[np.uint8]:
         UserError: the last one is cut off: the file is truncated.
     """
     if len(content) % size or not content:
-        raise UserError(f"{shown} is truncated: its {len(content):,} bytes are no whole number of records of {size:,}.")
+        raise UserError(f"{shown} is truncated: its {len(content):,} bytes are not whole records of {size:,}.")
     return np.frombuffer(content, dtype=np.uint8).reshape(-1, size)

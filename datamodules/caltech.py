@@ -97,4 +97,4 @@ class CaltechTables(OfficialData):
         try:
             return [float(cell) for cell in cells]
         except ValueError:
-            raise UserError(f"{self.files.shown(name)}, line {line}: {' '.join(cells)} are no numbers.") from None
+            raise UserError(f"{self.files.shown(name)}, line {line}: {' '.join(cells)} are not numbers.") from None

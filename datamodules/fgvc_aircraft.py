@@ -85,7 +85,7 @@ class FGVCAircraft(OfficialData):
             try:
                 left, top, right, bottom = (float(cell) for cell in cells)
             except ValueError:
-                raise UserError(f"{self.files.shown(_BOXES)}, line {line}: {' '.join(cells)} are no numbers.") from None
+                raise UserError(f"{self.files.shown(_BOXES)}, line {line}: not numbers: {' '.join(cells)}.") from None
             path = self.files.find(f"images/{image}.jpg")
             if path is not None:
                 found[path] = (left - 1, top - 1, right, bottom)  # counted from 1, the last pixel included

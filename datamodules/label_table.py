@@ -111,7 +111,7 @@ def _class_names(table: Path, rows: Iterable[Row]) -> list[str]:
     labels = {row.label for row in rows}
     wrong = sorted(label for label in labels if not is_utf8(label))
     if wrong:
-        raise UserError(f"{safe_text(table)} has the label {safe_text(wrong[0])}, which is no text.")
+        raise UserError(f"{safe_text(table)} has the label {safe_text(wrong[0])}, which is not text.")
     if len(labels) < 2:
         raise UserError(f"{safe_text(table)} has {len(labels)} labels; at least two are needed.")
     return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
@@ -187,7 +187,7 @@ def _rows(table: Path, text: str) -> list[Row]:
     try:
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
-        raise UserError(f"{safe_text(table)} is no readable CSV file: {error}.") from None
+        raise UserError(f"{safe_text(table)} is not a readable CSV file: {error}.") from None
     if not lines:
         raise UserError(f"{safe_text(table)} is empty.")
     columns = _columns(table, lines[0][1])

@@ -77,7 +77,7 @@ class TinyImageNet(OfficialData):
                 try:
                     left, top, right, bottom = (float(cell) for cell in cells[-4:])
                 except ValueError:
-                    raise UserError(f"{self.files.shown(table)}, line {line}: {' '.join(cells)} is no box.") from None
+                    raise UserError(f"{self.files.shown(table)}, line {line}: not a box: {' '.join(cells)}.") from None
                 if path is not None:
                     found[path] = (left, top, right + 1, bottom + 1)
         return found

@@ -82,7 +82,8 @@ def _check_data(runs: Sequence[Run]) -> None:
                 raise UserError(f"--run_dirs: {run.folder} has other {what} than {runs[0].folder}")
         if (data.get("name"), data.get("images")) != (first.get("name"), first.get("images")):
             warnings.warn(
-                f"{run.folder} has other images than {runs[0].folder}: their accuracies do not compare", stacklevel=2
+                f"{run.folder} has different images from {runs[0].folder}: their accuracies cannot be compared",
+                stacklevel=2,
             )
 
 
@@ -129,7 +130,9 @@ def _record(run: Run, name: str, stage: str) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not a record of evaluate ({error}); run evaluate again") from error
     if not current:
-        warnings.warn(f"{path}: of earlier weights of {stage}, so it is left out; run evaluate again", stacklevel=2)
+        warnings.warn(
+            f"{path}: measured with earlier weights of {stage} and left out; run evaluate again", stacklevel=2
+        )
     return record if current else None
 
 

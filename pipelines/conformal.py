@@ -162,7 +162,7 @@ def calibrated_sets(run: Run, stage: str | None, method: str, model: Classifier)
         made_from, coverage, per_class = (record[key] for key in ("made_from", "asked_coverage", "per_class"))
         found = next((record["calibrated"][name] for name in record["calibrated"] if run.phase_of(name) == phase), None)
         if found is None or made_from.get(phase) != run.made_of(phase):
-            raise UserError(f"{path}: not of the present weights of phase {phase}; run {again}")
+            raise UserError(f"{path}: was calibrated with other weights of phase {phase}; run {again}")
         if method not in found:
             raise UserError(f"--sets: no {method} of phase {phase}{did_you_mean(method, found)}; there are "
                             f"{', '.join(found)}")  # fmt: skip

@@ -32,5 +32,5 @@ def demo(run_dir: str, stage: str | None = None, port: int = 7860, share: bool =
     try:
         page.launch(server_name="127.0.0.1", server_port=port, share=share, quiet=True)
     except OSError as error:
-        raise UserError(f"--port: {port} cannot be had ({error}); give another") from error
+        raise UserError(f"--port: {port} is not available ({error}); choose another port") from error
     return run.folder

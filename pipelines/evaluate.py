@@ -52,14 +52,14 @@ def evaluate(
         run_dir: folder of the run.
         measures: names of measures or of groups of them, as a list or with commas between; "all" for every one.
         stages: stages or phases of the run, as a list or with commas between; all that hold a classifier if not given.
-        split: whose images.
+        split: the split whose images are measured.
         images: at most so many, spread evenly over the split; all if not given.
         attributes: CSV file of the classes' attributes: first column the class, the others the share of its images
             that have the attribute.
         masks: folder of masks: KIND/CONCEPT/IMAGE.png.
         out: folder to write to; RUN_DIR/measures if not given.
-        seed: of what draws random numbers.
-        methods: of attribution, whose maps are measured, as a list or with commas between.
+        seed: of the random numbers.
+        methods: attribution methods whose maps are measured, as a list or with commas between.
         conformal: instead of measures, unless these are named: sets of classes that hold the true one for this share
             of images, calibrated on one half of the test images and measured on the other, in `conformal.json`.
         per_class: whether that share holds for every class by itself.

@@ -97,5 +97,5 @@ def _share(cell: str, path: Path, line: int, name: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 100:
-        raise UserError(f"{path}: line {line} has {cell!r} for {name!r}, which is no share in per cent")
+        raise UserError(f"{path}: line {line} has {cell!r} for {name!r}, which is not a percentage")
     return value

@@ -151,7 +151,7 @@ class Randomisation(OfAttributions):
 class FunnyBirds(Measure):
     """The FunnyBirds protocol on toy birds."""
 
-    title = "what is true of birds whose parts can be drawn away"
+    title = "does the explanation agree with the model when parts are removed?"
     better: ClassVar[Better] = "higher"
     needs = ("birds",)
     passes = 0

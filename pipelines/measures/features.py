@@ -69,7 +69,7 @@ class DependenceOnOne(_OfOneMetric):
 class ScaleInvariant(_OfOneMetric):
     """SID@1 … SID@5."""
 
-    title = "the same, whatever the scale of the maps"
+    title = "do the features of a decision look at different positions, whatever the scale of their maps?"
     better: ClassVar[Better] = "higher"
     needs_maps = True
 

@@ -60,7 +60,7 @@ CALLED = {
     "masks": "masks of concepts",
     "segmentation": "masks of the object",
     "positions": "positions of parts",
-    "birds": "parts that can be drawn away",
+    "birds": "toy birds whose parts can be removed",
 }
 
 

@@ -70,8 +70,8 @@ def test_a_file_that_is_no_picture(tmp_path):
         ("class,red\nowl,5\nwrenn,2\n", "did you mean 'wrenn'"),
         ("class,red\nowl,5\nowl,5\nwren,1\n", "two lines, the second is line 3"),
         ("class,red\nowl,x\nwren,1\n", "line 2 has 'x' for 'red'"),
-        ("class,red\nowl,101\nwren,1\n", "no share in per cent"),
-        ("class,red\nowl,nan\nwren,1\n", "no share in per cent"),
+        ("class,red\nowl,101\nwren,1\n", "not a percentage"),
+        ("class,red\nowl,nan\nwren,1\n", "not a percentage"),
         ("class,red\nowl,1,2\nwren,1\n", "line 2 has 3 cells"),
     ],
 )
