@@ -1,24 +1,24 @@
 """Every attribution method by every measure, on the network of the quickstart; also in docs/attribution_measures.md.
 
-    python -m benchmarks.attribution_measures [--run_dir RUN] [--images 12] [--birds 16]
+    python -m benchmarks.attribution_measures [--run_dir RUN] [--images 12] [--few 4] [--birds 16]
 
 The run is that of `configs/quickstart.yaml` with `configs/plugin/after_quickstart.yaml`; it is trained if it is not
-there. Every finished row is kept in the run's folder, so that the command can be interrupted and given again.
+there. Every finished row is kept in the run's folder under all that decides it (weights, images, options, settings,
+code), so that the command can be interrupted and given again.
 """
 
 import argparse
-import json
 import math
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.results import write_section
+from benchmarks.kept_rows import KeptRows, code_digest
+from benchmarks.results import machine, today, write_section
 from datamodules.toy_birds import ToyBirds
 from handful.attribution import AttributionContext, attribute, get, register
 from handful.metrics.boxes import BoxRatio
@@ -53,6 +53,10 @@ PLUGIN = ("general", "general_head", "sufficient", "redundant", "keep", "capacit
 
 #: Parts of the network that are randomised one after another, from the last to the first.
 LAYERS = ("head", "backbone.layer3", "backbone.layer2", "backbone.layer1", "backbone.bn1", "backbone.conv1")
+
+#: What a row is measured with, beside this file.
+CODE = ("handful/attribution", "handful/birds", "handful/bottleneck", "handful/metrics", "handful/networks",
+        "handful/blur.py", "handful/inputs.py", __file__)  # fmt: skip
 
 #: Below this rank correlation of magnitudes, after the last of the layers, a method has passed.
 PASSED = 0.5
@@ -93,10 +97,12 @@ class Bench:
     Args:
         run: finished.
         count: images for measures of perturbation.
+        few: of these, for max-sensitivity and parameter randomisation.
         birds: images for the FunnyBirds protocol.
     """
 
-    def __init__(self, run: Run, count: int, birds: int) -> None:
+    def __init__(self, run: Run, count: int, few: int, birds: int) -> None:
+        self.run, self.few = run, few
         loaded = [run.load(phase).model for phase in ("plugin", "finetune")]
         self.plugin, self.model = (model.eval() for model in loaded if isinstance(model, nn.Module))
         data = run.datamodule()
@@ -113,8 +119,14 @@ class Bench:
         self.masks = torch.stack([torch.from_numpy(data.masks("test", i)).any(dim=0) for i in self.ids])
         self.accuracy = 100 * len(right) / len(every)
         self.size = data.image_size
-        chosen = [i * len(every) // birds for i in range(birds)]
-        self.watched: WatchedBirds = watch_birds(self.model, data.birds["test"], chosen, dataset._normalised)
+        self.birds = [i * len(every) // birds for i in range(birds)]
+        self.watched: WatchedBirds = watch_birds(self.model, data.birds["test"], self.birds, dataset._normalised)
+
+    def decides(self) -> dict[str, Any]:
+        """All that decides a row beside the method and its options, as plain values."""
+        weights = {phase: self.run.made_of(phase) for phase in ("finetune", "plugin")}
+        return {"weights": weights, "data": self.run.config["data"], "images": self.ids, "few": self.few,
+                "birds": self.birds, "code": code_digest(CODE)}  # fmt: skip
 
     def of(self, method: str) -> nn.Module:
         """The model that a method explains."""
@@ -135,7 +147,7 @@ class Bench:
         for name, metric in metrics.items():
             metric.update(**metric._filter_kwargs(**given))
             found[name] = float(metric.compute())
-        few = self.images[:3]
+        few = self.images[: self.few]
         sensitivity = MaxSensitivity(method, samples=3, options=options)
         sensitivity.update(model, few)
         found["max_sensitivity"] = float(sensitivity.compute())
@@ -143,6 +155,7 @@ class Bench:
         randomised = ParameterRandomisation(method, [prefix + name for name in LAYERS], options=options)
         randomised.update(model, few)
         found["randomised"] = float(randomised.compute())
+        found["randomised_undefined"] = float(randomised.left_out[-1].max())
         scores = funny_birds(model, self.watched, method, options=options)
         return found | {f"birds_{name}": value for name, value in scores.items()}
 
@@ -156,20 +169,28 @@ def tables(rows: dict[str, dict[str, float]], bench: Bench) -> list[str]:
     watched, head = next(iter(rows.values())), bench.model.head
     assert isinstance(head, Head)
     area = float(bench.masks.double().mean())
+    epochs = bench.run.config["phases"]["plugin"]["max_epochs"]
     lines = [
-        f"The finetuned stage of the quickstart ({head.n_features} features, "
-        f"{head.features_per_class:.3g} per class): {bench.accuracy:.1f} % of the test "
-        f"images are recognised. {len(bench.ids)} recognised images, the predicted class; max-sensitivity and "
-        f"parameter randomisation on 3 of them; masks: all parts of the bird, {100 * area:.0f} % of the pixels. "
-        f"Methods whose rank correlation of magnitudes is below {PASSED} after the last of {len(LAYERS)} layers is "
-        "randomised have passed (✓). Infidelity is normalised: 1 is that of an empty map. `–`: not defined.",
+        f"`python -m benchmarks.attribution_measures --images {len(bench.ids)} --few {bench.few} --birds "
+        f"{len(bench.birds)}`. The finetuned stage of the quickstart ({head.n_features} features, "
+        f"{head.features_per_class:.3g} per class): {bench.accuracy:.1f} % of the test images are recognised. The "
+        f"plug-in's maps are those of a plug-in trained for {epochs} epochs. {len(bench.ids)} recognised images, the "
+        f"predicted class; max-sensitivity and parameter randomisation on {bench.few} of them; masks: all parts of the "
+        f"bird, {100 * area:.0f} % of the pixels. A method has passed (✓) if the magnitude of its rank correlation of "
+        f"magnitudes is below {PASSED} after the last of {len(LAYERS)} layers is randomised; {PASSED} is a threshold "
+        "of our own. Maps that are constant before or after are left out of it. Infidelity is normalised: 1 is that "
+        "of an empty map. `–`: not defined.",
         "",
         "| method | " + " | ".join(COLUMNS.values()) + " | passed |",
         "|---" * (len(COLUMNS) + 2) + "|",
     ]
     for name, row in rows.items():
-        passed = "✓" if abs(row["randomised"]) < PASSED else "✗"
+        alike = row["randomised"]
+        passed = "–" if math.isnan(alike) else "✓" if abs(alike) < PASSED else "✗"
         lines.append(f"| {get(name).title} | " + " | ".join(cell(row.get(c)) for c in COLUMNS) + f" | {passed} |")
+    undefined = {get(name).title: int(row["randomised_undefined"]) for name, row in rows.items()}
+    constant = [f"{title} ({count} of {bench.few})" for title, count in undefined.items() if count]
+    lines += ["", f"Left out of randomisation, with a constant map: {', '.join(constant) or 'none'}."]
     lines += [
         "",
         f"The FunnyBirds protocol on {len(bench.watched.images)} test images, each drawn without every set of its six "
@@ -192,30 +213,29 @@ def write_page(lines: list[str], page: Path = PAGE) -> None:
     page.write_text(re.sub(f"{begin}.*{end}", lambda _: body, text, flags=re.DOTALL), encoding="utf-8")
 
 
-def measured(bench: Bench, cache: Path, keep: Callable[[str], bool] = lambda name: True) -> dict[str, dict[str, float]]:
-    """The rows of all methods; those in the cache are not measured again."""
-    rows: dict[str, dict[str, float]] = json.loads(cache.read_text()) if cache.is_file() else {}
-    for name in filter(keep, METHODS):
-        if name not in rows:
-            started = time.perf_counter()
-            rows[name] = bench.row(name)
-            cache.write_text(json.dumps(rows))
-            print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
-    return {name: rows[name] for name in METHODS if name in rows}
+def measured(bench: Bench, kept: KeptRows) -> dict[str, dict[str, float]]:
+    """The rows of all methods; those that are kept are not measured again."""
+    rows = {}
+    for name, options in METHODS.items():
+        started = time.process_time()
+        rows[name] = kept.row(name, options, lambda name=name: bench.row(name))  # type: ignore[misc]
+        print(f"{name}: {time.process_time() - started:.0f} s", flush=True)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run_dir", type=Path, default=Path("runs") / "benchmark_measures")
     parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--few", type=int, default=4)
     parser.add_argument("--birds", type=int, default=16)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    bench = Bench(trained(options.run_dir), options.images, options.birds)
-    rows = measured(bench, options.run_dir / f"rows_{options.images}_{options.birds}.json")
+    bench = Bench(trained(options.run_dir), options.images, options.few, options.birds)
+    rows = measured(bench, KeptRows(options.run_dir / "attribution_rows.json", **bench.decides()))
     lines = tables(rows, bench)
     write_section(TITLE, lines)
-    write_page(lines)
+    write_page([f"*{today()}; {machine()}*", "", *lines])
     print("\n".join(lines))
 
 

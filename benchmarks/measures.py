@@ -7,6 +7,7 @@ repeated. `photographs` needs HANDFUL_DATA with `cub100.zip` and `cub100_class_a
 import argparse
 import json
 import os
+import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +19,9 @@ import yaml
 
 from benchmarks.results import write_section
 from handful.annotations import Concept
+from handful.images import Inputs
 from handful.metrics import ActivationThresholds, NetworkDissection
+from handful.report.overlays import captioned, overlay, sheet
 from pipelines.evaluate import evaluate
 from pipelines.finished_run import Run
 from pipelines.measures import Options, Subject, chosen_measures
@@ -34,8 +37,18 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "measures.md"
 COMMANDS = ("birds", "photographs", "filter_loss", "cost")
 
-#: Weights of the interpretable-filter loss that are compared.
-WEIGHTS = (0.0, 1.0, 10.0)
+#: Turns of what is timed.
+TURNS = 5
+
+#: Photographs of so many features, and how many of each.
+FIVE, COLUMNS = 5, 6
+PICTURE = ROOT / "docs" / "images" / "features_of_birds.jpg"
+
+#: Weight and scale of the interpretable-filter loss that are compared, on these seeds, and how long each trains.
+VARIANTS: tuple[tuple[float, float | None], ...] = (
+    (0.0, None), (1.0, None), (10.0, None), (0.1, 0.1), (0.1, 0.5), (0.5, 0.5), (2.0, 0.5),
+)  # fmt: skip
+SEEDS, EPOCHS, IMAGES_PER_CLASS = (0, 1), 12, 60
 
 
 def trained(config: str, folder: Path, *options: str) -> Path:
@@ -106,73 +119,115 @@ def photographs(runs: Path) -> None:
     """Alignment and structural grounding on photographs with class attributes, sparse against dense."""
     data = Path(os.environ["HANDFUL_DATA"])
     options = ["--data.root", str(data / "cub100.zip"), "--network.backbone", "tf_efficientnet_lite0"]
-    options += ["--data.image_size", "160", "--phases.sparsify.module.n_features", "50"]
+    options += ["--data.image_size", "224", "--phases.sparsify.module.n_features", "50"]
     run = trained("configs/sldd/photos_frozen.yaml", runs / "cub_frozen", *options)
     path = evaluate(str(run), "features", attributes=str(data / "cub100_class_attributes.csv"))
     record = json.loads(path.read_text())
     results = json.loads((run / "results.json").read_text())["stages"]
     accuracy = ", ".join(f"{stage} {row['accuracy']:.2f} %" for stage, row in results.items())
+    size = Run(run).config["data"]["init_args"]["image_size"]
+    chosen = _of_different_attributes(record["details"]["sparse"]["alignment"]["features"], FIVE)
+    _picture_of_features(run, "sparse", chosen, PICTURE)
     lines = [
         "`python -m benchmarks.measures photographs`: `cub100.zip`, `configs/sldd/photos_frozen.yaml` "
-        "(EfficientNet-Lite0, not trained, 160 px), 50 features; attributes are the shares of each class's images, so "
-        f"presence is soft. Test accuracy: {accuracy}. `evaluate --measures features` on {record['images']:,} test "
+        f"(EfficientNet-Lite0, not trained, {size} px), 50 features; attributes are the shares of each class's images, "
+        f"so presence is soft. Test accuracy: {accuracy}. `evaluate --measures features` on {record['images']:,} test "
         "images and both stages.", "", *of_stages(record), "",
-        "Features of the sparse stage and the attribute that each follows most closely:", "",
-        *followed(run, record, "sparse", 10), "",
+        "Features of the sparse stage and the attribute that each follows most closely, of those that over 30 % of the "
+        "images of some class have:", "", *followed(run, record, "sparse", 10), "",
+        f"Five features that follow different attributes, each on the {COLUMNS} test images where it is largest; warm "
+        "where its map is high, beneath each the true class:", "",
+        f"![Five features on photographs]({PICTURE.relative_to(PAGE.parent)})", "",
     ]  # fmt: skip
     write_section("Measured: photographs with class attributes", lines, PAGE)
+
+
+def _of_different_attributes(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The first rows, of each attribute one."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        first.setdefault(row["attribute"], row)
+    return list(first.values())[:count]
+
+
+def _picture_of_features(run: Path, stage: str, rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """A row of pictures per feature: its map over the test images where it is largest."""
+    finished = Run(run)
+    module, data = finished.load(stage), finished.datamodule()
+    model, inputs = module.model.eval(), Inputs.of(data)  # type: ignore[union-attr,operator]
+    features, labels = features_of(module, model, data, "test")  # type: ignore[arg-type]
+    tiles = []
+    for row in rows:
+        largest = features[:, row["feature"]].argsort(descending=True, stable=True)[:COLUMNS].tolist()
+        images = torch.stack([data.test_dataset[place][0] for place in largest])
+        with torch.no_grad():
+            maps = model.feature_maps(images)[:, row["feature"]]
+        name = row["attribute"].removeprefix("has_").replace("::", ": ").replace("_", " ")
+        for number, (place, image, values) in enumerate(zip(largest, inputs.denormalise(images), maps, strict=True)):
+            label = data.class_names[int(labels[place])].replace("_", " ")
+            head = [f"{row['feature']}: {name}"] if not number else []
+            tiles.append(captioned(overlay(image, values, side=110), [*head, label], size=10))
+    sheet(tiles, COLUMNS, gap=4).save(path, "JPEG", quality=80, optimize=True)
 
 
 def filter_loss(runs: Path) -> None:
     """Location instability of dense training with the interpretable-filter loss and without."""
     rows = []
-    for weight in WEIGHTS:
-        config = yaml.safe_load((ROOT / "configs/quickstart.yaml").read_text())
-        config["phases"] = {name: config["phases"][name] for name in ("dense", "evaluate")}
-        config["phases"]["dense"]["module"]["init_args"]["filter_loss"] = weight
-        config["phases"]["dense"]["max_epochs"] = 6
-        config["phases"]["dense"]["callbacks"] = []
-        config["network"]["options"] = {"width": 8}
-        config["data"]["init_args"] |= {"image_size": 32, "images_per_class": 40, "val_images_per_class": 0,
-                                        "test_images_per_class": 20, "batch_size": 40}  # fmt: skip
-        runs.mkdir(parents=True, exist_ok=True)
-        file = runs / f"filter_loss_{weight:g}.yaml"
-        file.write_text(yaml.safe_dump(config))
-        run = trained(str(file.absolute()), runs / f"filter_loss_{weight:g}")
-        record = json.loads(evaluate(str(run), "location_instability,dissection,diversity").read_text())
-        found = record["stages"]["dense"]
-        accuracy = json.loads((run / "results.json").read_text())["stages"]["dense"]["accuracy"]
-        names = ("location_instability", "detector_share", "unique_detectors", "diversity@5")
-        rows.append([f"{weight:g}", accuracy, *(found[name] for name in names)])
-    columns = ["filter_loss", "accuracy, %", "location instability ↓", "share of detectors ↑", "unique detectors ↑",
-               "diversity@5 ↑"]  # fmt: skip
-    lines = ["`python -m benchmarks.measures filter_loss`: dense stage of `configs/quickstart.yaml` "
-             "at 32 px, width 8, 40 images per class, 6 epochs.", ""]
-    write_section("The interpretable-filter loss", [*lines, *table(columns, rows)])
+    names = ("location_instability", "detector_share", "unique_detectors", "diversity@5")
+    for weight, scale in VARIANTS:
+        found = []
+        for seed in SEEDS:
+            run = _with_filter_loss(runs, weight, scale, seed)
+            record = run / "measures" / "measures.json"
+            if not record.is_file():
+                evaluate(str(run), "location_instability,dissection,diversity", "dense")
+            values = json.loads(record.read_text())["stages"]["dense"]
+            accuracy = json.loads((run / "results.json").read_text())["stages"]["dense"]["accuracy"]
+            found.append([accuracy, *(values[name] for name in names)])
+        means = torch.tensor(found, dtype=torch.float64)
+        spread = zip(means.mean(0).tolist(), means.amin(0).tolist(), means.amax(0).tolist(), strict=True)
+        cells = [f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in spread]
+        title = "–" if not weight else "published" if scale is None else f"{scale:g}"
+        rows.append([f"{weight:g}", title, *cells])
+    columns = ["filter_loss", "filter_scale", "accuracy, %", "location instability ↓", "share of detectors ↑",
+               "unique detectors ↑", "diversity@5 ↑"]  # fmt: skip
+    lines = ["`python -m benchmarks.measures filter_loss`: dense stage of `configs/quickstart.yaml` at 32 px, width 8, "
+             f"{IMAGES_PER_CLASS} images per class, {EPOCHS} epochs; means of seeds "
+             f"{', '.join(map(str, SEEDS))}, with the least and the largest.", "", *table(columns, rows)]  # fmt: skip
+    write_section("The interpretable-filter loss", lines)
+    write_section("Measured: the interpretable-filter loss", lines, PAGE)
+
+
+def _with_filter_loss(runs: Path, weight: float, scale: float | None, seed: int) -> Path:
+    """A small dense run on toy birds."""
+    config = yaml.safe_load((ROOT / "configs/quickstart.yaml").read_text())
+    config["seed"] = seed
+    config["phases"] = {name: config["phases"][name] for name in ("dense", "evaluate")}
+    dense = config["phases"]["dense"]
+    dense["module"]["init_args"] |= {"filter_loss": weight, "filter_scale": scale}
+    dense["module"]["init_args"]["lr_scheduler"]["init_args"]["T_max"] = dense["max_epochs"] = EPOCHS
+    dense["callbacks"] = []
+    config["network"]["options"] = {"width": 8}
+    config["data"]["init_args"] |= {"image_size": 32, "images_per_class": IMAGES_PER_CLASS, "val_images_per_class": 0,
+                                    "test_images_per_class": 40, "batch_size": 40}  # fmt: skip
+    runs.mkdir(parents=True, exist_ok=True)
+    name = f"filter_loss_{weight:g}_{'published' if scale is None else f'{scale:g}'}_{seed}"
+    file = runs / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return trained(str(file.absolute()), runs / name)
 
 
 def cost(runs: Path) -> None:
     """Time of the measures of features on top of the passes, and of dissecting 512 filters."""
-    run = Run(trained("configs/quickstart.yaml", runs / "quickstart"))
-    images = Images(run.datamodule(), Options())
-    rows = []
-    for stage in ("dense", "finetuned"):
-        module = run.load(stage)
-        subject = Subject(stage, module.model, images)  # type: ignore[arg-type]
-        features = [cls for cls in chosen_measures("features") if not cls.needs]
-        seconds = {}
-        for name, chosen in (("passes", chosen_measures("dependence")), ("with all", features)):
-            times = []
-            for _ in range(3):
-                clock = time.process_time()
-                measured(module, subject, chosen)
-                times.append(time.process_time() - clock)
-            seconds[name] = min(times)
-        more = 100 * (seconds["with all"] / seconds["passes"] - 1)
-        rows.append([stage, len(images.indices), seconds["passes"], seconds["with all"], f"{more:.1f} %"])
+    rows = _costs("toy birds, ResNet-20, 48 px", Run(trained("configs/quickstart.yaml", runs / "quickstart")))
+    if (runs / "cub_frozen" / "results.json").is_file():
+        rows += _costs("cub100, EfficientNet-Lite0, 224 px", Run(runs / "cub_frozen"))
     lines = [
-        "`python -m benchmarks.measures cost`: processor seconds, the least of three.", "",
-        *table(["stage", "test images", "passes and one measure", "all that need no annotations", "more"], rows), "",
+        "`python -m benchmarks.measures cost` (after `photographs`): processor seconds on one thread; of the measures, "
+        "the median of alternating turns with all feature measures that need no annotations and with `dependence` "
+        "alone, less the latter. Features and maps of the frozen Lite0 are read from the cache, and its passes were "
+        "timed on 64 images.", "",
+        *table(["run", "stage", "test images", "features", "forward passes, s", "measures, s", "more"], rows), "",
     ]  # fmt: skip
     maps, masks = torch.rand(100, 512, 7, 7), torch.rand(100, 12, 112, 112) > 0.9
     thresholds = ActivationThresholds(512)
@@ -190,6 +245,37 @@ def cost(runs: Path) -> None:
         f"(measured on 100), {states / 2**20:.0f} MiB of states whatever the number of images.",
     ]
     write_section("Cost of the measures", lines)
+
+
+def _costs(title: str, run: Run) -> list[list[Any]]:
+    """A row per stage: seconds of the forward passes, and of all measures of features on top."""
+    images = Images(run.datamodule(), Options())
+    features = [cls for cls in chosen_measures("features") if not cls.needs]
+    rows = []
+    for stage in (run.stages[0], run.stages[-1]):
+        module = run.load(stage)
+        subject = Subject(stage, module.model, images)  # type: ignore[arg-type]
+        some = images.pixels(images.indices[:64])
+        passes = []
+        differences = []
+        for turn in range(TURNS + 1):
+            clock = time.process_time()
+            with torch.no_grad():
+                subject.model.feature_maps(some)
+            passes.append(time.process_time() - clock)
+            seconds = []
+            for chosen in (chosen_measures("dependence"), features):
+                clock = time.process_time()
+                measured(module, subject, chosen)
+                seconds.append(time.process_time() - clock)
+            if turn:  # the first warms up
+                differences.append(seconds[1] - seconds[0])
+        forward = statistics.median(passes[1:]) / len(some) * len(images.indices)
+        more = statistics.median(differences)
+        rows.append([title, stage, len(images.indices), len(subject.used), forward, more,
+                     f"{100 * more / forward:.1f} %"])  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
 
 
 def main() -> None:

@@ -28,6 +28,11 @@ def machine() -> str:
     )
 
 
+def today() -> str:
+    """The date, as it stands beneath every title."""
+    return datetime.date.today().isoformat()
+
+
 def write_section(title: str, lines: Sequence[str], path: Path = RESULTS) -> None:
     """Replace the section of that title, or add it; date, machine and versions are put beneath the title.
 
@@ -37,8 +42,7 @@ def write_section(title: str, lines: Sequence[str], path: Path = RESULTS) -> Non
         path: the file.
     """
     text = path.read_text() if path.is_file() else _HEAD
-    today = datetime.date.today().isoformat()
-    section = "\n".join([f"## {title}", "", f"*{today}; {machine()}*", "", *lines]).rstrip() + "\n"
+    section = "\n".join([f"## {title}", "", f"*{today()}; {machine()}*", "", *lines]).rstrip() + "\n"
     parts = re.split(r"(?m)^(?=## )", text)
     places = [i for i, part in enumerate(parts) if part.startswith(f"## {title}\n")]
     if places:

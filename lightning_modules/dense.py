@@ -28,6 +28,8 @@ class Dense(ClassifierModule):
         init_from: a file of weights to start from: a public checkpoint or one of ours.
         filter_loss: weight of the interpretable-filter loss (`handful.losses.interpretable_filter_loss`), by which each
             filter comes to stand for one part; 0 switches it off.
+        filter_scale: strength of that loss's templates on maps of unit size; None for the published ones on the maps as
+            they are, which suit activations of tens to hundreds.
         mutual_channel: arguments of the mutual-channel loss (`handful.losses.MutualChannelLoss`), `{}` for its
             authors'; None leaves it out. It takes the place of L_div: set `beta` to 0.
         auxiliary: a second classifier on a layer in the middle, as Inception-v3 is trained with: `{layer, weight}`, by
@@ -41,14 +43,15 @@ class Dense(ClassifierModule):
 
     def __init__(
         self, network: dict[str, Any] | NetworkConfig, num_classes: int, init_from: str | None = None,
-        filter_loss: float = 0.0, mutual_channel: dict[str, Any] | None = None,
+        filter_loss: float = 0.0, filter_scale: float | None = None, mutual_channel: dict[str, Any] | None = None,
         auxiliary: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(network, num_classes, **kwargs)
         self.save_hyperparameters(
-            {"filter_loss": filter_loss, "mutual_channel": mutual_channel, "auxiliary": auxiliary}, logger=False
-        )
-        self.filter_loss = filter_loss
+            {"filter_loss": filter_loss, "filter_scale": filter_scale, "mutual_channel": mutual_channel,
+             "auxiliary": auxiliary}, logger=False
+        )  # fmt: skip
+        self.filter_loss, self.filter_scale = filter_loss, filter_scale
         self.mutual_channel = None if mutual_channel is None else _mutual_channel(num_classes, mutual_channel)
         self.init_from = init_from
         self.model = build_classifier(self.network, num_classes)
@@ -64,7 +67,8 @@ class Dense(ClassifierModule):
         """The interpretable-filter, mutual-channel and auxiliary losses, weighted."""
         total: Tensor | float = 0.0
         if self.filter_loss:
-            total = total + self.filter_loss * self._logged("filter", interpretable_filter_loss(out["maps"]), out)
+            loss = interpretable_filter_loss(out["maps"], self.filter_scale)
+            total = total + self.filter_loss * self._logged("filter", loss, out)
         if self.mutual_channel is not None:
             total = total + self._logged("mutual_channel", self.mutual_channel(out["maps"], out["labels"]), out)
         if self.auxiliary is not None:
@@ -90,6 +94,8 @@ class Dense(ClassifierModule):
         """Refuse a frozen backbone without weights, or whose filters were to change."""
         super().check(classifier)
         check_real("filter_loss", self.filter_loss, 0)
+        if self.filter_scale is not None:
+            check_real("filter_scale", self.filter_scale, 0, open_below=True)
         if self.filter_loss and not self.train_backbone:
             raise UserError("filter_loss: has nothing to change where train_backbone is false; set one of them")
         for name, given in (("mutual_channel", self.mutual_channel), ("auxiliary", self.auxiliary)):

@@ -98,7 +98,7 @@ def evaluate(
         model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         found = measured(module, Subject(stage, model, looked_at), able)
         rows[stage] = {name: _rounded(value) for one in found.values() for name, value in one.values.items()}
-        details[stage] = {name: dict(one.details) for name, one in found.items() if one.details}
+        details[stage] = {name: _defined(dict(one.details)) for name, one in found.items() if one.details}
         owner = {name: measure for measure, one in found.items() for name in one.values}
     record = {
         "run": run_dir,
@@ -156,6 +156,15 @@ def _left_out(chosen: list[type[Measure]], images: Images) -> dict[str, str]:
 
 def _rounded(value: float) -> float | None:
     return round(value, DIGITS) if math.isfinite(value) else None
+
+
+def _defined(details: Any) -> Any:
+    """Plain values in which None stands for numbers that are not defined; JSON has no NaN."""
+    if isinstance(details, Mapping):
+        return {name: _defined(value) for name, value in details.items()}
+    if isinstance(details, list | tuple):
+        return [_defined(value) for value in details]
+    return None if isinstance(details, float) and not math.isfinite(details) else details
 
 
 def _table(record: Mapping[str, Any]) -> str:

@@ -1,10 +1,14 @@
 """Sections of measured results are replaced, not piled up; `make bench` names benchmarks that are there."""
 
 import importlib
+import math
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.__main__ import BENCHMARKS, ON_REAL_IMAGES
+from benchmarks.attribution_measures import Bench
+from benchmarks.kept_rows import KeptRows, code_digest
 from benchmarks.results import write_section
 
 
@@ -19,6 +23,40 @@ def test_sections_are_replaced_in_place(tmp_path):
     assert "one" not in text
     assert text.count("## ") == 2
     assert "torch" in text
+
+
+def test_a_row_is_found_again_only_where_all_that_decides_it_is_the_same(tmp_path):
+    code = tmp_path / "code.py"
+    code.write_text("one")
+    made = []
+
+    def row(name="cam", options=None, **decides):
+        kept = KeptRows(tmp_path / "rows.json", **({"images": [1, 2], "code": code_digest([code])} | decides))
+        return kept.row(name, options or {}, lambda: made.append(1) or {"value": float(len(made)), "not": math.nan})
+
+    assert row()["value"] == 1
+    assert row()["value"] == 1
+    assert math.isnan(row()["not"])
+    assert row(options={"samples": 4})["value"] == 2
+    assert row(images=[1, 3])["value"] == 3
+    assert row("ig")["value"] == 4
+    code.write_text("two")
+    assert row()["value"] == 5
+    code.write_text("one")
+    assert row()["value"] == 1
+    assert len(made) == 5
+
+
+def test_what_a_row_of_attribution_measures_hangs_on(monkeypatch):
+    """Weights, images, options and code of the benchmark are in the key of every row."""
+    bench = Bench.__new__(Bench)
+    bench.run = SimpleNamespace(made_of=lambda phase: f"weights of {phase}", config={"data": {"seed": 0}})
+    bench.ids, bench.few, bench.birds = [3, 5], 1, [0]
+    decides = bench.decides()
+    assert decides["weights"] == {"finetune": "weights of finetune", "plugin": "weights of plugin"}
+    assert (decides["images"], decides["few"], decides["birds"]) == ([3, 5], 1, [0])
+    monkeypatch.setattr("benchmarks.attribution_measures.CODE", ("handful/blur.py",))
+    assert bench.decides()["code"] != decides["code"]
 
 
 @pytest.mark.parametrize("name", [*BENCHMARKS, *ON_REAL_IMAGES])

@@ -31,7 +31,9 @@ class Peaks:
         filters: int64 `(P,)`, number of the filter.
         images: int64 `(P,)`, dataset index.
         places: float64 `(P, 2)`, x and y as shares of the image's sides.
+        values: float32 `(P,)`, of the map there, over its largest; the strongest of a map come first.
         surroundings: float32 `(P, S)`, the values of all filters there, each over its largest; its own is 0.
+            `(P, 0)` where they are not wanted.
 
     Example:
         >>> peaks = find_peaks(torch.eye(4).reshape(1, 4, 2, 2), [7])
@@ -42,6 +44,7 @@ class Peaks:
     filters: Tensor
     images: Tensor
     places: Tensor
+    values: Tensor
     surroundings: Tensor
 
 
@@ -89,7 +92,9 @@ class Edge:
     images: int
 
 
-def find_peaks(maps: Tensor, indices: Sequence[int], per_map: int = 2, least: float = 0.5) -> Peaks:
+def find_peaks(
+    maps: Tensor, indices: Sequence[int], per_map: int = 2, least: float = 0.5, surroundings: bool = True
+) -> Peaks:
     """The local maxima of maps.
 
     Args:
@@ -97,6 +102,7 @@ def find_peaks(maps: Tensor, indices: Sequence[int], per_map: int = 2, least: fl
         indices: dataset indices of the images.
         per_map: at most.
         least: share of the map's largest value that a peak must reach.
+        surroundings: whether to keep what the other filters do there, which the top layer of a graph needs.
 
     Raises:
         UserError: maps that are not finite, or numbers out of range.
@@ -114,9 +120,14 @@ def find_peaks(maps: Tensor, indices: Sequence[int], per_map: int = 2, least: fl
     place = place[image, unit, rank]
     height, width = maps.shape[2:]
     places = torch.stack([(place % width + 0.5) / width, (place // width + 0.5) / height], dim=1)
-    surroundings = (flat / largest.clamp(min=1e-12)).clamp(min=0).transpose(1, 2)[image, place].clone()
-    surroundings[torch.arange(len(unit)), unit] = 0
-    return Peaks(unit.cpu(), images[image.cpu()], places.double().cpu(), surroundings.float().cpu())
+    relative = flat / largest.clamp(min=1e-12)
+    own = relative[image, unit, place]
+    if surroundings:
+        beside = relative.clamp(min=0).transpose(1, 2)[image, place].clone()
+        beside[torch.arange(len(unit)), unit] = 0
+    else:
+        beside = relative.new_zeros(len(unit), 0)
+    return Peaks(unit.cpu(), images[image.cpu()], places.double().cpu(), own.float().cpu(), beside.float().cpu())
 
 
 def joined(parts: Sequence[Peaks]) -> Peaks:
@@ -137,8 +148,8 @@ def part_nodes(peaks: Peaks, num_filters: int, max_nodes: int = 4, apart: float 
     taken, if its silhouette exceeds `apart`, each group has a tenth of the peaks, and their means are 0.5 apart; one
     node otherwise.
 
-    Source: the graph's idea is that of Zhang et al. 2018, "Interpreting CNN knowledge via an explanatory graph" (arXiv
-    1708.01785), whose nodes are found over several layers; here they are of one.
+    `handful.explain.layered_graph` builds a graph over several layers on these nodes, as its source does: Zhang et al.
+    2018, "Interpreting CNN knowledge via an explanatory graph" (arXiv 1708.01785).
 
     Args:
         peaks: of all images.

@@ -5,13 +5,16 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from handful.inputs import as_float
+from handful.inputs import as_float, check_real
 
 #: How steeply a template falls with the distance from its middle.
 _FALL = 4.0
 
+#: Strength of the published templates, times the number of positions.
+_STRENGTH = 0.5
 
-def interpretable_filter_loss(maps: Tensor) -> Tensor:
+
+def interpretable_filter_loss(maps: Tensor, scale: float | None = None) -> Tensor:
     """Return the mean over filters of the negative mutual information of maps and templates, a scalar in nats.
 
     A filter has a template per position, positive around it and negative elsewhere, and one that is negative
@@ -20,11 +23,18 @@ def interpretable_filter_loss(maps: Tensor) -> Tensor:
     and template. Low where each map has a single peak, at different positions in different images, or none. Memory is
     `B · F · (h·w + 1)`.
 
+    The published templates are of strength 0.5 / (h·w), made for activations of tens to hundreds: with maps whose
+    largest values are near 1, all scores are nearly 0, `p(x|T)` is nearly the same for every image, and the gradient is
+    thousands of times smaller than that of the cross-entropy. `scale` removes this.
+
     Args:
         maps: `(B, F, h, w)`.
+        scale: None for the published templates on the maps as they are. A number above 0: each filter's maps are
+            divided by the mean over the batch of their largest magnitude (not differentiated, so that larger
+            activations alone gain nothing), and templates have this strength.
 
     Raises:
-        UserError: another shape.
+        UserError: another shape, or a scale that is not above 0.
 
     Source: Zhang, Wu and Zhu, "Interpretable convolutional neural networks" (CVPR 2018, arXiv 1710.00935), equations 1
     to 4, computed exactly and differentiated as it stands; there a filter's gradient is approximated.
@@ -35,10 +45,16 @@ def interpretable_filter_loss(maps: Tensor) -> Tensor:
         True
     """
     maps = as_float(maps, (None, None, None, None), "maps")
+    if scale is not None:
+        check_real("scale", scale, 0, open_below=True)
     if not maps.numel():
         return maps.sum()
     templates, prior = _templates(maps.shape[2], maps.shape[3])
     templates, log_prior = templates.to(maps), prior.to(maps).log()
+    if scale is not None:
+        usual = maps.detach().abs().amax(dim=(2, 3)).mean(dim=0)
+        maps = maps / usual.clamp(min=torch.finfo(maps.dtype).tiny)[:, None, None]
+        templates = templates * (scale / _STRENGTH * templates.shape[1])
     score = maps.flatten(2) @ templates.T  # (B, F, T)
     given = score.log_softmax(dim=0)  # log p(x|T)
     alone = torch.logsumexp(given + log_prior, dim=2, keepdim=True)  # log p(x)
@@ -52,7 +68,7 @@ def _templates(height: int, width: int) -> tuple[Tensor, Tensor]:
     places = height * width
     y, x = torch.arange(places) // width, torch.arange(places) % width
     distance = ((y[:, None] - y).abs() + (x[:, None] - x).abs()).double()
-    strength = 0.5 / places
+    strength = _STRENGTH / places
     positive = strength * (1 - _FALL * distance / max(height, width)).clamp(min=-1)
     share = places / (1 + places)
     prior = torch.full((places + 1,), share / places, dtype=torch.float64)

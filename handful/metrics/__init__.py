@@ -14,7 +14,11 @@ from handful.metrics.location_instability import LocationInstability
 from handful.metrics.means import Mean
 from handful.metrics.plausibility import Plausibility
 from handful.metrics.receptive_fields import ReceptiveField, receptive_field
-from handful.metrics.structural_grounding import StructuralGrounding, structural_grounding
+from handful.metrics.structural_grounding import (
+    StructuralGrounding,
+    grounding_correlation,
+    structural_grounding,
+)
 
 __all__ = [
     "ActivationThresholds",
@@ -34,6 +38,7 @@ __all__ = [
     "ReceptiveField",
     "ScaleInvariantDiversity",
     "StructuralGrounding",
+    "grounding_correlation",
     "receptive_field",
     "stands_for",
     "structural_grounding",

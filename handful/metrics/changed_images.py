@@ -16,6 +16,10 @@ from handful.attribution.targets import Target, Targets
 from handful.errors import UserError
 from handful.inputs import check_whole
 
+#: Pixels that a forward pass without gradients holds by default on a CPU, and its most images: small networks spend
+#: more on every call than on an image.
+_PIXELS, _MOST = 2**17, 256
+
 #: What is read of a logits row: the class's softmax probability, its logit (of one logit, the log-odds), or 1 where
 #: the class is the predicted one and 0 elsewhere.
 Reading = Literal["probability", "score", "decision"]
@@ -36,7 +40,7 @@ class ChangedImages:
         self.images = images
         self.passes = 0
         self._model = model
-        self._chunk = default_chunk(images) if chunk is None else check_whole("chunk", chunk, 1)
+        self._chunk = _forward_chunk(images) if chunk is None else check_whole("chunk", chunk, 1)
         self._targets = Targets("pred" if classes is None else classes, len(images))
         if self._targets.index is None or not self._targets.single:
             raise UserError("classes must be one class per image")
@@ -98,6 +102,32 @@ class ChangedImages:
         if reading == "probability":
             return logits.softmax(dim=1).gather(1, classes)[:, 0]
         return (logits.argmax(dim=1) == classes[:, 0]).to(logits.dtype)
+
+
+def rows_of(values: Tensor, rows: Tensor) -> Tensor:
+    """Return the rows `(B, …)` of values `(N, …)`; one that broadcasts, without a copy, where all are the same.
+
+    Units of work come image by image, so that most batches of many steps are of one image.
+
+    Args:
+        values: on any device.
+        rows: int64 `(B,)`, in increasing order, at least one.
+
+    Example:
+        >>> rows_of(torch.tensor([[1.0], [2.0]]), torch.tensor([1, 1, 1]))
+        tensor([[2.]])
+    """
+    if rows.device.type != "cpu":  # where reading them would wait for the device
+        return values[rows]
+    first, last = int(rows[0]), int(rows[-1])
+    return values[first : first + 1] if first == last else values[rows]
+
+
+def _forward_chunk(images: Tensor) -> int:
+    fewest = default_chunk(images)
+    if images.device.type != "cpu":
+        return fewest
+    return max(fewest, min(_MOST, _PIXELS // images[0, 0].numel()))
 
 
 @contextlib.contextmanager

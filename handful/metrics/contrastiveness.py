@@ -72,11 +72,23 @@ def two_gaussians(counts: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
     number = torch.arange(counts.shape[1], dtype=torch.float64, device=counts.device)
     origin = (weight * number).sum(dim=1, keepdim=True)
     value = number - origin  # in bins, so that one floor suits all
-    fitted = _fitted(weight, value, _lower_half(weight))
+    fitted = _fitted(*_filled(weight, value, _lower_half(weight)))
     scale = (edges[:, 1:2] - edges[:, :1]).double()
     mean = (fitted[:, :, 1] + origin + 0.5) * scale + edges[:, :1].double()
     changes = (counts > 0).sum(dim=1, keepdim=True) > 1
     return mean.where(changes, torch.nan), (fitted[:, :, 2].sqrt() * scale).where(changes, torch.nan)
+
+
+def _filled(*tables: Tensor) -> list[Tensor]:
+    """Tables `(S, B)` without the bins that are empty for every feature; each feature's filled ones come first.
+
+    Args:
+        tables: the first holds the weights of the bins, and 0 for those that are empty.
+    """
+    empty = tables[0] == 0
+    most = int((~empty).sum(dim=1).max()) if len(empty) else 0
+    order = empty.int().argsort(dim=1, stable=True)[:, :most]
+    return [table.gather(1, order) for table in tables]
 
 
 def _fitted(weight: Tensor, value: Tensor, share: Tensor) -> Tensor:
@@ -100,7 +112,8 @@ def _fitted(weight: Tensor, value: Tensor, share: Tensor) -> Tensor:
         slope = mean / variance
         height = mixing.clamp(min=1e-300).log() - 0.5 * (variance.log() + mean**2 / variance)
         square, line, level = ((x[:, :1] - x[:, 1:]) for x in (curve, slope, height))
-        new = _moments(torch.sigmoid((square * value + line) * value + level), powers, sums)
+        share = (square * value).add_(line).mul_(value).add_(level).sigmoid_()
+        new = _moments(share, powers, sums)
         moved = ((new[:, :, 1] - mean).abs() / variance.sqrt()).amax(dim=1) + (new[:, :, 0] - mixing).abs().amax(dim=1)
         result[running], now = new, new
         going = moved > _SETTLED

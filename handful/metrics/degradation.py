@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from handful.attribution.images import maps_of
 from handful.attribution.targets import Target
 from handful.inputs import check_whole
-from handful.metrics.changed_images import changed_images, ranks
+from handful.metrics.changed_images import changed_images, ranks, rows_of
 from handful.metrics.faithfulness import area_under
 from handful.metrics.means import MeanWhereDefined
 from handful.metrics.tiles import tile_numbers, tile_sums
@@ -69,7 +69,7 @@ def degradation(
         def change(rows: Tensor, copy: Tensor) -> Tensor:
             step, order = copy % steps, copy // steps
             gone = (orders[rows, order] < replaced[step][:, None])[:, number]
-            return torch.where(gone[:, None], mean[rows], images[rows])
+            return torch.where(gone[:, None], rows_of(mean, rows), rows_of(images, rows))
 
         # the last copy of the second curve is the last of the first
         found = watched.answers(2 * steps - 1, change, "probability").double()

@@ -13,7 +13,7 @@ class Dependence(PlottedMetric):
     """Measure the mean share of the largest contribution: `max_j |f_j w_ĉj| / Σ_j |f_j w_ĉj|`, ĉ the predicted class.
 
     On un-normalised pooled features, in [1/S, 1]; lower means that a decision rests on more features. Images
-    whose contributions are all zero do not count.
+    whose contributions are all zero do not count; features that are not finite make the result NaN.
 
     Source: Norrenbrock et al., Q-SENN (AAAI 2024), "dependence", as in the authors' code (there on the training
     images).
@@ -51,7 +51,7 @@ class Dependence(PlottedMetric):
         check_weighted(features, logits, weight, "features")
         shares = (features * weight[logits.argmax(dim=1)]).double().abs()
         sums = shares.sum(dim=1)
-        counts = sums > 0
+        counts = sums != 0  # NaN counts, so that the result says it
         self.total += (shares.amax(dim=1)[counts] / sums[counts]).sum()
         self.count += counts.sum()
 

@@ -93,6 +93,8 @@ class NetworkDissection(PlottedMetric):
     ) -> None:
         super().__init__(**kwargs)
         self.thresholds = as_float(thresholds, (None,), "thresholds").double()
+        if bool(self.thresholds.isnan().any()):
+            raise UserError("thresholds: expected numbers, infinite for units that never change, got NaN")
         self.concepts = list(concepts)
         self.detects = check_real("detects", detects, 0, 1)
         unknown = [concept.kind for concept in self.concepts if concept.kind not in KINDS]

@@ -14,7 +14,8 @@ class DiversityAtK(PlottedMetric):
 
     For an image of predicted class ĉ: the maps of the k features with the largest *signed* weight of ĉ become
     distributions over spatial positions (softmax); at each the largest counts; the sum over positions is divided
-    by k. Only images whose predicted class has at least k non-zero weights count, and all such images do.
+    by k. Only images whose predicted class has at least k non-zero weights count, and all such images do. Maps that are
+    not finite make the result NaN.
 
     The formula printed in the paper lacks the division and so lies in [1, k]; this is the authors' code's, in
     [1/k, 1]: 1/k for equal or flat maps, 1 for maps that peak at different positions.

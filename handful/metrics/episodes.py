@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.inputs import as_float, as_labels
+from handful.errors import UserError
+from handful.inputs import as_labels
+from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 
 
@@ -39,9 +41,11 @@ class EpisodeAccuracy(PlottedMetric):
             labels: int64 `(Q,)`, in [0, way).
 
         Raises:
-            UserError: labels of other queries or classes.
+            UserError: labels of other queries or classes, scores that are not finite, an episode without queries.
         """
-        scores = as_float(scores, (None, None), "scores")
+        scores = as_finite(scores, (None, None), "scores")
+        if not scores.numel():
+            raise UserError(f"scores: expected a query and a class at least, got {tuple(scores.shape)}")
         labels = as_labels(labels, len(scores), scores.shape[1]).to(scores.device)
         accuracy = (scores.argmax(1) == labels).double().mean()
         self.episodes += 1

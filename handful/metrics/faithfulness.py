@@ -10,7 +10,7 @@ from handful.attribution.targets import Target
 from handful.blur import gaussian_blur
 from handful.errors import UserError
 from handful.inputs import check_whole
-from handful.metrics.changed_images import Reading, changed_images, ranks
+from handful.metrics.changed_images import Reading, changed_images, ranks, rows_of
 from handful.metrics.means import Mean
 
 Mode = Literal["insertion", "deletion"]
@@ -67,14 +67,14 @@ def perturbation_curve(
         check_whole("steps", steps, 1, pixels)
         removed = mode == "deletion"
         blurred = images if removed else gaussian_blur(images, _BLUR * min(images.shape[2:]))
-        place = ranks(maps)[:, None]
-        changed = (torch.arange(steps + 1, device=images.device) * pixels / steps).round()
+        place = ranks(maps)[:, None].int()
+        nothing = images.new_zeros(())
+        changed = (torch.arange(steps + 1, device=images.device) * pixels / steps).round().int()
 
         def change(rows: Tensor, step: Tensor) -> Tensor:
-            reached = place[rows] < changed[step + removed].reshape(-1, 1, 1, 1)
-            if removed:
-                return images[rows].masked_fill(reached, 0)
-            return torch.where(reached, images[rows], blurred[rows])
+            reached = rows_of(place, rows) < changed[step + removed].reshape(-1, 1, 1, 1)
+            other = nothing if removed else rows_of(images, rows)
+            return torch.where(reached, other, rows_of(blurred, rows))
 
         found = watched.answers(steps, change, reading)
         clean = watched.clean(reading)[:, None]

@@ -13,6 +13,7 @@ from handful.attribution.outputs import run_model
 from handful.attribution.state import model_device, model_dtype, run_in_chunks, undisturbed, unwrap
 from handful.birds.dataset import ToyBirdsDataset
 from handful.errors import UserError
+from handful.metrics.finite import as_finite
 from handful.metrics.knockouts import class_variants, contrasting_classes, knock_out, sufficient_sets
 from handful.metrics.known_truth import Answers, Importances, KnownTruth, mass_on
 
@@ -46,7 +47,12 @@ class WatchedBirds:
         return self.answers.explained(self.contrast[0])
 
     def importances(self, maps: Tensor, dilation: int = 3) -> Importances:
-        """How important maps `(N, 4, S, S)` of `classes` say parts and things are; see `mass_on`."""
+        """How important maps `(N, 4, S, S)` of `classes` say parts and things are; see `mass_on`.
+
+        Raises:
+            UserError: maps of another shape, or that are not finite.
+        """
+        maps = as_finite(maps, (len(self.images), self.classes.shape[1], *self.images.shape[2:]), "maps")
         parts, things = (mass_on(maps, masks, dilation) for masks in (self.part_masks, self.thing_masks))
         return Importances(parts, things, maps.double().sum(dim=(2, 3)))
 
@@ -149,7 +155,7 @@ def funny_birds(
         options: of the method, by name.
 
     Raises:
-        UserError: an unknown method or option.
+        UserError: an unknown method or option; maps of another shape, or that are not finite.
 
     Example:
         >>> birds = ToyBirdsDataset("test", n_classes=4, images_per_class=1, size=16)

@@ -10,7 +10,7 @@ from handful.attribution.images import maps_of
 from handful.attribution.targets import Target
 from handful.errors import UserError
 from handful.inputs import as_float, as_tensor, check_real, check_whole
-from handful.metrics.changed_images import ChangedImages, changed_images
+from handful.metrics.changed_images import ChangedImages, changed_images, rows_of
 from handful.metrics.means import MeanWhereDefined
 
 Change = Literal["squares", "noise"]
@@ -118,9 +118,11 @@ def _squares(watched: ChangedImages, contributions: Tensor, samples: int, side: 
     ]
     said = torch.einsum("nkh,nhw,nkw->nk", inside[0].double(), contributions, inside[1].double())
 
+    nothing = images.new_zeros(())
+
     def changed(rows: Tensor, copy: Tensor) -> Tensor:
         square = inside[0][rows, copy][:, None, :, None] & inside[1][rows, copy][:, None, None, :]
-        return images[rows].masked_fill(square, 0)
+        return torch.where(square, nothing, rows_of(images, rows))
 
     return said, changed
 

@@ -7,6 +7,7 @@ from torch.nn import functional
 from handful.errors import UserError
 from handful.inputs import as_maps, as_mask, check_whole
 from handful.metrics.means import Mean
+from handful.metrics.similarity import is_constant
 
 
 def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
@@ -41,8 +42,8 @@ def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
 def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
     """Return whether each map's maximum lies in its mask or at most `tolerance` pixels from it, bool `(N,)`.
 
-    A constant map points nowhere and misses; an empty mask is never hit. Of equal maxima the first in reading order
-    counts.
+    A map that is constant but for rounding points nowhere and misses; an empty mask is never hit. Of equal maxima the
+    first in reading order counts.
 
     Raises:
         UserError: as `energy_in_mask`; a tolerance that is no whole number, or below 0.
@@ -64,7 +65,7 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
         disc = ((rows[:, None] ** 2 + rows**2) <= tolerance**2).float()[None, None]
         masks = functional.conv2d(masks.float().reshape(-1, 1, height, width), disc, padding=tolerance)[:, 0] > 0.5
     hit = masks.flatten(1).gather(1, peak[:, None])[:, 0]
-    return hit & (flat.amax(dim=1) > flat.amin(dim=1))
+    return hit & ~is_constant(flat)
 
 
 def area_above_half(maps: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from handful.attribution.randomness import pixel_ids
 from handful.attribution.targets import Target
 from handful.inputs import check_real, check_whole
 from handful.metrics.changed_images import changed_images
+from handful.metrics.finite import as_finite
 from handful.metrics.means import MeanWhereDefined
 
 #: Makes maps `(N, …)` of images `(N, C, H, W)` for classes `(N,)`.
@@ -45,7 +46,8 @@ def max_sensitivity(
         options: of the method, by name.
 
     Raises:
-        UserError: images or classes that cannot be read, an unknown method or option, a number out of range.
+        UserError: images or classes that cannot be read, an unknown method or option, a number out of range, maps that
+            are not finite.
 
     Source: Yeh et al. 2019 (arXiv 1901.09392), definition 3.1; radius and samples as in Captum.
 
@@ -66,7 +68,7 @@ def max_sensitivity(
             found = attribute(model, given, chosen, method=explain, image_ids=ids, **(options or {})).raw
         else:
             found = explain(model, given, chosen)
-        return found.detach().flatten(1).double()
+        return as_finite(found.detach().flatten(1).double(), (len(given), None), "maps")
 
     clean = maps(images)
     largest = clean.new_zeros(len(images))

@@ -16,7 +16,8 @@ from handful.attribution.state import refuse_without_modules, undisturbed
 from handful.attribution.targets import Target
 from handful.errors import UserError
 from handful.metrics.changed_images import changed_images
-from handful.metrics.similarity import rank_correlation, structural_similarity
+from handful.metrics.finite import as_finite
+from handful.metrics.similarity import is_constant, rank_correlation, structural_similarity
 from handful.networks.head import Head
 
 Order = Literal["cascading", "independent"]
@@ -148,21 +149,29 @@ def randomised_maps(
 def map_similarity(first: Tensor, second: Tensor) -> Tensor:
     """Return how alike maps `(N, H, W)` are: the `SIMILARITIES`, float64 `(N, 3)`, each at most 1.
 
-    Spearman's correlation of the maps and of their magnitudes, and SSIM of their magnitudes stretched to [0, 1]. A
-    constant map is like no other: 0.
+    Spearman's correlation of the maps and of their magnitudes, and SSIM of their magnitudes stretched to [0, 1]. NaN
+    where one of the two is constant but for rounding (of the last two, where its magnitudes are): it has no order that
+    could stay or change, and so is neither like another map nor unlike it.
+
+    Raises:
+        UserError: maps that are not finite, or of different shapes.
 
     Example:
         >>> maps = torch.arange(64.0).reshape(1, 8, 8)
         >>> map_similarity(maps, maps).round(decimals=6)
         tensor([[1., 1., 1.]], dtype=torch.float64)
+        >>> map_similarity(maps, torch.ones(1, 8, 8)).isnan().all()
+        tensor(True)
     """
+    first = as_finite(first, (None, None, None), "first")
+    second = as_finite(second, tuple(first.shape), "second")
     flat, others = first.flatten(1), second.flatten(1)
-    constant = (flat.amax(1) == flat.amin(1)) | (others.amax(1) == others.amin(1))
     found = torch.stack([
         rank_correlation(others, flat), rank_correlation(others.abs(), flat.abs()),
         structural_similarity(first.abs(), second.abs()),
     ], dim=1)  # fmt: skip
-    return found.nan_to_num(0).masked_fill(constant[:, None], 0)
+    signed, magnitudes = (is_constant(f(flat)) | is_constant(f(others)) for f in (torch.clone, torch.abs))
+    return found.masked_fill(torch.stack([signed, magnitudes, magnitudes], dim=1), torch.nan)
 
 
 class ParameterRandomisation(Metric):
@@ -179,6 +188,9 @@ class ParameterRandomisation(Metric):
         seed: of the new weights.
         options: of the method, by name.
 
+    Attributes:
+        left_out: int64 `(L, 3)`, images per layer and similarity for which it is not defined.
+
     Example:
         >>> model, images = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), torch.rand(3, 3, 4, 4)
         >>> metric = ParameterRandomisation("gradient", randomisable_layers(model, images))
@@ -190,7 +202,8 @@ class ParameterRandomisation(Metric):
     full_state_update = False
     higher_is_better = False
     totals: Tensor
-    count: Tensor
+    counts: Tensor
+    left_out: Tensor
 
     def __init__(
         self,
@@ -210,28 +223,35 @@ class ParameterRandomisation(Metric):
         self.seed, self.options = seed, options
         shape = (len(self.layers), len(SIMILARITIES))
         self.add_state("totals", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        for name in ("counts", "left_out"):
+            self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, model: nn.Module, images: Tensor, classes: Target | None = None) -> None:
         """Add images `(N, C, H, W)` and classes `(N,)`, the predicted ones when not given."""
         maps = randomised_maps(model, images, self.method, classes, self.order, self.layers, self.seed, self.options)
         _, clean = next(maps)
         for number, (_, changed) in enumerate(maps):
-            self.totals[number] += map_similarity(clean, changed).sum(dim=0).to(self.totals.device)
-        self.count += len(clean)
+            alike = map_similarity(clean, changed).to(self.totals.device)
+            defined = ~alike.isnan()
+            self.totals[number] += alike.nansum(dim=0)
+            self.counts[number] += defined.sum(dim=0)
+            self.left_out[number] += (~defined).sum(dim=0)
 
     def compute(self) -> Tensor:
-        """Return the similarity after the last layer of a cascade, or its mean over independent layers, float64."""
+        """Return the similarity after the last layer of a cascade, or its mean over independent layers, float64.
+
+        NaN where it is defined for no image; of independent layers, the mean is over those where it is defined.
+        """
         means = self._means()[:, SIMILARITIES.index(self.similarity)]
-        return means[-1] if self.order == "cascading" else means.mean()
+        return means[-1] if self.order == "cascading" else means.nanmean()
 
     def by_layer(self) -> dict[str, Tensor]:
-        """Return each similarity, float64 `(L,)`, in the order of `layers`, over the images of all processes."""
+        """Return each similarity, float64 `(L,)`, in the order of `layers`; NaN where it is defined for no image."""
         with self.sync_context():
             return dict(zip(SIMILARITIES, self._means().unbind(dim=1), strict=True))
 
     def _means(self) -> Tensor:
-        return self.totals / self.count
+        return self.totals / self.counts
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """Draw the value, or given values in order, with matplotlib; see `torchmetrics.Metric.plot`."""

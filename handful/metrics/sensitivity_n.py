@@ -10,7 +10,7 @@ from torchmetrics import Metric
 from handful.attribution.images import maps_of
 from handful.attribution.targets import Target
 from handful.inputs import check_real, check_whole
-from handful.metrics.changed_images import changed_images
+from handful.metrics.changed_images import changed_images, rows_of
 from handful.metrics.tiles import tile_numbers, tile_sums
 
 
@@ -73,8 +73,11 @@ def sensitivity_n(
             _subsets(n, n_tiles, subsets, watched.generator(i, f"{seed}/sensitivity-n")) for i in range(len(images))
         ]).to(images.device)  # fmt: skip
 
+        nothing = images.new_zeros(())
+
         def change(rows: Tensor, copy: Tensor) -> Tensor:
-            return images[rows].masked_fill(sets[rows, copy][:, number][:, None], 0)
+            gone = sets[rows, copy][:, number][:, None]
+            return torch.where(gone, nothing, rows_of(images, rows))
 
         after = watched.answers(sizes * subsets, change, "score").double()
         falls = watched.clean("score").double()[:, None] - after

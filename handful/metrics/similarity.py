@@ -3,8 +3,20 @@
 import torch
 from torch import Tensor
 
+from handful.attribution.display import ROUNDING
 from handful.blur import gaussian_blur
 from handful.metrics.sensitivity_n import correlation
+
+
+def is_constant(values: Tensor) -> Tensor:
+    """Whether values are equal over the last dimension but for rounding, whatever their scale, bool.
+
+    Example:
+        >>> is_constant(torch.tensor([[0.3, 0.3 + 1e-8], [0.3, 0.4], [0.0, 0.0]])).tolist()
+        [True, False, True]
+    """
+    reach = values.amax(dim=-1).double() - values.amin(dim=-1).double()
+    return reach <= ROUNDING * values.abs().amax(dim=-1).double()
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from handful.inputs import as_float, as_labels, as_tensor, check_whole
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
+from handful.metrics.similarity import rank_correlation
 
 #: Pairs of classes that are compared: the published 50 entries of the symmetric matrix.
 PAIRS = 25
@@ -50,6 +51,40 @@ def structural_grounding(weight: Tensor, class_attributes: Tensor, pairs: int = 
     chosen = alike.argsort(descending=True, stable=True)[:pairs]
     total = alike[chosen].sum()
     return torch.where(total > 0, _cosines(weight)[first, second][chosen].sum() / total, torch.nan)
+
+
+def grounding_correlation(weight: Tensor, class_attributes: Tensor) -> Tensor:
+    """Return the rank correlation, over all pairs of classes, of how alike their weights and their attributes are.
+
+    Cosines of both, of rows less their mean over the classes: a softmax classifier decides the same with any vector
+    added to all rows of its weights, and this number does not hang on it, as `structural_grounding` does. In [−1, 1], 0
+    where weights know nothing of attributes, whatever the number of classes.
+
+    Args:
+        weight: `(C, S)`.
+        class_attributes: `(C, A)`.
+
+    Returns:
+        float64; 0 where all weights are equally alike, NaN where all attributes are, and below three classes.
+
+    Raises:
+        UserError: other numbers of classes, or values that are not finite.
+
+    Source: our own.
+
+    Example:
+        >>> attributes = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+        >>> float(grounding_correlation(attributes + 5, attributes).round(decimals=6))
+        1.0
+    """
+    weight = as_finite(weight, (None, None), "weight").double()
+    attributes = as_tensor(class_attributes, "class_attributes").double().to(weight.device)
+    attributes = as_finite(attributes, (len(weight), None), "class_attributes")
+    if len(weight) < 3:
+        return weight.new_full((), torch.nan)
+    first, second = torch.triu_indices(len(weight), len(weight), offset=1, device=weight.device)
+    alike = [_cosines(rows - rows.mean(dim=0))[first, second].round(decimals=12) for rows in (weight, attributes)]
+    return rank_correlation(*alike)
 
 
 def _cosines(rows: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from typing import ClassVar
 import torch
 
 from handful.annotations import AttributeTable
-from handful.metrics import AttributeAlignment, stands_for, structural_grounding
+from handful.metrics import AttributeAlignment, grounding_correlation, stands_for, structural_grounding
+from handful.metrics.alignment import COMMON
 from pipelines.measures.registry import Better, Measure, Measured, register_measure
 from pipelines.measures.subject import Observed, Subject
 
@@ -32,10 +33,15 @@ class Alignment(Measure):
         self.metric.update(observed.features, self.table.present[observed.indices], certain)
 
     def compute(self) -> Measured:
-        """The score; in the details, a row per feature with the attribute that it follows most."""
+        """The score over all attributes; in the details, a row per feature with the attribute that it follows most.
+
+        Of attributes that are common in some class, where those of classes are known.
+        """
         matrix = self.metric.matrix().cpu()
         known = torch.where(matrix.isnan(), -torch.inf, matrix)
         classes = self.subject.images.class_attributes
+        if classes is not None:  # what no class has often is no name for a feature
+            known[(classes.present <= COMMON).all(dim=0)] = -torch.inf
         fits = None if classes is None else stands_for(self.subject.weight.cpu(), classes.present)
         rows = []
         for place, feature in enumerate(self.subject.used.tolist()):
@@ -62,4 +68,8 @@ class Grounding(Measure):
         table = self.subject.images.class_attributes
         if table is None:
             raise ValueError("the classes have no attributes")
-        return Measured({"structural_grounding": float(structural_grounding(self.subject.weight, table.present))})
+        weight = self.subject.weight
+        return Measured({
+            "structural_grounding": float(structural_grounding(weight, table.present)),
+            "grounding_correlation": float(grounding_correlation(weight, table.present)),
+        })  # fmt: skip

@@ -138,13 +138,14 @@ class Randomisation(OfAttributions):
         return {"model": observed.subject.model, "images": observed.images}
 
     def compute(self) -> Measured:
-        """The similarity after the last layer; those after each, in the details."""
-        details = {}
+        """The similarity after the last layer; those after each, and images left out, in the details."""
+        found = super().compute()
+        details = dict(found.details)
         for method, metric in self.metrics.items():
             assert isinstance(metric, ParameterRandomisation)
             table = {name: [round(value, 6) for value in column.tolist()] for name, column in metric.by_layer().items()}
             details[method] = {"layers": metric.layers, **table}
-        return Measured(super().compute().values, details)
+        return Measured(found.values, details)
 
 
 @register_measure("funny_birds", group="attributions")

@@ -9,7 +9,7 @@ from PIL import Image
 from handful.errors import UserError
 from pipelines.cli import main
 from pipelines.evaluate import evaluate
-from pipelines.measures import Measure, Measured, measures, register_measure
+from pipelines.measures import measures
 from pipelines.parse import parse_pipeline
 from pipelines.report import report
 from pipelines.runner import Runner
@@ -28,21 +28,6 @@ def run(tmp_path_factory):
     pipeline, _ = parse_pipeline(["--config", str(config), "--run_dir", str(folder / "run")])
     Runner(pipeline).run()
     return folder / "run"
-
-
-@pytest.fixture(autouse=True)
-def a_measure_that_needs_masks(monkeypatch):
-    """Registered from outside, as anybody's is."""
-    from pipelines.measures import registry
-
-    monkeypatch.setattr(registry, "_MEASURES", measures())
-
-    @register_measure("needy", group="needy")
-    class Needy(Measure):
-        needs = ("segmentation",)
-
-        def compute(self):
-            return Measured({"needy": 1.0})
 
 
 def read(path):
@@ -120,7 +105,7 @@ def test_some_stages_and_some_images(run, tmp_path):
     [
         ({"stages": "sprase"}, "no finished stage 'sprase'"),
         ({"images": 0}, "--images must be at least 1"),
-        ({"masks": "nowhere", "measures": "needy"}, "nowhere: there is no such folder of masks"),
+        ({"masks": "nowhere", "measures": "plausibility"}, "nowhere: there is no such folder of masks"),
     ],
 )
 def test_what_is_refused_leaves_the_earlier_file_whole(run, tmp_path, arguments, sentence):
@@ -154,9 +139,9 @@ def test_without_annotations_the_measure_is_named_and_left_out(tmp_path, capsys)
         },
     }
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    path = evaluate(str(run), "dependence,needy")
+    path = evaluate(str(run), "dependence,plausibility")
     assert path == run / "measures" / "measures.json"
     record = read(path)
     assert list(record["measures"]) == ["dependence"]
-    assert "--masks FOLDER" in record["left_out"]["needy"]
-    assert "left out: needy: needs masks of the object" in capsys.readouterr().out
+    assert "--masks FOLDER" in record["left_out"]["plausibility"]
+    assert "left out: plausibility: needs masks of the object" in capsys.readouterr().out

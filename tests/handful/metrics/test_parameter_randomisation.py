@@ -120,7 +120,7 @@ def test_a_method_that_ignores_the_weights_stays_and_the_gradient_goes():
         unregister("brightness_of_test")
 
 
-def test_similarities_are_scipys_and_constant_maps_are_like_no_other():
+def test_similarities_are_scipys_and_those_of_constant_maps_are_not_defined():
     first, second = torch.randn(2, 3, 8, 9, generator=torch.Generator().manual_seed(0)).unbind(0)
     found = map_similarity(first, second)
     for row in range(3):
@@ -128,8 +128,37 @@ def test_similarities_are_scipys_and_constant_maps_are_like_no_other():
         assert float(found[row, 0]) == pytest.approx(scipy.stats.spearmanr(a, b)[0])
         assert float(found[row, 1]) == pytest.approx(scipy.stats.spearmanr(numpy.abs(a), numpy.abs(b))[0])
     flat = torch.ones(3, 8, 9)
-    for pair in ((first, flat), (flat, first), (flat, flat), (0 * flat, 0 * flat)):
-        assert map_similarity(*pair).tolist() == [[0, 0, 0]] * 3
+    rounded = flat / 3 + 1e-8 * first.sign()  # what float32 leaves of a constant map
+    signs = first.sign()  # an order, but magnitudes without one
+    for pair in ((first, flat), (flat, first), (flat, flat), (0 * flat, 0 * flat), (rounded, first)):
+        assert bool(map_similarity(*pair).isnan().all())
+    assert map_similarity(signs, first).isnan().tolist() == [[False, True, True]] * 3
+    with pytest.raises(UserError, match="second: row 1 holds"):
+        map_similarity(first, torch.where(torch.arange(3)[:, None, None] == 1, torch.nan, second))
+
+
+@pytest.mark.parametrize("order", ["cascading", "independent"])
+def test_a_constant_map_neither_passes_nor_fails(order):
+    from handful.attribution import register, unregister
+
+    @register("flat_of_test")
+    def flat(context):
+        where_bright = context.images.mean((1, 2, 3)) > 0.5  # a constant map of every image but the bright ones
+        return context.images.mean(1, keepdim=True) * where_bright.reshape(-1, 1, 1, 1)
+
+    model, x = relu_classifier(), images(4).clamp(0, 0.4)
+    layers = randomisable_layers(model, x)
+    try:
+        metric = ParameterRandomisation("flat_of_test", layers, order)
+        metric.update(model, x)
+        assert torch.isnan(metric.compute())
+        assert metric.left_out.tolist() == [[4, 4, 4]] * len(layers)
+        metric.update(model, torch.cat([x[:1], x[1:2] + 0.7]))
+        assert float(metric.compute()) == pytest.approx(1)  # of the one image with a map, which stays
+        assert int(metric.counts[0, 0]) == 1
+        assert int(metric.left_out[0, 0]) == 5
+    finally:
+        unregister("flat_of_test")
 
 
 def test_bad_requests():
