@@ -154,14 +154,14 @@ def _picture_of_features(run: Path, stage: str, rows: Sequence[dict[str, Any]], 
     """A row of pictures per feature: its map over the test images where it is largest."""
     finished = Run(run)
     module, data = finished.load(stage), finished.datamodule()
-    model, inputs = module.model.eval(), Inputs.of(data)  # type: ignore[union-attr,operator]
+    model, inputs = module.model.eval(), Inputs.of(data)  # type: ignore[union-attr]
     features, labels = features_of(module, model, data, "test")  # type: ignore[arg-type]
     tiles = []
     for row in rows:
         largest = features[:, row["feature"]].argsort(descending=True, stable=True)[:COLUMNS].tolist()
         images = torch.stack([data.test_dataset[place][0] for place in largest])
         with torch.no_grad():
-            maps = model.feature_maps(images)[:, row["feature"]]
+            maps = model.feature_maps(images)[:, row["feature"]]  # type: ignore[operator]
         name = row["attribute"].removeprefix("has_").replace("::", ": ").replace("_", " ")
         for number, (place, image, values) in enumerate(zip(largest, inputs.denormalise(images), maps, strict=True)):
             label = data.class_names[int(labels[place])].replace("_", " ")

@@ -57,6 +57,7 @@ class GraphLayer:
         links: per node, those to nodes of the layer above, the firmest first; empty in the top layer.
 
     Example:
+        >>> from handful.explain.part_graph import find_peaks
         >>> layer = explanatory_graph([("maps", find_peaks(torch.eye(4).reshape(1, 4, 2, 2), [0]))])[0]
         >>> len(layer.nodes), layer.unexplained
         (4, 0.0)
@@ -98,6 +99,7 @@ def explanatory_graph(
         which has nothing above, is divided by its surroundings instead of by places in the image.
 
     Example:
+        >>> from handful.explain.part_graph import find_peaks
         >>> maps = torch.eye(4).reshape(1, 4, 2, 2).expand(3, -1, -1, -1)
         >>> top, below = explanatory_graph([("top", find_peaks(maps, range(3))), ("low", find_peaks(maps, range(3)))])
         >>> len(below.nodes), below.links[0][0].deviation
