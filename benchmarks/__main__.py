@@ -33,6 +33,7 @@ BENCHMARKS = (
 ON_REAL_IMAGES = (
     "sparse_accuracy",
     "photographs",
+    "heads",
     "plugin cifar",
     "plugin fewshot",
     "filters_cifar10",

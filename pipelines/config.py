@@ -56,6 +56,7 @@ class Pipeline:
         seed: of everything; each phase adds its place in the order.
         run_dir: folder of the run; `runs/<name>` where None.
         init_from: file of weights that the first phase starts from.
+        phases_from: another run, of which finished phases that are the same in this one are taken instead of run.
         network: the network that the phases share.
         data: class and arguments of the data module.
         trainer: Trainer arguments shared by the phases.
@@ -70,6 +71,7 @@ class Pipeline:
     seed: int = 0
     run_dir: str | None = None
     init_from: str | None = None
+    phases_from: str | None = None
     network: NetworkConfig = field(default_factory=NetworkConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
     wandb: WandbConfig = field(default_factory=WandbConfig)

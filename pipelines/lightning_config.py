@@ -39,8 +39,8 @@ def phase_config(
 
 
 def pipeline_config(pipeline: Pipeline) -> dict[str, Any]:
-    """The whole run in plain values: a config that repeats it."""
-    return dict(plain(asdict(pipeline)))
+    """The whole run in plain values: a config that repeats it, also where it has taken phases of another run."""
+    return {key: value for key, value in plain(asdict(pipeline)).items() if key != "phases_from"}
 
 
 def _names(path: str, cls: type) -> bool:

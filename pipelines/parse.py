@@ -87,6 +87,7 @@ def pipeline_of(parsed: Namespace) -> tuple[Pipeline, str | None]:
         seed=values["seed"],
         run_dir=values["run_dir"],
         init_from=values["init_from"],
+        phases_from=values["phases_from"],
         network=NetworkConfig.of(values["network"]),
         trainer=values["trainer"] or {},
         wandb=WandbConfig(**values["wandb"]),
@@ -107,6 +108,10 @@ def pipeline_parser(phases: Sequence[str]) -> OneSentenceParser:
     parser.add_argument("--run_dir", type=str | None, default=None, help="folder of the run; runs/NAME by default")
     parser.add_argument("--start_at", type=str | None, default=None, help="redo from this phase on")
     parser.add_argument("--init_from", type=str | None, default=None, help="file of weights for the first phase")
+    parser.add_argument(
+        "--phases_from", type=str | None, default=None,
+        help="another run: its finished phases that are the same in this one are copied instead of run",
+    )  # fmt: skip
     parser.add_argument("--network", type=NetworkConfig, default=NetworkConfig())
     parser.add_subclass_arguments(HandfulDataModule, "data", required=True)
     parser.add_argument("--trainer", type=dict[str, Any], default={}, help="Trainer arguments of all phases")

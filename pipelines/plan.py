@@ -83,28 +83,39 @@ class Plan:
         names = list(self.pipeline.phases)
         return made_from(self.folder, names[: names.index(name)])
 
-    def _compare(self, folder: PhaseFolder, phase: PhaseConfig, found: Mapping[str, Any], how: str) -> bool:
-        """Whether the phase is only asked for more epochs than were recorded."""
-        asked, found = self.fingerprint(phase), with_present_names(dict(found))
-        differing = []
+    def differences(self, name: str, recorded: Mapping[str, Any]) -> dict[str, str]:
+        """What a phase was finished or begun with, and is now asked for otherwise: key → both values in a few words.
+
+        Args:
+            name: of the phase.
+            recorded: `config` of its record.
+        """
+        phase = self.pipeline.phases[name]
+        asked, found = self.fingerprint(phase), with_present_names(dict(recorded))
+        differing = {}
         for key, value in asked.items():
             if key not in found or (key == WEIGHTS and not (value and found[key])):
                 continue  # an older record, or a file that is gone and not needed again
             if key == "module":
-                value = _without_new_defaults(value, found[key], phase_class(phase.module, folder.name))
+                value = _without_new_defaults(value, found[key], phase_class(phase.module, name))
             if _given(value) != _given(found.get(key)):
-                differing.append(key)
+                differing[key] = f"{_brief(found.get(key))}, now {_brief(asked[key])}"
+        return differing
+
+    def _compare(self, folder: PhaseFolder, phase: PhaseConfig, found: Mapping[str, Any], how: str) -> bool:
+        """Whether the phase is only asked for more epochs than were recorded."""
+        differing = self.differences(folder.name, found)
         if not differing:
             return False
         obstacle = ""
-        if differing == ["max_epochs"] and _is_longer(found["max_epochs"], phase.max_epochs):
+        if list(differing) == ["max_epochs"] and _is_longer(found["max_epochs"], phase.max_epochs):
             obstacle = next(_obstacles(phase, folder), "")
             if not obstacle:
                 return True
             obstacle = f", and cannot be continued: {obstacle}"
-        key = differing[0]
+        key, values = next(iter(differing.items()))
         raise UserError(
-            f"{folder.path}: {how} with another {key} ({_brief(found.get(key))}, now {_brief(asked[key])}){obstacle}; "
+            f"{folder.path}: {how} with another {key} ({values}){obstacle}; "
             f"give --start_at {folder.name} to redo from there, or another --run_dir"
         )
 

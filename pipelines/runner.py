@@ -26,6 +26,7 @@ from pipelines.find_run import check_run_dir
 from pipelines.lightning_config import phase_config, pipeline_config
 from pipelines.loggers import finish_wandb
 from pipelines.monitors import check_monitors
+from pipelines.one_decision import decided_once
 from pipelines.output_places import check_places
 from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
 from pipelines.phases import Context, Phase, Train
@@ -35,6 +36,7 @@ from pipelines.ranks import global_rank
 from pipelines.results import gather_results, write_results
 from pipelines.run_folder import PhaseFolder, folder_of_run, lock, replaced_folder, sweep
 from pipelines.tables import format_table
+from pipelines.taken_phases import take_phases
 from pipelines.trainer import build_trainer, check_callbacks, check_trainer, share_the_cores, try_trainer
 
 
@@ -92,6 +94,8 @@ class Runner:
                     folder.rmdir()
 
     def _run(self, datamodule: HandfulDataModule, shared: dict[str, Any]) -> dict[str, Any]:
+        if self.pipeline.phases_from is not None:
+            decided_once(f"phases for {self.folder}", lambda: take_phases(self.plan, str(self.pipeline.phases_from)))
         steps = self.plan.steps()
         earlier: dict[str, Path] = {}
         try:

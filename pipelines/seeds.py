@@ -50,6 +50,8 @@ def run_seeds(pipeline: Pipeline, seeds: Sequence[int], start_at: str | None) ->
     for seed in seeds:
         one = copy.deepcopy(pipeline)
         one.seed, one.run_dir = seed, str(folder / f"seed_{seed}")
+        if one.phases_from is not None:
+            one.phases_from = str(Path(one.phases_from) / f"seed_{seed}")
         if not drawn:
             one.data.setdefault("init_args", {})["seed"] = seed
         results[seed] = Runner(one, start_at).run()["stages"]

@@ -1,0 +1,89 @@
+"""Finished phases of another run, taken instead of run again: heads compared on one dense training."""
+
+import shutil
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from handful.atomic import DRAFT, copy_file
+from handful.errors import UserError
+from pipelines.find_run import find_run
+from pipelines.plan import Plan
+from pipelines.run_folder import PhaseFolder
+
+#: Records of a phase, in the order in which they are copied: a folder without the last is not finished.
+_RECORDS = ("started.json", "done.json")
+
+
+def take_phases(plan: Plan, run: str) -> list[str]:
+    """Copy the first phases of another run into this one, as far as they are those that this run asks for.
+
+    A phase is the same where its configuration, the images, the seed and the phases before it are; the digests of its
+    files are checked before and after. What this run has begun or finished itself stays.
+
+    Args:
+        plan: of this run.
+        run: folder of the other run.
+
+    Returns:
+        Names of the phases that were taken.
+
+    Raises:
+        UserError: there is no such run, it is this one, its first phase is not finished or not the one that is asked
+            for, or a file of a phase is damaged.
+    """
+    source, _ = find_run(run)
+    if source.resolve() == plan.folder.resolve():
+        raise UserError(f"--phases_from: {run} is this run itself")
+    taken: list[str] = []
+    for place, name in enumerate(plan.pipeline.phases):
+        if name in plan.redo:
+            break
+        target, found = PhaseFolder(plan.folder / name), PhaseFolder(source / name)
+        if target.done() is not None or target.started() is not None:
+            continue
+        reason = _obstacle(plan, name, found)
+        if reason and place == 0:
+            raise UserError(f"--phases_from: {found.path} {reason}; leave the option out to run the phase here")
+        if reason:
+            rank_zero_info(f"{name}: runs here, {found.path} {reason}")
+            break
+        _copy(found, target)
+        taken.append(name)
+        rank_zero_info(f"{name}: taken from {found.path}")
+    return taken
+
+
+def _obstacle(plan: Plan, name: str, found: PhaseFolder) -> str:
+    """Why a phase of another run is not the one that is asked for; empty if it is.
+
+    Raises:
+        UserError: its record or a file of it is damaged.
+    """
+    done = found.done()
+    if done is None:
+        return "is not there" if not found.path.is_dir() else "is not finished"
+    if done["made_from"] != plan.made_from(name):
+        return "stands on other phases"
+    differing = plan.differences(name, done["config"])
+    if differing:
+        key, values = next(iter(differing.items()))
+        return f"was finished with another {key} ({values})"
+    found.verify()
+    return ""
+
+
+def _copy(source: PhaseFolder, target: PhaseFolder) -> None:
+    """Copy a phase's folder, its records last; a dashboard's run stays with the phase that it was of."""
+    target.clear()
+    target.path.mkdir(parents=True)
+    for path in sorted(source.path.iterdir()):
+        if path.name in _RECORDS or path.name.startswith("wandb") or path.name.endswith(DRAFT):
+            continue
+        if path.is_dir():
+            shutil.copytree(path, target.path / path.name)
+        elif path.is_file():
+            copy_file(path, target.path / path.name)
+    for record in _RECORDS:
+        if (source.path / record).is_file():
+            copy_file(source.path / record, target.path / record)
+    target.verify()
