@@ -4,12 +4,13 @@ import difflib
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from handful.errors import UserError
+from handful.errors import UserError, did_you_mean
 from handful.file_kinds import instead_of_a_file, special_kind
+from pipelines.phase_patterns import expanded, merged, patterns
 from pipelines.renamed_classes import renamed
 
 #: Larger files, or what anchors make of small ones, are no configs.
@@ -72,8 +73,8 @@ def read_config(path: Path) -> tuple[str, dict[str, Any]]:
     text, found = _read_one(path)
     if "extends" not in found:
         return text, found
-    merged = _extended(path, found, (path.resolve(),))
-    return yaml.safe_dump(merged, sort_keys=False, allow_unicode=True), merged
+    whole = _extended(path, found, (path.resolve(),))
+    return _as_text(whole), whole
 
 
 def _extended(path: Path, found: dict[str, Any], above: tuple[Path, ...]) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _extended(path: Path, found: dict[str, Any], above: tuple[Path, ...]) -> dic
     names = [named] if isinstance(named, str) else named
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: extends is a file or a list of files, not {named!r:.60}")
-    merged: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
     for name in names:
         other = path.parent / name
         if other.resolve() in above:
@@ -93,17 +94,60 @@ def _extended(path: Path, found: dict[str, Any], above: tuple[Path, ...]) -> dic
             raise UserError(f"{path}: extends: {str(error).removeprefix('--config: ')}") from None
         # the text has names as they are now
         content = yaml.load(text, Loader=_StrictLoader) if text else content
-        merged = _merged(merged, _extended(other, content, (*above, other.resolve())))
-    return _merged(merged, {key: value for key, value in found.items() if key != "extends"})
+        whole = _on_top(whole, _extended(other, content, (*above, other.resolve())))
+    return _on_top(whole, {key: value for key, value in found.items() if key != "extends"})
 
 
-def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Two mappings as one; of what is no mapping in both, the other's."""
-    both = {
-        key: _merged(one[key], value) if isinstance(one.get(key), dict) and isinstance(value, dict) else value
-        for key, value in other.items()
-    }
-    return {**one, **both}
+def _on_top(below: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Two configs as one; the second wins."""
+    return merged(below, expanded(content, _named_phases(below), final=False))
+
+
+def _named_phases(content: dict[str, Any]) -> list[str]:
+    phases = content.get("phases")
+    return [name for name in phases if "*" not in name] if isinstance(phases, dict) else []
+
+
+def _as_text(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+class ConfigFile(NamedTuple):
+    """A config file that was read.
+
+    Attributes:
+        path: of the file.
+        text: what it says, with what it extends.
+        content: the same as values.
+    """
+
+    path: Path
+    text: str
+    content: dict[str, Any]
+
+
+def read_configs(files: Sequence[Path]) -> list[ConfigFile]:
+    """Read config files of which later ones win; a phase whose name has a `*` stands for those of the files before.
+
+    Raises:
+        UserError: as `read_config`, or such a name stands for no phase.
+    """
+    found: list[ConfigFile] = []
+    known: list[str] = []
+    for path in files:
+        text, content = read_config(path)
+        if patterns(content):
+            content = expanded(content, known)
+            text = _as_text(content)
+        for name in patterns(content):
+            there = f"there are {', '.join(known)}" if known else "it belongs behind a pipeline's config"
+            raise UserError(
+                f"{path}: phases: no phase of the configs before it is called {name!r}; {there}"
+                f"{did_you_mean(name.replace('*', ''), known)}"
+            )
+        known += [name for name in _named_phases(content) if name not in known]
+        found.append(ConfigFile(path, text, content))
+    return found
 
 
 def _read_one(path: Path) -> tuple[str, dict[str, Any]]:
@@ -142,7 +186,7 @@ def read_text(text: str, path: Path) -> tuple[str, dict[str, Any]]:
     return renamed(_PLATEAU.sub("torch.optim.lr_scheduler.ReduceLROnPlateau", text)), found
 
 
-def configs_first(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
+def configs_first(arguments: Sequence[str]) -> tuple[list[str], list[ConfigFile]]:
     """Put the config files before the options, in their order, so that options win wherever they stand.
 
     A file is passed on as its text: read once, in whatever encoding.
@@ -175,9 +219,9 @@ def configs_first(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
                 rest.append(argument)
         else:
             rest.append(argument)
-    texts = [text for text, _ in map(read_config, files) if text]
+    found = read_configs(files)
     rest = [_PLATEAU.sub("torch.optim.lr_scheduler.ReduceLROnPlateau", argument) for argument in rest]
-    return [*(f"--config={text}" for text in texts), *parts, *rest], files
+    return [*(f"--config={file.text}" for file in found if file.text), *parts, *rest], found
 
 
 def taken(arguments: Sequence[str], name: str) -> tuple[list[str], list[str]]:

@@ -15,7 +15,7 @@ from lightning_modules import TrainedModule
 from pipelines.automatic_values import with_choices
 from pipelines.build import plain
 from pipelines.config import PhaseConfig, Pipeline, WandbConfig
-from pipelines.configs import check_name, configs_first, read_config, taken
+from pipelines.configs import ConfigFile, check_name, configs_first, taken
 from pipelines.more_loggers import logger_names
 from pipelines.option_parser import OneSentenceParser
 from pipelines.phases import Phase
@@ -136,15 +136,14 @@ def pipeline_parser(phases: Sequence[str]) -> OneSentenceParser:
     return parser
 
 
-def _phase_names(files: Sequence[Path]) -> list[str]:
+def _phase_names(files: Sequence[ConfigFile]) -> list[str]:
     """The phases of the configs, in the order of their first mention.
 
     The parser needs an option group per phase: with one mapping for all of them, a second `--config` would replace
     what the first says of every phase.
     """
     names: dict[str, None] = {}
-    for file in files:
-        _, content = read_config(file)
+    for file, _, content in files:
         phases = content.get("phases") or {}
         if not isinstance(phases, dict):
             raise UserError(f"{file}: phases is a mapping, name → phase")
@@ -156,7 +155,7 @@ def _phase_names(files: Sequence[Path]) -> list[str]:
                 raise UserError(f"{file}: phases.{name} is a mapping, not {phase!r:.60}")
         names |= dict.fromkeys(phases)
     if not names:
-        raise UserError(f"{', '.join(map(str, files))}: no phases; a pipeline needs at least one")
+        raise UserError(f"{', '.join(str(file.path) for file in files)}: no phases; a pipeline needs at least one")
     return list(names)
 
 

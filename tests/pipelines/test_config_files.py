@@ -253,8 +253,7 @@ def test_the_text_of_a_config_is_passed_on(tmp_path):
     (tmp_path / "a.yaml").write_text("x: 1e-3\n")
     arranged, files = configs_first(["--x", "--config", str(tmp_path / "a.yaml"), "--", "y"])
     assert arranged == ["--config=x: 1e-3\n", "--x", "--", "y"]
-    assert files == [tmp_path / "a.yaml"]
-    assert read_config(files[0])[1] == {"x": "1e-3"}
+    assert files == [(tmp_path / "a.yaml", "x: 1e-3\n", {"x": "1e-3"})]
 
 
 @pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps", "tpu"])

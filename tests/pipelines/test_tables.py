@@ -1,60 +1,21 @@
-"""The cells of the papers' tables: every config starts and runs every phase on a small copy of its data set."""
+"""The cells of the papers' tables: what their configs say; `test_recipes.py` runs them."""
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from handful.errors import UserError
 from pipelines.cli import main
-from pipelines.configs import read_config
+from pipelines.configs import read_config, read_configs
 from pipelines.parse import parse_pipeline
 from pipelines.seeds import parse_seeds, summarise
 from tests.datamodules import official_forms as forms
 from tests.helpers.pipeline import ROOT, write_config
-
-SETS = {
-    "cub200": forms.write_cub,
-    "fgvc_aircraft": forms.write_aircraft,
-    "nabirds": forms.write_nabirds,
-    "stanford_cars": forms.write_cars,
-}
-CELLS = [f"{data}_{net}" for data in SETS for net in ("resnet50", "densenet121", "inception_v3")]
-
-
-def calm_weights(backbone, file):
-    """A file of random weights under timm's names, of which evaluation after two steps gives finite features."""
-    import timm
-
-    net = timm.create_model(backbone.split(".")[0], num_classes=3)
-    for layer in net.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(layer.weight)
-    torch.save(net.state_dict(), file)
-    return file
-
-
-def two_steps(config, root, run, *more):
-    """Arguments that shorten a cell to two steps of every phase on a small copy, from random weights."""
-    _, content = read_config(ROOT / "configs" / config)
-    phases = content["phases"]
-    weights = calm_weights(content["network"]["backbone"], root.parent / "weights.pth")
-    trained = [name for name, phase in phases.items() if phase.get("max_epochs")]
-    arguments = [
-        "pipeline", "--config", ROOT / "configs" / config, *more,
-        "--data.root", root, "--data.complete", "false", "--data.image_size", "96", "--data.batch_size", "2",
-        "--data.num_workers", "0", "--network.pretrained", "false", "--init_from", weights,
-        "--wandb.mode", "disabled", "--run_dir", run,
-        "--phases.sparsify.module.n_features", "6", "--phases.sparsify.module.features_per_class", "2",
-        # of maps of one pixel in batches of two, gradients are huge
-        "--trainer.gradient_clip_val", "0.01", "--trainer.limit_train_batches", "2",
-        "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false",
-        *(part for name in trained for part in (f"--phases.{name}.max_epochs", "1")),
-    ]  # fmt: skip
-    return [str(argument) for argument in arguments]
+from tests.pipelines.test_recipes import CELLS
 
 
 def test_cells_differ_only_in_what_differs():
@@ -90,24 +51,32 @@ def test_rows(row):
     assert (dense.get("mutual_channel") is not None) == (row == ["mcl"])
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("cell", CELLS)
-def test_two_steps_of_every_phase(cell, tmp_path):
-    """Every cell of the tables, from the official form on disk to five columns."""
-    home = next(write for data, write in SETS.items() if cell.startswith(data))(tmp_path / "data")
-    main(two_steps(f"sldd/{cell}.yaml", home, tmp_path / "run"))
-    stages = json.loads((tmp_path / "run/results.json").read_text())["stages"]
-    assert list(stages) == ["dense", "sparse_all", "finetuned_all", "sparse", "finetuned"]
-
-
-@pytest.mark.nightly
 @pytest.mark.parametrize("row", ["without_l_div", "mcl"])
-def test_two_steps_of_every_row(row, tmp_path):
-    """The other rows, of one cell."""
-    home = forms.write_cub(tmp_path / "data")
-    more = ["--config", ROOT / f"configs/sldd/{row}.yaml"]
-    main(two_steps("sldd/cub200_resnet50.yaml", home, tmp_path / "run", *more))
-    assert len(json.loads((tmp_path / "run/results.json").read_text())["stages"]) == 5
+@pytest.mark.parametrize("base", ["quickstart", "sldd/photos", "qsenn/photos", "qpm/photos", "chiqpm/photos"])
+def test_rows_of_other_pipelines(base, row, tmp_path):
+    """The rows' files go behind any pipeline, whatever its phases of finetuning are called."""
+    for split in ("train", "test"):
+        for k in range(6):
+            forms.picture(tmp_path / f"photos/{split}/{'ab'[k % 2]}/{k}.jpg", (8, 8), k + 10 * (split == "test"))
+    more = [] if base == "quickstart" else ["--data.root", str(tmp_path / "photos")]
+    files = [ROOT / f"configs/{base}.yaml", ROOT / f"configs/sldd/{row}.yaml"]
+    pipeline, _ = parse_pipeline([*(part for file in files for part in ("--config", str(file))), *more])
+    options = {name: phase.module.get("init_args", {}) for name, phase in pipeline.phases.items()}
+    assert len([name for name in options if name.startswith("finetune")]) == (4 if base.startswith("qsenn") else 1)
+    assert {found["beta"] for found in options.values() if "beta" in found} == {0.0}
+    assert (options["dense"]["mutual_channel"] is not None) == (row == "mcl")
+
+
+def test_every_loss_trains(tmp_path, capsys):
+    """The rows' files on a whole pipeline: what is logged is the loss that was asked for."""
+    rows = {"without_l_div": set(), "mcl": {"train/mutual_channel_loss"}}
+    for row, logged in rows.items():
+        files = [write_config(tmp_path), ROOT / f"configs/sldd/{row}.yaml"]
+        arguments = [str(part) for file in files for part in ("--config", file)]
+        once = [part for name in ("dense", "finetune") for part in (f"--phases.{name}.max_epochs", "1")]
+        main(["pipeline", *arguments, *once, "--run_dir", str(tmp_path / row)])
+        columns = (tmp_path / row / "dense/metrics.csv").read_text().splitlines()[0].split(",")
+        assert {name for name in columns if "mutual" in name} == logged
 
 
 # -- seeds --------------------------------------------------------------------------------------------------------
@@ -154,6 +123,43 @@ def test_extends(tmp_path):
     text, content = read_config(tmp_path / "c.yaml")
     assert content == {"seed": 1, "phases": {"dense": {"max_epochs": 2, "callbacks": ["z"]}}, "name": "c"}
     assert yaml.safe_load(text) == content
+
+
+def test_phases_of_a_pattern(tmp_path):
+    """A name with a star stands for the phases below, of what a file extends and of the configs before it."""
+    (tmp_path / "base.yaml").write_text("phases: {dense: {max_epochs: 1}, tune: {max_epochs: 1}, tune_all: {x: 1}}\n")
+    (tmp_path / "row.yaml").write_text("phases: {tune*: {max_epochs: 2}}\n")
+    (tmp_path / "own.yaml").write_text("extends: [base.yaml, row.yaml]\nphases: {tune_all: {max_epochs: 3}}\n")
+    (tmp_path / "above.yaml").write_text("extends: row.yaml\nphases: {'*': {data: {a: 1}}, dense: {data: {a: 2}}}\n")
+    (tmp_path / "plain.yaml").write_text("phases: {tune: {}, tune_all: {}}\n")
+    assert read_configs([tmp_path / "own.yaml"])[0].content["phases"] == {
+        "dense": {"max_epochs": 1}, "tune": {"max_epochs": 2}, "tune_all": {"x": 1, "max_epochs": 3}
+    }  # fmt: skip
+    found = read_configs([tmp_path / "base.yaml", tmp_path / "above.yaml"])[1]
+    assert yaml.safe_load(found.text) == found.content
+    assert found.content["phases"] == {
+        "tune": {"max_epochs": 2, "data": {"a": 1}},
+        "tune_all": {"max_epochs": 2, "data": {"a": 1}},
+        "dense": {"data": {"a": 2}},
+    }
+    assert read_configs([tmp_path / "plain.yaml", tmp_path / "row.yaml"])[1].content["phases"]["tune"] == {
+        "max_epochs": 2
+    }
+    (tmp_path / "other.yaml").write_text("phases: {tun_*: {max_epochs: 2}}\n")
+    for files, said in ((["base", "other"], "'tun_*'; there are dense, tune, tune_all; did you mean 'tune'?"),
+                        (["row", "base"], "'tune*'; it belongs behind a pipeline's config")):  # fmt: skip
+        with pytest.raises(UserError, match=re.escape(said)):
+            read_configs([tmp_path / f"{name}.yaml" for name in files])
+
+
+def test_a_config_through_a_pipe_is_read_once(tmp_path):
+    """What a shell makes of <(command): a second reader would find it empty."""
+    reader, writer = os.pipe()
+    os.write(writer, write_config(tmp_path).read_bytes())
+    os.close(writer)
+    pipeline, _ = parse_pipeline(["--config", f"/dev/fd/{reader}"])
+    os.close(reader)
+    assert list(pipeline.phases) == ["dense", "sparsify", "finetune", "evaluate"]
 
 
 BAD = {
