@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from handful.atomic import write_text
+from handful.atomic import write_json, write_text
 from handful.errors import UserError
 from handful.report.csv_file import write_csv
 from handful.report.page import render
@@ -16,12 +16,21 @@ from pipelines.finished_run import Run
 from pipelines.output_folder import output_folder
 from pipelines.tables import format_table, stage_cells
 
+#: Which way a column of `results.json` or of the sets is better; measures say it themselves.
+_BETTER = {
+    "accuracy": "higher", "balanced_accuracy": "higher", "loss": "lower", "dependence": "lower", "seconds": "lower",
+    "peak memory, MiB": "lower", **{f"diversity@{k}": "higher" for k in range(1, 6)},
+    **{f"{method} size": "lower" for method in ("thr", "aps", "hierarchy")},
+}  # fmt: skip
+_ARROWS = {"higher": " ↑", "lower": " ↓"}
+
 
 def compare(run_dirs: list[str], stages: Literal["last", "all"] = "last", out: str | None = None) -> Path:
     """Compare finished runs: accuracy, features per class, every measure that they have, what they cost.
 
-    Measures of `evaluate` and sets of `evaluate --conformal` are taken in where a run has them of its present weights.
-    Writes `comparison.json`, `comparison.csv` and a page, and prints the table.
+    Measures of `evaluate` and sets of `evaluate --conformal` are taken in where a run has them of its present weights;
+    what is not measured is named, with the command that measures it. Seconds and memory are those of all phases up to
+    the stage. Writes `comparison.json`, `comparison.csv` and a page, and prints the table.
 
     Args:
         run_dirs: folders of the runs, two or more.
@@ -42,29 +51,37 @@ def compare(run_dirs: list[str], stages: Literal["last", "all"] = "last", out: s
     _check_data(runs)
     names = _names(runs)
     rows: dict[str, dict[str, Any]] = {}
+    about: dict[str, dict[str, str]] = {}
+    missing: list[str] = []
     for name, run in zip(names, runs, strict=True):
         of_run = run.results.get("stages", {})
         if not of_run:
             raise UserError(f"{run.folder}: no results yet; run its pipeline to the end")
         chosen = list(of_run) if stages == "all" else [list(of_run)[-1]]
-        seconds = run.results.get("seconds", {})
         for stage in chosen:
-            row = dict(of_run[stage]) | _measures(run, stage) | _sets(run, stage)
-            row["seconds"] = round(sum(seconds.values()), 1)
-            rows[f"{name}: {stage}"] = row
+            measured, sets = _measures(run, stage, about), _sets(run, stage)
+            rows[f"{name}: {stage}"] = dict(of_run[stage]) | measured | sets | _cost(run, stage)
+            for found, what, option in ((measured, "measures", ""), (sets, "sets", " --conformal 0.9")):
+                if not found:
+                    command = f"python train.py evaluate --run_dir {run.folder}{option}"
+                    missing.append(f"{name}: {stage} has no {what}; {command}")
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     data = runs[0].results.get("data", {})
     record = {
         "runs": dict(zip(names, map(str, run_dirs), strict=True)),
         "data": {key: data[key] for key in ("name", "num_classes", "images") if key in data},
         "rows": rows,
+        "measures": about,
+        "missing": missing,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "comparison.json", json.dumps(record, indent=1) + "\n")
+    write_json(folder / "comparison.json", record)
     cells = [[label, *(row.get(column) for column in columns)] for label, row in rows.items()]
     write_csv(folder / "comparison.csv", ["run and stage", *columns], cells)
     write_text(folder / "index.html", _page(record, columns))
     print(f"\n{_table(rows, columns)}\n", flush=True)
+    for sentence in missing:
+        print(safe_text(f"  {sentence}"), flush=True)
     return folder / "index.html"
 
 
@@ -97,11 +114,27 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def _measures(run: Run, stage: str) -> dict[str, Any]:
-    """What `evaluate` has measured of a stage's present weights."""
+def _measures(run: Run, stage: str, about: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """What `evaluate` has measured of a stage's present weights; `about` gets every measure's question."""
     record = _record(run, "measures/measures.json", stage)
     values = record.get("stages", {}).get(stage, {}) if record else {}
+    described = record.get("measures") if record else None
+    for one in described.values() if isinstance(described, dict) else ():
+        if isinstance(one, dict) and isinstance(one.get("values"), list):
+            told = {"title": str(one.get("title", "")), "better": str(one.get("better", ""))}
+            about |= {str(name): told for name in one["values"]}
     return dict(values) if isinstance(values, dict) else {}
+
+
+def _cost(run: Run, stage: str) -> dict[str, Any]:
+    """Seconds and the peak of memory of the phases up to a stage's."""
+    upto = run.phases[: run.phases.index(run.phase_of(stage)) + 1]
+    seconds, memory = (
+        {name: value for name, value in run.results.get(key, {}).items() if name in upto}
+        for key in ("seconds", "peak_memory_mib")
+    )
+    found: dict[str, Any] = {"seconds": round(sum(seconds.values()), 1)} if seconds else {}
+    return found | ({"peak memory, MiB": round(max(memory.values()))} if memory else {})
 
 
 def _sets(run: Run, stage: str) -> dict[str, Any]:
@@ -143,15 +176,25 @@ def _table(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> str
 
 
 def _page(record: Mapping[str, Any], columns: Sequence[str]) -> str:
-    header, cells = stage_cells({label: {c: row.get(c) for c in columns} for label, row in record["rows"].items()})
+    rows, about = record["rows"], record["measures"]
+    header, cells = stage_cells({label: {c: row.get(c) for c in columns} for label, row in rows.items()})
     data = record["data"]
     facts = [str(data["name"])] if "name" in data else []
     facts += [f"{data['num_classes']} classes"] if "num_classes" in data else []
+    if isinstance(images := data.get("images"), dict):
+        facts.append(", ".join(f"{count:,} {split}" for split, count in images.items()) + " images")
+    body = []
+    for place, name in enumerate(header):
+        if place:
+            told = about.get(name, {"title": "", "better": _BETTER.get(name, "")})
+            arrow = _ARROWS.get(told["better"], "")
+            body.append([f"{name}{arrow}", *(row[place] for row in cells), told["title"]])
     return render(
         "compare.html",
         title="Runs compared",
         facts=facts,
-        columns=["", *(row[0] for row in cells)],
-        rows=[[name, *(row[place] for row in cells)] for place, name in enumerate(header) if place],
+        columns=["", *(row[0] for row in cells), "question"],
+        rows=body,
         runs=list(record["runs"].items()),
+        missing=record["missing"],
     )

@@ -2,14 +2,14 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from handful.atomic import write_text
+from handful.atomic import write_json
 from handful.conformal import (
     ConformalSets,
     Hierarchy,
@@ -23,7 +23,10 @@ from handful.errors import UserError, did_you_mean
 from handful.explain.hierarchy import has_hierarchy
 from handful.networks import Classifier
 from handful.networks.heads import SparseHead
+from handful.text import safe_text
+from lightning_modules import TrainedModule
 from pipelines.finished_run import Run
+from pipelines.measures.subject import Images
 from pipelines.stored_features import features_of
 from pipelines.tables import format_table
 
@@ -34,35 +37,39 @@ FILE = "conformal.json"
 
 
 def conformal_sets(
-    run: Run, stages: Sequence[str], coverage: float, folder: Path, per_class: bool = False, seed: int = 0
+    run: Run,
+    subjects: Mapping[str, tuple[TrainedModule, Classifier]],
+    images: Images,
+    coverage: float,
+    folder: Path,
+    per_class: bool = False,
 ) -> Path:
     """Calibrate and measure sets of every stage; write `conformal.json` and print a table.
 
     The test images are halved, class by class: one half calibrates, the other measures. The level of the hierarchy is
-    chosen on a half of the calibration images, and its limit on the other, so that the guarantee holds.
+    chosen on a half of the calibration images, and its limit on the other, so that the guarantee holds. A way to score
+    for which there are too few calibration images is left out, and the record and the table say so.
 
     Args:
-        run: whose images and classifiers.
-        stages: stages or phases that hold classifiers.
+        run: whose classifiers.
+        subjects: stage → what holds its classifier, and the classifier.
+        images: the test images, what is known of their classes, and the seed of the halves.
         coverage: the share of images, in (0, 1), whose set is to hold the true class.
         folder: to write to.
         per_class: whether every class is calibrated by its own images.
-        seed: of the halves.
 
     Raises:
-        UserError: a coverage out of range, or too few images.
+        UserError: a coverage out of range, or too few images for any way to score.
     """
-    data = run.datamodule()
+    seed = images.options.seed
+    attributes = None if images.class_attributes is None else images.class_attributes.present
     rows: dict[str, dict[str, Any]] = {}
     calibrated: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
     halves: tuple[Tensor, Tensor] | None = None
-    for stage in stages:
-        module = run.load(stage)
-        model = getattr(module, "model", None)
-        if not isinstance(model, Classifier):
-            raise UserError(f"--stages: {stage} of {run.folder} holds no classifier")
+    for stage, (module, model) in subjects.items():
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        features, labels = features_of(module, model, data, "test")
+        features, labels = features_of(module, model, images.data, "test")
         model = model.cpu()
         halves = stratified_halves(labels, seed)
         rows[stage], calibrated[stage] = {}, {}
@@ -72,28 +79,35 @@ def conformal_sets(
             if method == "hierarchy":
                 of_level, first = first[::2], first[1::2]
                 scores.fit_level(features[of_level], labels[of_level], coverage)
-            with torch.no_grad():
+            try:
                 sets = calibrate(scores(features[first]), labels[first], coverage, per_class)
-                found = set_quality(
-                    sets.of(scores(features[second])), labels[second], model.head.class_weights()[0]
-                )
+            except UserError as error:
+                left_out[method] = str(error)
+                continue
+            found = set_quality(
+                sets.of(scores(features[second])), labels[second], model.head.class_weights()[0].detach(), attributes
+            )
             rows[stage][method] = found.to_dict()
             calibrated[stage][method] = {
                 "limits": sets.limits.tolist(), "level": scores.level, "images": len(first),
             }  # fmt: skip
     assert halves is not None
+    if not any(rows.values()):
+        raise UserError(next(iter(left_out.values())))
     record = {
         "run": str(run.folder),
-        "made_from": {run.phase_of(stage): run.made_of(run.phase_of(stage)) for stage in stages},
+        "made_from": {run.phase_of(stage): run.made_of(run.phase_of(stage)) for stage in subjects},
         "asked_coverage": coverage,
         "per_class": per_class,
+        "seed": seed,
         "images": {"calibration": len(halves[0]), "measured": len(halves[1])},
         "stages": rows,
         "calibrated": calibrated,
+        "left_out": left_out,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / FILE, json.dumps(record, indent=1) + "\n")
-    print(_table(record), flush=True)
+    write_json(folder / FILE, record)
+    print(safe_text(_table(record), lines=True), flush=True)
     return folder / FILE
 
 
@@ -178,15 +192,19 @@ def calibrated_sets(run: Run, stage: str | None, method: str, model: Classifier)
 
 
 def _table(record: dict[str, Any]) -> str:
-    """A row per stage and method."""
+    """A row per stage and method, and what was left out."""
     rows = [
         [stage, method, f"{100 * found['coverage']:.2f}", "–".join(f"{100 * end:.1f}" for end in found["interval"]),
-         found["size"], f"{100 * found['single']:.1f}", f"{100 * found['worst_class']:.1f}", found["coherence"]]
+         found["size"], f"{100 * found['single']:.1f}", f"{100 * found['worst_class']:.1f}", found["coherence"],
+         found["attribute_coherence"]]
         for stage, methods in record["stages"].items()
         for method, found in methods.items()
     ]  # fmt: skip
-    columns = ["stage", "sets", "coverage %", "95 %", "classes", "single %", "worst class %", "coherence"]
+    columns = ["stage", "sets", "coverage %", "95 %", "classes", "single %", "worst class %", "coherence", "attributes"]
+    if all(row[-1] is None for row in rows):  # nothing is known of them
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     images = record["images"]
     asked = f"  {100 * record['asked_coverage']:g} % asked for{', per class' if record['per_class'] else ''}; "
     counted = f"calibrated on {images['calibration']:,} test images, measured on {images['measured']:,}"
-    return f"\n{format_table(columns, rows)}\n\n{asked}{counted}"
+    without = "".join(f"\n  left out: {method}: {why}" for method, why in record["left_out"].items())
+    return f"\n{format_table(columns, rows)}\n\n{asked}{counted}{without}"

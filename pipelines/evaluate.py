@@ -77,16 +77,16 @@ def evaluate(
         raise UserError(f"--images must be at least 1, not {images}")
     run = Run(run_dir)
     subjects = _classifiers(run, stages)
+    data = run.datamodule()
     if conformal is not None:
         if not 0 < conformal < 1:
             raise UserError(f"--conformal: a coverage between 0 and 1, not {conformal:g}")
-        written = conformal_sets(
-            run, list(subjects), conformal, output_folder(out, run.folder / "conformal"), per_class, seed
-        )
+        of_sets = output_folder(out, run.folder / "conformal")
+        known = Images(data, Options(attributes=attributes, seed=seed))
+        written = conformal_sets(run, subjects, known, conformal, of_sets, per_class)
         if names == DEFAULT:
             return written
     folder = output_folder(out, run.folder / "measures")
-    data = run.datamodule()
     if split not in data.splits:
         raise UserError(f"--split: this run has no {split} images; there are {', '.join(data.splits)}")
     looked_at = Images(data, Options(split, images, attributes, masks, seed, explained))

@@ -79,7 +79,8 @@ def explain(
         for batch in pictures.batches(BATCH, "explaining", SIDE):
             for why in explainer.explain(batch):
                 files.add(why)
-                print(safe_text(why), flush=True)
+                for line in why.in_lines:
+                    print(safe_text(line), flush=True)
                 true.append(why.true)
                 predicted.append(why.prediction.name)
         accuracy = said_accuracy(true, predicted)

@@ -7,6 +7,8 @@ import torch
 
 from handful.conformal.sets import class_names_of
 from handful.errors import UserError
+from handful.explain.feature_names import read_feature_names
+from handful.explain.possible import possible_classes
 from handful.images import Pictures
 from handful.report.csv_file import write_csv
 from handful.report.prediction_table import prediction_columns, prediction_rows, said_accuracy
@@ -37,8 +39,8 @@ def predict(
         phase: whose model: a stage or phase of the run; the last finished one if not given.
         out: folder to write to; RUN_DIR/predict if not given.
         batch_size: pictures predicted at once.
-        sets: adds a column with the classes that may be the true one, the most probable first, by what
-            `evaluate --conformal` has calibrated.
+        sets: adds the classes that may be the true one, the most probable first, by what `evaluate --conformal` has
+            calibrated; and in words the features that speak for all of them, and those that would decide.
 
     Returns:
         The table.
@@ -62,12 +64,21 @@ def predict(
     labels: list[int | None] = []
     found: list[torch.Tensor] = []
     members: list[torch.Tensor] = []
+    words: list[str] = []
+    feature_names = read_feature_names(run.folder)
     for batch in pictures.batches(batch_size, "predicting"):
         with torch.no_grad():
             features = module.model.features(batch.images.to(module.device))
-            found.append(class_probabilities(module.model.head(features)).cpu())
-            if calibrated is not None:
-                members.append(calibrated.of(features.float().cpu()))
+            logits = module.model.head(features)
+            found.append(class_probabilities(logits).cpu())
+        if calibrated is not None:
+            features, logits = features.float().cpu(), logits.cpu()
+            members.append(calibrated.of(features))
+            head, coverage = module.model.head, calibrated.coverage
+            words += [
+                possible_classes(row, coverage, one, head, names, own).sentence(feature_names)
+                for row, one, own in zip(members[-1], logits, features, strict=True)
+            ]
         files += batch.names
         labels += batch.labels
     probabilities = torch.cat(found)
@@ -75,10 +86,10 @@ def predict(
     path.parent.mkdir(parents=True, exist_ok=True)
     columns, rows = prediction_columns(names, known is not None), prediction_rows(files, names, probabilities, known)
     if members:
-        columns = [*columns, "conformal set"]
+        columns = [*columns, "conformal set", "in words"]
         rows = (
-            [*row, "; ".join(class_names_of(held, names, shares))]
-            for row, held, shares in zip(rows, torch.cat(members), probabilities, strict=True)
+            [*row, "; ".join(class_names_of(held, names, shares)), sentence]
+            for row, held, shares, sentence in zip(rows, torch.cat(members), probabilities, words, strict=True)
         )
     write_csv(path, columns, rows)
     pictures.warn()

@@ -14,6 +14,7 @@ import yaml
 from datamodules.base import HandfulDataModule
 from handful.atomic import write_text
 from handful.bottleneck.informed import InformedClassifier
+from handful.conformal import stratified_halves
 from handful.errors import UserError
 from handful.explain.deciding import DecidingFeatures
 from handful.explain.feature_names import read_feature_names
@@ -24,7 +25,10 @@ from handful.report.curves import Path as RegularisationPath
 from handful.report.curves import Series
 from handful.report.run_page import run_pages
 from handful.report.sections import measures, probe
+from handful.report.sections import sets as conformal_section
 from lightning_modules import TrainedModule
+from pipelines.conformal import FILE as CONFORMAL
+from pipelines.conformal import calibrated_sets
 from pipelines.finished_run import Run
 from pipelines.measures.subject import Images, Options
 from pipelines.run_folder import read_metrics, read_table
@@ -97,6 +101,7 @@ def content_of(run: Run, images: int = 4, attributes: str | None = None, masks: 
         tradeoff=_tradeoff(run),
         measures=_record(run, "measures/measures.json", measures.is_record, "evaluate"),
         probe=_record(run, "probe/probe.json", probe.is_record, "probe"),
+        conformal=_record(run, f"conformal/{CONFORMAL}", conformal_section.is_record, "evaluate --conformal"),
     )
     content.feature_names = read_feature_names(run.folder)
     if isinstance(model, Classifier):
@@ -106,7 +111,21 @@ def content_of(run: Run, images: int = 4, attributes: str | None = None, masks: 
         known = Images(data, Options(attributes=attributes, masks=masks))
         content.attributes = known.image_attributes if attributes is None else known.class_attributes
         content.parts = known.masks
+        _add_sets(content, run, model)
     return content
+
+
+def _add_sets(content: Content, run: Run, model: Classifier) -> None:
+    """The sets that are calibrated for the classifier that decides, and the images that did not calibrate them."""
+    record, deciding = content.conformal, content.deciding
+    if record is None or deciding is None:
+        return
+    found = next((name for name in record["stages"] if run.phase_of(name) == run.phase_of()), None)
+    methods = [] if found is None else list(record["stages"][found])
+    if methods:
+        method = "hierarchy" if "hierarchy" in methods else methods[0]
+        content.sets = calibrated_sets(run, None, method, model)
+        content.measured = stratified_halves(deciding.labels, int(record.get("seed", 0)))[1].tolist()
 
 
 def _called(phase: str, model: Any) -> str:

@@ -107,10 +107,7 @@ class SetQuality:
         empty: share of empty sets.
         worst_class: the smallest coverage over classes with images.
         coherence: mean share of features that two classes of a set have in common; None where no set has two.
-
-    Example:
-        >>> set_quality(torch.tensor([[True, False], [True, True]]), torch.tensor([0, 0])).coverage
-        1.0
+        attribute_coherence: the same of their attributes, where these are known.
 
     Example:
         >>> sets = torch.tensor([[True, False], [True, True]])
@@ -125,19 +122,23 @@ class SetQuality:
     empty: float
     worst_class: float
     coherence: float | None
+    attribute_coherence: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self) | {"interval": list(self.interval)}
 
 
-def set_quality(sets: Tensor, labels: Tensor, weight: Tensor | None = None) -> SetQuality:
+def set_quality(
+    sets: Tensor, labels: Tensor, weight: Tensor | None = None, attributes: Tensor | None = None
+) -> SetQuality:
     """Measure sets.
 
     Args:
         sets: `(N, C)` Booleans.
         labels: int64 `(N,)`.
         weight: `(C, F)`, not 0 where a class uses a feature, for the coherence.
+        attributes: `(C, A)`, share in [0, 1] of a class's images that have an attribute, for theirs.
 
     Example:
         >>> set_quality(torch.tensor([[True, False], [True, True]]), torch.tensor([0, 1])).single
@@ -155,15 +156,16 @@ def set_quality(sets: Tensor, labels: Tensor, weight: Tensor | None = None) -> S
         single=float((sizes == 1).double().mean()),
         empty=float((sizes == 0).double().mean()),
         worst_class=float((right / images.clamp(min=1))[images > 0].min()),
-        coherence=None if weight is None else _coherence(sets, weight),
+        coherence=None if weight is None else _coherence(sets, (weight != 0).double()),
+        attribute_coherence=None if attributes is None else _coherence(sets, attributes.double()),
     )
 
 
-def _coherence(sets: Tensor, weight: Tensor) -> float | None:
-    uses = (weight != 0).double()
-    common = uses @ uses.T
-    union = uses.sum(dim=1)[:, None] + uses.sum(dim=1) - common
-    alike = (common / union.clamp(min=1)).fill_diagonal_(0)
+def _coherence(sets: Tensor, rows: Tensor) -> float | None:
+    """Mean over sets of Σ min / Σ max of two classes' rows `(C, …)`: of Booleans, the share in common."""
+    totals = rows.sum(dim=1)
+    common = torch.stack([torch.minimum(row, rows).sum(dim=1) for row in rows])
+    alike = (common / (totals[:, None] + totals - common).clamp(min=1e-12)).fill_diagonal_(0).to(sets.device)
     member = sets.to(alike)
     sizes = member.sum(dim=1)
     several = sizes > 1

@@ -116,14 +116,24 @@ class Explainer:
                     true=None if label is None else names[label],
                     file=batch.file_name(row),
                     shown_features=self.features,
-                    feature_names={f: name for f, name in self.model.feature_names.items() if own.weights[0, f]},
+                    feature_names=self._names(own, members, row),
                     possible=None if members is None or self.sets is None else possible_classes(
-                        members[row], self.sets.coverage, logits[row], self.model.head, names
+                        members[row], self.sets.coverage, logits[row], self.model.head, names, own.features[0]
                     ),
                     hierarchy=hierarchy(self.model.head, own.features[0], int(predicted[row]), names),
                 )
             )
         return results
+
+    def _names(self, own: Contributions, members: Tensor | None, row: int) -> dict[int, str]:
+        """Names that a person gave to features of the classes that the explanation of an image speaks of."""
+        if not self.model.feature_names:
+            return {}
+        classes = {int(own.classes[0]), int(own.runner_up[0])}
+        classes |= set() if members is None else set(members[row].nonzero()[:, 0].tolist())
+        weights = self.model.head.class_weights()[0][sorted(classes)].cpu()
+        used = (weights != 0).any(dim=0) | (own.weights[0] != 0)
+        return {feature: name for feature, name in self.model.feature_names.items() if used[feature]}
 
     def _shown(self, batch: PictureBatch, row: int) -> Tensor:
         return self.inputs.denormalise(batch.images[row]) if batch.shown is None else batch.shown[row]

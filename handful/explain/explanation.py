@@ -12,7 +12,7 @@ from handful.atomic import atomic
 from handful.attribution import Contributions
 from handful.explain.comparison import RunnerUp
 from handful.explain.feature_names import feature_label
-from handful.explain.hierarchy import Level
+from handful.explain.hierarchy import Level, steps_in_words
 from handful.explain.possible import Possible
 from handful.explain.scores import ClassScore, Contribution
 from handful.report.explain_page import Pictures, explain_page
@@ -123,6 +123,13 @@ class Explanation:
         return {f: self.parts.map_of(0, f) for f in self.parts.strongest(0, self.shown_features).tolist()}
 
     @property
+    def steps(self) -> str:
+        """The steps from all classes to the predicted one in one line; empty where the head is not binary."""
+        if not self.hierarchy:
+            return ""
+        return steps_in_words(self.hierarchy, self.parts.logits.shape[1], self.feature_names)
+
+    @property
     def correct(self) -> bool | None:
         """Whether the prediction is the true class; None where that is not known."""
         return None if self.true is None else self.true == self.prediction.name
@@ -140,8 +147,10 @@ class Explanation:
             record["feature_names"] = {str(feature): name for feature, name in self.feature_names.items()}
         record["runner_up"] = self.runner_up.to_dict()
         if self.possible is not None:
-            record["possible"] = self.possible.to_dict()
+            record["possible"] = self.possible.to_dict() | {"in_words": self.possible.sentence(self.feature_names)}
         record["hierarchy"] = [level.to_dict() for level in self.hierarchy]
+        if self.hierarchy:
+            record["hierarchy_in_words"] = self.steps
         record["methods"] = {name: found.to_dict() for name, found in self.methods.items()}
         return record
 
@@ -157,6 +166,8 @@ class Explanation:
                 drawn.repeated.append(feature)
                 continue
             drawn.lead[feature] = overlay(self.image, self.parts.lead_map_of(0, feature), True, SIDE)
+        for level in self.hierarchy:
+            drawn.steps[level.feature] = overlay(self.image, self.parts.maps[0, level.feature], side=SIDE)
         for name, found in self.methods.items():
             drawn.methods[name] = overlay(self.image, found.map, found.signed, SIDE)
         return drawn
@@ -202,3 +213,9 @@ class Explanation:
             )
             text += f"; {'strongest other' if asked_for else 'next'} {self.runner_up.name}"
         return text
+
+    @property
+    def in_lines(self) -> list[str]:
+        """The image for the terminal: why, then its set of classes and the steps to its class, where there are any."""
+        sets = [] if self.possible is None else [f"  {self.possible.sentence(self.feature_names)}"]
+        return [str(self), *sets, *([f"  {self.steps}"] if self.hierarchy else [])]

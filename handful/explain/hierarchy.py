@@ -1,6 +1,6 @@
 """Feature by feature from all classes to the predicted one, as a binary head decides (CHiQPM)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 
 from handful.conformal.hierarchy import class_paths, shared_steps
+from handful.explain.feature_names import feature_label
 from handful.networks import Head
 from handful.networks.heads import SparseHead
+
+#: So many classes that are left are named, more are counted.
+LISTED = 4
 
 
 @dataclass(frozen=True)
@@ -70,3 +74,26 @@ def hierarchy(head: Head, features: Tensor, predicted: int, names: Sequence[str]
         classes = tuple(names[c] for c in (predicted, *left))
         levels.append(Level(selection[feature], float(values[0, predicted, place]), classes))
     return tuple(levels)
+
+
+def steps_in_words(levels: Sequence[Level], classes: int, names: Mapping[int, str] | None = None) -> str:
+    """The steps in one line: how many classes are left after each feature, and which where they are few.
+
+    Args:
+        levels: of an image, see `hierarchy`.
+        classes: how many there are in all.
+        names: feature → name that a person gave it.
+
+    Example:
+        >>> steps_in_words([Level(3, 2.0, ("owl", "wren")), Level(8, 1.0, ("owl",))], 5, {8: "ears"})
+        '5 classes → feature 3: 2 (owl, wren) → ears (8): owl'
+    """
+    parts = [f"{classes:,} classes"]
+    for level in levels:
+        count = len(level.classes)
+        left = level.classes[0] if count == 1 else f"{count:,}"
+        some = f" ({', '.join(level.classes)})" if 1 < count <= LISTED else ""
+        parts.append(f"{feature_label(level.feature, names or {})}: {left}{some}")
+        if count == 1:
+            break
+    return " → ".join(parts)

@@ -10,6 +10,7 @@ from handful.annotations import AttributeTable, PixelAnnotations
 from handful.errors import UserError
 from handful.explain.deciding import DecidingFeatures, Images
 from handful.explain.feature_names import feature_label
+from handful.explain.possible import Sets
 from handful.images import Inputs
 from handful.report.curves import Path as RegularisationPath
 from handful.report.curves import Series
@@ -45,6 +46,9 @@ class Content:
         tradeoff: the content of `tradeoff.json`, where it belongs to these weights.
         measures: the content of `measures.json`, likewise.
         probe: the content of `probe.json`, likewise.
+        conformal: the content of `conformal.json`, likewise.
+        sets: the calibrated sets of the classifier that decides here, where there are any.
+        measured: dataset indices of the images that these were measured on.
     """
 
     title: str
@@ -67,6 +71,9 @@ class Content:
     tradeoff: Mapping[str, Any] | None = None
     measures: Mapping[str, Any] | None = None
     probe: Mapping[str, Any] | None = None
+    conformal: Mapping[str, Any] | None = None
+    sets: Sets | None = None
+    measured: Sequence[int] = ()
 
     @property
     def many(self) -> bool:

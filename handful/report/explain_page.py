@@ -22,6 +22,7 @@ class Pictures:
         image: as the model saw it.
         features: feature → where it looked, for the explained class.
         lead: feature → where it spoke for the explained class and against the runner-up.
+        steps: feature → its map, of the steps from all classes to the predicted one.
         methods: method → its map.
         repeated: features that part the two classes with the very picture that `features` holds.
     """
@@ -31,6 +32,7 @@ class Pictures:
     lead: dict[int, Image.Image] = field(default_factory=dict)
     methods: dict[str, Image.Image] = field(default_factory=dict)
     repeated: list[int] = field(default_factory=list)
+    steps: dict[int, Image.Image] = field(default_factory=dict)
 
 
 def explain_page(

@@ -76,8 +76,8 @@ def test_every_command_reads_the_run(finished, tmp_path):
     assert "nothing is calibrated yet" in refused.text
     for arguments in (
         ["explain", "--run_dir", finished, "--images", pictures, "--methods", "cam"],
-        ["report", "--run_dir", finished],
         ["evaluate", "--run_dir", finished, "--conformal", "0.7"],
+        ["report", "--run_dir", finished],
         ["predict", "--run_dir", finished, "--images", pictures, "--sets", "hierarchy"],
         ["explain", "--run_dir", finished, "--images", pictures, "--methods", "cam", "--sets", "thr"],
     ):
@@ -89,13 +89,33 @@ def test_every_command_reads_the_run(finished, tmp_path):
     assert set(record["stages"]["dense"]) == {"thr", "aps"}
     rows = list(csv.DictReader((finished / "predict/predictions.csv").open()))
     assert all("conformal set" in row for row in rows)
+    assert all(row["in words"].endswith("(70 %)") or "(70 %)" in row["in words"] for row in rows)
+    page = (finished / "report/index.html").read_text()
+    for heading in ("Step by step", "Sets of classes with a guarantee", "Classes that differ in one feature"):
+        assert f"<h2>{heading}</h2>" in page
+    assert record["stages"]["finetuned"]["thr"]["attribute_coherence"] is not None  # toy birds know theirs
     record_classes = json.loads((finished / "assign/assignment.json").read_text())["classes"]
     explained = json.loads((finished / "explain/explain.json").read_text())["images"]
     for one in explained:
         assert one["possible"]["coverage"] == 0.7
+        assert "(70 %)" in one["possible"]["in_words"]
+        assert bool(one["hierarchy"]) == ("3 classes → feature" in one.get("hierarchy_in_words", ""))
         assert set(one["possible"]["classes"]) <= set(record_classes)
         total = sum(part["contribution"] for part in one["contributions"]) + one["explained"]["bias"]
         assert total == pytest.approx(one["explained"]["logit"], abs=1e-4)
+
+
+def test_what_too_few_images_calibrate_is_left_out_and_said(finished, tmp_path):
+    """Seven or eight images calibrate thr and aps, half of them the hierarchy; every model is read once."""
+    ended = forked.run(
+        ["evaluate", "--run_dir", finished, "--conformal", "0.85", "--out", tmp_path / "sets", "--stages", "finetuned"],
+        finished,
+    )
+    assert ended.status == 0, ended.text
+    record = json.loads((tmp_path / "sets/conformal.json").read_text())
+    assert set(record["stages"]["finetuned"]) == {"thr", "aps"}
+    assert "a coverage of 0.85 needs 6" in record["left_out"]["hierarchy"]
+    assert "left out: hierarchy" in ended.text
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

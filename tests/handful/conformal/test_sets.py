@@ -130,6 +130,18 @@ def test_quality_by_hand():
     assert found.interval[0] < found.coverage < found.interval[1]
 
 
+def test_classes_alike_in_their_attributes():
+    """Σ min / Σ max of the two classes' shares; with Booleans, the share in common."""
+    sets = torch.tensor([[1, 1, 0, 0]]).bool()
+    attributes = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, 0.5], [0, 0, 1], [0, 0, 1]])
+    found = set_quality(sets, torch.tensor([0]), ASSIGNMENT.float(), attributes)
+    assert found.attribute_coherence == pytest.approx(1.0 / 2.5)
+    assert found.coherence == pytest.approx(2 / 4)
+    assert set_quality(sets, torch.tensor([0])).attribute_coherence is None
+    same = set_quality(sets, torch.tensor([0]), ASSIGNMENT.float(), ASSIGNMENT.float())
+    assert same.attribute_coherence == same.coherence
+
+
 def test_aps_by_hand():
     probabilities = torch.tensor([[0.5, 0.2, 0.3]], dtype=torch.float64)
     assert adaptive_scores(probabilities, None)[0].tolist() == pytest.approx([0.5, 1.0, 0.8])

@@ -2,7 +2,7 @@
 
 import torch
 
-from handful.explain.hierarchy import has_hierarchy, hierarchy
+from handful.explain.hierarchy import has_hierarchy, hierarchy, steps_in_words
 from handful.networks import BinaryHead, DenseHead, SparseHead
 
 NAMES = ["jay", "owl", "wren", "kite"]
@@ -37,3 +37,13 @@ def test_other_heads_have_none():
     sparse.fill(torch.tensor([0, 1]), torch.zeros(2), torch.ones(2), torch.tensor([[1.0, -1], [1, 1]]), torch.zeros(2))
     assert not has_hierarchy(sparse)
     assert hierarchy(sparse, torch.rand(4), 0, NAMES) == ()
+
+
+def test_the_steps_in_one_line():
+    """Classes that are left are named where they are few; it ends with one."""
+    features = torch.zeros(8)
+    features[torch.tensor([7, 6, 5])] = 1 + 2 * torch.tensor([3.0, 2.0, 1.0])
+    steps = hierarchy(head(), features, 0, NAMES)
+    assert steps_in_words(steps, 4, {6: "blue wing"}) == (
+        "4 classes → feature 7: 3 (jay, owl, wren) → blue wing (6): 2 (jay, owl) → feature 5: jay"
+    )
