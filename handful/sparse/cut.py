@@ -104,3 +104,24 @@ def refit(oracle: Oracle, point: PathPoint, mask: Tensor, *, tolerance: float = 
     return solution.weight[:, :-1], solution.weight[:, -1]
 
 
+def fit_bias(oracle: Oracle, weight: Tensor, *, tolerance: float = 1e-5, max_passes: int = 500) -> Tensor:
+    """The bias (C,) of least cross-entropy for weights that stay, their mean 0.
+
+    Every step minimises a quadratic that lies above the loss: twice the Hessian's diagonal bounds the Hessian of the
+    biases, whose rows sum to 0. So no step makes the loss worse.
+
+    Args:
+        oracle: the loss.
+        weight: (C, S).
+        tolerance: of the gradient, a share of the rows.
+        max_passes: over the rows, at most.
+    """
+    found = torch.cat([weight.double(), weight.new_zeros(len(weight), 1).double()], 1)
+    for _ in range(max_passes):
+        now = oracle(found, curvature=True)
+        assert now.curvature is not None
+        gradient = now.gradient[:, -1]
+        if float(gradient.abs().max()) <= tolerance:
+            break
+        found[:, -1] -= gradient / (2 * now.curvature[:, -1]).clamp(min=1e-9)
+    return (found[:, -1] - found[:, -1].mean()).to(weight)

@@ -14,7 +14,7 @@ from handful.inputs import as_float, as_labels, check_real, check_whole
 from handful.networks.discrete_heads import TernaryHead, ternary_weights
 from handful.networks.heads import SparseHead
 from handful.sparse.checks import check_alpha, check_labels, check_path_options, check_seed
-from handful.sparse.cut import CUTS, densest_within, kept, refit
+from handful.sparse.cut import CUTS, densest_within, fit_bias, kept, refit
 from handful.sparse.features import select_features
 from handful.sparse.fit_path import elastic_net_path
 from handful.sparse.oracle import DistributedOracle, MemoryOracle, Oracle, StreamedOracle, full_precision
@@ -90,7 +90,7 @@ def fit_sparse_layer(
         selection: "greedy", "saga" (the published procedure), or features that are chosen already.
         cut: "average" keeps the C·k largest weights overall (as published), "per_class" the k largest of every
             class, "refit" those of "average", fitted again, "ternary" those of "average" in the last point of the
-            path with a penalty, as ± their mean size (Q-SENN).
+            path with a penalty, as ± their mean size (Q-SENN), with the bias fitted to them.
         choose: "density" takes the densest point with at most 2k weights per class (as published), "validation" the
             point whose cut layer is most accurate on held-out rows, among those with at most 4k.
         search: how to find the densest point: "path", "bisect" or "coarse_to_fine" (`elastic_net_path`).
@@ -190,7 +190,7 @@ def fit_sparse_layer(
     oracle = _oracle(Rows(selected, device=device), fitted_labels, num_classes, statistics_used, used, stream, group)
     if cut == "ternary":
         point = [one for one in path.points if one.lam > 0][-1]
-        weight, bias = _ternary(point, features_per_class)
+        weight, bias = _ternary(oracle, point, features_per_class)
     elif choose == "density":
         point = densest_within(path.points, 2.0 * features_per_class)
         weight, bias = _cut(oracle, point, features_per_class, cut)
@@ -263,10 +263,10 @@ def _cut(oracle: Oracle, point: PathPoint, k: int, cut: str) -> tuple[Tensor, Te
     return refit(oracle, point, mask) if cut == "refit" else (point.weight * mask, point.bias)
 
 
-def _ternary(point: PathPoint, k: int) -> tuple[Tensor, Tensor]:
-    """The C·k largest weights as ± their mean size, without biases."""
+def _ternary(oracle: Oracle, point: PathPoint, k: int) -> tuple[Tensor, Tensor]:
+    """The C·k largest weights as ± their mean size, and the bias that fits them best."""
     weight = ternary_weights(point.weight, k * len(point.weight))
-    return weight, torch.zeros_like(point.bias)
+    return weight, fit_bias(oracle, weight)
 
 
 def _most_accurate(

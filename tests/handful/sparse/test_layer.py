@@ -6,7 +6,7 @@ import torch
 from handful.errors import UserError
 from handful.networks import build_head
 from handful.sparse import fit_sparse_layer
-from handful.sparse.cut import densest_within, kept, refit
+from handful.sparse.cut import densest_within, fit_bias, kept, refit
 from handful.sparse.hessian import ClassBlocks
 from handful.sparse.oracle import MemoryOracle
 from handful.sparse.path import PathPoint
@@ -65,6 +65,34 @@ def test_refit_moves_only_the_kept_and_solves_it(lam, per_class, blocks, monkeyp
     (loss + 0.5 * lam * w.square().sum()).backward()
     assert w.grad[mask].abs().max() < 1e-6
     assert b.grad.abs().max() < 1e-6
+
+
+def test_the_bias_of_weights_that_stay():
+    """Gradient of the loss by autograd; no step makes it worse; a class without rows gets a number."""
+    s = column_statistics(FEATURES)
+    oracle = MemoryOracle(design_matrix(Rows(FEATURES.double()), s), LABELS, 7)
+    weight = torch.randn(7, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    design = standardised(FEATURES)
+
+    def loss(b):
+        return torch.nn.functional.cross_entropy(design @ weight.t() + b, LABELS)
+
+    values = [float(loss(fit_bias(oracle, weight, max_passes=passes))) for passes in range(8)]
+    assert values == sorted(values, reverse=True)
+    b = fit_bias(oracle, weight, tolerance=1e-8, max_passes=5000).requires_grad_()
+    assert float(b.sum()) == pytest.approx(0, abs=1e-9)
+    assert b.isfinite().all()
+    (gradient,) = torch.autograd.grad(loss(b), b)
+    assert gradient[:6].abs().max() < 1e-5
+
+
+def test_a_ternary_layer_has_the_bias_that_fits_its_weights():
+    head, _ = fit_sparse_layer(FEATURES, LABELS, 12, 3, cut="ternary", n_lambdas=40, val_fraction=0)
+    head.double()
+    bias = head.bias.clone().requires_grad_()
+    logits = head.standardise(FEATURES.double()) @ head.weight.t() + bias
+    (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, LABELS), bias)
+    assert gradient.abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("cut", ["average", "per_class", "refit"])
