@@ -26,7 +26,7 @@ from pipelines.evaluate import evaluate
 from pipelines.finished_run import Run
 from pipelines.measures import Options, Subject, chosen_measures
 from pipelines.measures.run import measured
-from pipelines.measures.subject import Images
+from pipelines.measures.subject import AnnotatedImages
 from pipelines.parse import parse_pipeline
 from pipelines.probe import probe, probe_rows
 from pipelines.runner import Runner
@@ -249,7 +249,7 @@ def cost(runs: Path) -> None:
 
 def _costs(title: str, run: Run) -> list[list[Any]]:
     """A row per stage: seconds of the forward passes, and of all measures of features on top."""
-    images = Images(run.datamodule(), Options())
+    images = AnnotatedImages(run.datamodule(), Options())
     features = [cls for cls in chosen_measures("features") if not cls.needs]
     rows = []
     for stage in (run.stages[0], run.stages[-1]):

@@ -26,7 +26,7 @@ from handful.ranks import dataset_indices
 from handful.report.attribution_sheets import features_sheet, method_sheet
 from handful.report.log_and_skip import attempt
 from handful.report.overlays import denormalise
-from lightning_modules.trainer_data import Images, TrainerData, labels_of, loaded_images, names_of_classes
+from lightning_modules.trainer_data import LabelledImages, TrainerData, labels_of, loaded_images, names_of_classes
 
 #: Images that are explained together. Fixed, so that an image's neighbours, and with them the last bits of its maps,
 #: do not depend on the number of processes.
@@ -172,7 +172,7 @@ class AttributionMaps(pl.Callback):
             self._losses = sorted([*self._losses, *zip(losses, indices, strict=True)], key=_worst)[: self.images]
             self._seen += len(losses)
 
-    def _choose(self, trainer: pl.Trainer, dataset: Images) -> list[int]:
+    def _choose(self, trainer: pl.Trainer, dataset: LabelledImages) -> list[int]:
         size = len(dataset)
         if isinstance(self.images, list):
             missing = [place for place in self.images if not 0 <= place < size]
@@ -208,7 +208,9 @@ class AttributionMaps(pl.Callback):
 
     # What
 
-    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: str, dataset: Images | None) -> None:
+    def _draw(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: str, dataset: LabelledImages | None
+    ) -> None:
         started = time.perf_counter()
         if dataset is None:
             rank_zero_warn("AttributionMaps: the loader has no data set to take images from, so nothing is drawn")
@@ -234,7 +236,7 @@ class AttributionMaps(pl.Callback):
                 raise UserError(failures)
         pl_module.log("attribution/seconds", time.perf_counter() - started, sync_dist=False)
 
-    def _items(self, folder: str, dataset: Images) -> tuple[Tensor, Tensor]:
+    def _items(self, folder: str, dataset: LabelledImages) -> tuple[Tensor, Tensor]:
         """Return the images and labels, which are fetched once."""
         if folder not in self._kept:
             items = [dataset[place] for place in self.places[folder]]

@@ -13,7 +13,7 @@ from callbacks.ranks import gather_objects
 from handful.ranks import interleave
 from handful.report.csv_file import write_csv
 from handful.report.prediction_table import prediction_columns, prediction_rows
-from lightning_modules.trainer_data import Images, files_of, labels_of, loaded_images, names_of_classes
+from lightning_modules.trainer_data import LabelledImages, files_of, labels_of, loaded_images, names_of_classes
 
 
 class WritePredictions(pl.Callback):
@@ -61,13 +61,13 @@ class WritePredictions(pl.Callback):
         rank_zero_info(f"written to {path}")
 
 
-def _files(dataset: Images | None, count: int) -> Sequence[str]:
+def _files(dataset: LabelledImages | None, count: int) -> Sequence[str]:
     """Return the names of the images."""
     names = files_of(dataset)
     return names[:count] if names and len(names) >= count else [str(index) for index in range(count)]
 
 
-def _labels(dataset: Images | None, count: int, num_classes: int) -> list[int] | None:
+def _labels(dataset: LabelledImages | None, count: int, num_classes: int) -> list[int] | None:
     """The images' true classes, where the data set knows them."""
     labels = labels_of(dataset)
     if labels is None or len(labels) < count:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datamodules.base import HandfulDataModule
 from datamodules.file_tree import digest
-from datamodules.images import Split, pack, unpack
+from datamodules.images import Split, is_packed, pack, unpack
 from datamodules.locate import Files, locate, open_published
 from datamodules.splitting import divide
 from handful.errors import UserError
@@ -99,7 +99,10 @@ class ArrayData(HandfulDataModule):
                 np.save(draft / f"{split}.labels.npy", labels.astype(np.int64))
 
         key = f"arrays-{digest(self.fingerprint(), str(self.image_size), str(self.complete))}"
-        entry = self.cache.entry(key, make)
+        def is_whole(folder: Path) -> bool:
+            return all(is_packed(folder, split) and _labels(folder, split) is not None for split in ("train", "test"))
+
+        entry = self.cache.entry(key, make, is_whole)
         splits = {split: self._split(entry, split) for split in ("train", "test")}
         if self.val_fraction:
             splits["train"], splits["val"] = divide(splits["train"], self.val_fraction, self.seed)
@@ -127,8 +130,18 @@ class ArrayData(HandfulDataModule):
 
     @staticmethod
     def _split(entry: Path, split: str) -> Split:
-        labels: Tensor = torch.from_numpy(np.load(entry / f"{split}.labels.npy"))
+        labels = _labels(entry, split)
+        assert labels is not None
         return Split(unpack(entry, split), range(len(labels)), labels, [f"{split}/{i:05d}" for i in range(len(labels))])
+
+
+def _labels(folder: Path, split: str) -> Tensor | None:
+    """The kept labels of a split, int64 `(N,)`; None where the file is damaged."""
+    try:
+        labels = np.load(folder / f"{split}.labels.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return torch.from_numpy(labels) if labels.dtype == np.int64 and labels.ndim == 1 else None
 
 
 def records(content: bytes, size: int, shown: str) -> npt.NDArray[np.uint8]:

@@ -1,46 +1,32 @@
-"""What all data modules share: splits, normalisation, augmentation, and loaders exact on any number of ranks."""
+"""What all data modules share: splits, normalisation, augmentation."""
 
 import json
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
-import lightning as L
-import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 from datamodules.augmentation import AugmentationName, build_augmentation
 from datamodules.cache import Cache
 from datamodules.dataset import ImageDataset
 from datamodules.file_tree import digest
-from datamodules.images import Split, batches
-from datamodules.loaders import LateLoader, affordable_workers, collate, spare_processes
-from datamodules.samplers import EvaluationSampler, TrainingSampler
-from datamodules.stored_features import StoredFeatures, as_it_is
+from datamodules.images import Split
+from datamodules.module_loaders import ModuleLoaders
+from datamodules.normalisation import Triple, channel_statistics, given_normalisation, is_normalisation
 from handful.annotations import Annotations
-from handful.cores import usable_cores
 from handful.errors import UserError
-from handful.features import FeatureStore
-from handful.images import Fit, centre_crop
+from handful.images import Fit
+from handful.images.model_inputs import LARGEST_IMAGE
 from handful.look_alikes import look_alike_warning
-
-Triple = tuple[float, float, float]
-
-#: Largest side of images in pixels: one of them takes 0.8 GB as numbers.
-LARGEST_IMAGE = 8192
 
 #: What was printed by this process about images that were read.
 _reported: set[str] = set()
 
-IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-
-class HandfulDataModule(L.LightningDataModule, ABC):
+class HandfulDataModule(ModuleLoaders):
     """A data set in splits; subclasses say where the images come from.
 
     The loaders of validation and test give every image once over all ranks. The training loader's order and
@@ -94,11 +80,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         self.seed = seed
         self.cache = Cache(cache_dir)
         self._augment = build_augmentation(augmentation, image_size)
-        self._given = _given_normalisation(normalisation)
-        self._stores: Mapping[str, FeatureStore] = {}
-
-    #: Whether images come from files, which loader processes can read ahead.
-    loads_files = False
+        self._given = given_normalisation(normalisation)
 
     #: Whether the seed decides which images there are or in which split they are, not their order alone.
     seed_draws_images: bool = True
@@ -170,24 +152,9 @@ class HandfulDataModule(L.LightningDataModule, ABC):
         _ = self.splits, self._mean_and_std
 
     @property
-    def train_dataset(self) -> ImageDataset:
-        """Training images, augmented; asked for by (epoch, index), or by index for epoch 0."""
-        return self._dataset("train", augmented=True)
-
-    @property
-    def plain_train_dataset(self) -> ImageDataset:
-        """Training images as in evaluation, not augmented, in the same fixed order."""
-        return self._dataset("train")
-
-    @property
     def val_dataset(self) -> ImageDataset | None:
         """Validation images, None where there is no validation split."""
         return self._dataset("val") if "val" in self.splits else None
-
-    @property
-    def test_dataset(self) -> ImageDataset:
-        """Test images."""
-        return self._dataset("test")
 
     def _dataset(self, split: str, augmented: bool = False) -> ImageDataset:
         augment = self._augment if augmented else None
@@ -221,7 +188,7 @@ class HandfulDataModule(L.LightningDataModule, ABC):
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Normalise with these from now on; data sets and loaders made before keep what they have."""
-        self._given = _given_normalisation({"mean": list(mean), "std": list(std)})
+        self._given = given_normalisation({"mean": list(mean), "std": list(std)})
 
     @property
     def _mean_and_std(self) -> tuple[Triple, Triple]:
@@ -237,128 +204,10 @@ class HandfulDataModule(L.LightningDataModule, ABC):
     @cached_property
     def _computed(self) -> tuple[Triple, Triple]:
         key = f"statistics-{type(self).__name__}-{self.fingerprint()}-{self.image_size}"
-        mean, std = self.cache.value(key, lambda: channel_statistics(self.splits["train"], self.image_size))
+        mean, std = self.cache.value(
+            key, lambda: channel_statistics(self.splits["train"], self.image_size), is_normalisation
+        )
         return tuple(mean), tuple(std)
-
-    # -- loaders --------------------------------------------------------------------------------------------------
-
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Augmented training images in the order of the epoch, padded to equally many on every rank."""
-        rank, world_size = self._ranks()
-        if "train" in self._stores:
-            order = TrainingSampler(self.plain_train_dataset, self._epoch, self.seed, rank, world_size)
-            return self._feature_loader("train", self.batch_size, order)
-        dataset = self.train_dataset
-        sampler = TrainingSampler(dataset, self._epoch, self.seed, rank, world_size, self.batch_size)
-        if sampler.leaves_one_out and rank == 0:
-            warnings.warn(
-                f"{len(dataset)} training images in batches of {self.batch_size} leave one image alone in the last "
-                "batch of an epoch, too few for batch norms: it is left out, another one in each epoch.",
-                stacklevel=2,
-            )
-        return self._loader(dataset, self.batch_size, sampler)
-
-    def plain_train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Training images as in evaluation, each once over all ranks, in the order of the data set."""
-        return self.evaluation_loader(self.plain_train_dataset)
-
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, int]] | list[Any]:
-        """Validation images, each once over all ranks; an empty list where there is no validation split."""
-        dataset = self.val_dataset
-        return [] if dataset is None else self._split_loader("val", dataset)
-
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Test images, each once over all ranks."""
-        return self._split_loader("test", self.test_dataset)
-
-    def predict_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Test images: what `predict` runs on by default."""
-        return self.test_dataloader()
-
-    @contextmanager
-    def serving(self, stores: Mapping[str, FeatureStore]) -> Iterator[None]:
-        """Let the loaders of training, validation and test give stored features in the place of images.
-
-        The data sets stay those of the images, for whoever looks at these.
-
-        Args:
-            stores: split → features of its images, un-augmented and in their order.
-        """
-        before, self._stores = self._stores, stores
-        try:
-            yield
-        finally:
-            self._stores = before
-
-    def plain_dataset(self, split: str) -> ImageDataset:
-        """Images of a split as in evaluation, not augmented."""
-        return self._dataset(split)
-
-    def chunk_loader(self, dataset: ImageDataset, chunks: Sequence[Sequence[int]]) -> DataLoader[tuple[Tensor, int]]:
-        """Images of a data set in given batches: dataset indices of each."""
-        workers = self._loader_processes(dataset, max((len(chunk) for chunk in chunks), default=1))
-        given = [list(chunk) for chunk in chunks]
-        return LateLoader(dataset, batch_sampler=given, collate_fn=collate, num_workers=workers)
-
-    def _split_loader(self, split: str, dataset: ImageDataset) -> DataLoader[Any]:
-        if split not in self._stores:
-            return self.evaluation_loader(dataset)
-        return self._feature_loader(split, self.eval_batch_size, EvaluationSampler(dataset, *self._ranks()))
-
-    def _feature_loader(
-        self, split: str, batch_size: int, sampler: EvaluationSampler | TrainingSampler
-    ) -> DataLoader[Any]:
-        """Stored features in batches, from memory: loader processes would only copy them."""
-        features = StoredFeatures(self._stores[split], self._dataset(split))
-        generator = torch.Generator().manual_seed(self.seed)
-        return DataLoader(
-            features,
-            batch_size,
-            sampler=sampler,
-            collate_fn=as_it_is,
-            pin_memory=self._feeds_gpu(),
-            generator=generator,
-        )
-
-    def evaluation_loader(self, dataset: ImageDataset) -> DataLoader[tuple[Tensor, int]]:
-        """Images of a data set, each once over all ranks, in its order."""
-        return self._loader(dataset, self.eval_batch_size, EvaluationSampler(dataset, *self._ranks()))
-
-    def _loader(
-        self, dataset: ImageDataset, batch_size: int, sampler: EvaluationSampler | TrainingSampler
-    ) -> DataLoader[tuple[Tensor, int]]:
-        workers = self._loader_processes(dataset, batch_size)
-        return LateLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=self._feeds_gpu(),
-            # its own generator, so that making an iterator takes no number from the global one
-            generator=torch.Generator().manual_seed(self.seed),
-        )
-
-    def _loader_processes(self, dataset: ImageDataset, batch_size: int) -> int:
-        """Loader processes for batches of a data set: as many as were asked for, else as many as pay."""
-        number = self.num_workers or 0
-        if self.num_workers is None and self.loads_files:
-            cores = usable_cores() // (self.trainer.num_devices if self.trainer else 1)
-            number = spare_processes(cores, self._feeds_gpu(), len(dataset) * self.image_size**2)
-        return affordable_workers(number, batch_size * 3 * self.image_size**2 * 4, self.num_workers is not None)
-
-    def _ranks(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def _feeds_gpu(self) -> bool:
-        """Whether batches go to a GPU; to pin memory for a run on the CPU would claim memory of a GPU."""
-        if self.trainer is None:
-            return torch.cuda.is_available()
-        return self.trainer.strategy.root_device.type == "cuda"
-
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer else 0
 
 
 def _said_first(sentence: str) -> bool:
@@ -367,41 +216,3 @@ def _said_first(sentence: str) -> bool:
         return False
     _reported.add(sentence)
     return True
-
-
-def channel_statistics(split: Split, size: int) -> tuple[Triple, Triple]:
-    """Return mean and population standard deviation of the channels over the un-augmented images of a split.
-
-    Counted exactly, by how often each of the 256 values occurs; worked out in float64, for pixel values in [0, 1].
-    A channel that never changes gets the deviation 1, so that it can be divided by.
-    """
-    counts = torch.zeros(3, 256, dtype=torch.int64)
-    for indices in batches(len(split)):
-        pixels = torch.stack([centre_crop(split.pixels(index), size) for index in indices])
-        for channel in range(3):
-            counts[channel] += torch.bincount(pixels[:, channel].flatten(), minlength=256)
-    values = torch.arange(256, dtype=torch.float64) / 255
-    share = counts.to(torch.float64) / counts.sum(dim=1, keepdim=True)
-    mean = (share * values).sum(dim=1)
-    std = (share * (values - mean[:, None]) ** 2).sum(dim=1).sqrt()
-    std = torch.where(std > 0, std, torch.ones_like(std))
-    return _triple(mean.tolist()), _triple(std.tolist())
-
-
-def _given_normalisation(normalisation: str | Mapping[str, Sequence[float]]) -> tuple[Triple, Triple] | None:
-    if isinstance(normalisation, str):
-        if normalisation not in ("compute", "imagenet", "backbone"):
-            raise UserError(
-                f"data.normalisation must be compute, imagenet, backbone or a mean and std, not {normalisation!r}."
-            )
-        return IMAGENET if normalisation == "imagenet" else None
-    if set(normalisation) != {"mean", "std"} or any(len(values) != 3 for values in normalisation.values()):
-        raise UserError(f"data.normalisation needs three numbers each as mean and std, not {dict(normalisation)}.")
-    if min(normalisation["std"]) <= 0:
-        raise UserError(f"data.normalisation needs a std above 0, not {list(normalisation['std'])}.")
-    return _triple(normalisation["mean"]), _triple(normalisation["std"])
-
-
-def _triple(values: Sequence[float]) -> Triple:
-    red, green, blue = values
-    return float(red), float(green), float(blue)

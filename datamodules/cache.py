@@ -56,6 +56,10 @@ def _is_of_writing(error: OSError, folder: Path) -> bool:
     return error.errno in _OF_WRITING
 
 
+def _always(found: Any) -> bool:
+    return True
+
+
 class Cache:
     """Folders by key. An interrupted or failed attempt leaves no entry; what a killed one leaves is swept later.
 
@@ -81,25 +85,28 @@ class Cache:
             place = place.parent
         return shutil.disk_usage(place).free
 
-    def entry(self, key: str, make: Callable[[Path], None]) -> Path:
-        """Return the finished folder of that key, made first where there is none.
+    def entry(self, key: str, make: Callable[[Path], None], is_whole: Callable[[Path], bool] = _always) -> Path:
+        """Return the finished folder of that key, made first where there is none or a damaged one.
 
         Args:
             key: name of the folder.
             make: fills the empty folder that it is given.
+            is_whole: whether a finished folder holds what `make` wrote, at a glance.
 
         Raises:
             UserError: the cache cannot be written, or what `make` reads cannot be read.
         """
         found = self.find(key)
-        if found is not None:
+        if found is not None and is_whole(found):
             return found
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked(key):
             self._sweep()
             found = self.find(key)  # another process may have made it while this one waited
-            return found if found is not None else self._made(key, make)
+            if found is not None and is_whole(found):
+                return found
+            return self._made(key, make, replace=found is not None)
 
     @contextmanager
     def gradually(self, key: str) -> Iterator["GradualEntry"]:
@@ -121,7 +128,7 @@ class Cache:
         """Return where the parts of an entry lie until it is finished."""
         return self.folder / f"{_PARTS}{_short(key)}"
 
-    def value(self, key: str, compute: Callable[[], Any]) -> Any:
+    def value(self, key: str, compute: Callable[[], Any], fits: Callable[[Any], bool] = _always) -> Any:
         """Return a small value that is worked out once: plain values, as JSON holds them.
 
         Where the cache cannot be written, the value is worked out all the same and a warning says so.
@@ -129,8 +136,9 @@ class Cache:
         Args:
             key: names the value.
             compute: works it out.
+            fits: whether a kept value is one that `compute` returns; another one is worked out again.
         """
-        found, kept = self._read(key)
+        found, kept = self._read(key, fits)
         if found:
             return kept
         computed: list[Any] = []
@@ -143,7 +151,7 @@ class Cache:
                 self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked(key):
                 self._sweep()
-                found, kept = self._read(key)  # another process may have made it while this one waited
+                found, kept = self._read(key, fits)  # another process may have made it while this one waited
                 if found:
                     return kept
                 computed.append(compute())
@@ -152,12 +160,13 @@ class Cache:
             warnings.warn(f"{error} Until then images are checked again in every run.", stacklevel=2)
         return json.loads(json.dumps(computed[0] if computed else compute()))
 
-    def _read(self, key: str) -> tuple[bool, Any]:
+    def _read(self, key: str, fits: Callable[[Any], bool]) -> tuple[bool, Any]:
         """Whether the value of that key is there and whole, and the value."""
         try:
-            return True, json.loads((self.folder / key / _VALUE).read_text())
-        except (OSError, ValueError):
+            value = json.loads((self.folder / key / _VALUE).read_text())
+        except (OSError, ValueError, RecursionError):
             return False, None
+        return fits(value), value
 
     def _made(self, key: str, make: Callable[[Path], None], replace: bool = False) -> Path:
         entry, draft = self.folder / key, Path()

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
 from datamodules.file_tree import FileTree, contents_of, split_of
-from datamodules.images import Split, pack, unpack
+from datamodules.images import Split, is_packed, pack, unpack
 from datamodules.listing import class_name
 from datamodules.loaders import LateLoader, collate
 from datamodules.open_tree import open_tree
@@ -136,7 +136,8 @@ class Episodes(HandfulDataModule):
             with progress_bar(len(paths), "Reading images") as bar:
                 pack((self._decoded(path, size, bar.update) for path in paths), draft, "images")
 
-        images = unpack(self.cache.entry(key, make), "images")
+        entry = self.cache.entry(key, make, lambda folder: is_packed(folder, "images"))
+        images = unpack(entry, "images")
         place = {path: i for i, path in enumerate(paths)}
         splits = {}
         for name, split in (("train", "base"), ("val", "val"), ("test", "novel")):

@@ -51,6 +51,23 @@ class Reading:
         return cls.of_plain(json.loads((folder / _FILE).read_text()))
 
     @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Whether a folder holds what `save` wrote."""
+        try:
+            return cls.is_plain(json.loads((folder / _FILE).read_text()))
+        except (OSError, ValueError, RecursionError):
+            return False
+
+    @classmethod
+    def is_plain(cls, value: Any) -> bool:
+        """Whether these are plain values of `plain`, which a damaged cache need not hold."""
+        try:
+            cls.of_plain(value)
+        except (KeyError, TypeError, ValueError):
+            return False
+        return True
+
+    @classmethod
     def of_plain(cls, plain: dict[str, Any]) -> "Reading":
         """Return what `plain` was taken of."""
         groups = [[(split, number) for split, number in group] for group in plain["equal"]]

@@ -12,7 +12,7 @@ from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
 from datamodules.file_tree import FileTree, contents_of, digest
 from datamodules.image_check import Place, Reader, Reading, RepeatsPolicy, UnreadablePolicy
-from datamodules.images import Images, Split, pack, unpack
+from datamodules.images import ImagePixels, Split, is_packed, pack, unpack
 from datamodules.label_table import TABLE_SUFFIXES, list_table
 from datamodules.listing import Listing, list_folders
 from datamodules.open_tree import open_tree
@@ -206,7 +206,7 @@ class ImageFolder(HandfulDataModule):
         gone = {(split, number): "unreadable" for split, number, _ in reading.unreadable}
         return gone | (reading.dropped(self.listing) if self.repeats == "drop" else {})
 
-    def _split(self, split: str, images: Images, gone: dict[Place, str]) -> Split:
+    def _split(self, split: str, images: ImagePixels, gone: dict[Place, str]) -> Split:
         files = self.listing.files[split]
         kept = [number for number in range(len(files)) if (split, number) not in gone]
         labels = torch.tensor([files[number][1] for number in kept], dtype=torch.int64)
@@ -262,7 +262,7 @@ class ImageFolder(HandfulDataModule):
     def _reader(self, size: int | None = None) -> Reader:
         return Reader(self.listing, size, self.white, self.max_pixels, self.fit)
 
-    def _packed(self) -> tuple[dict[str, Images], Reading]:
+    def _packed(self) -> tuple[dict[str, ImagePixels], Reading]:
         def make(draft: Path) -> None:
             reader = self._reader(self.image_size)
             for split, images in reader.images():
@@ -271,10 +271,13 @@ class ImageFolder(HandfulDataModule):
             self._judge(reading)  # before it is kept
             reading.save(draft)
 
-        entry = self.cache.entry(self._packed_key, make)
+        def is_whole(folder: Path) -> bool:
+            return Reading.is_in(folder) and all(is_packed(folder, split) for split in self.listing.files)
+
+        entry = self.cache.entry(self._packed_key, make, is_whole)
         return {split: unpack(entry, split) for split in self.listing.files}, Reading.load(entry)
 
-    def _files(self) -> tuple[dict[str, Images], Reading]:
+    def _files(self) -> tuple[dict[str, ImagePixels], Reading]:
         def check() -> dict[str, Any]:
             reader = self._reader()
             for _, images in reader.images():
@@ -284,7 +287,7 @@ class ImageFolder(HandfulDataModule):
             self._judge(reading)
             return reading.plain()
 
-        reading = Reading.of_plain(self.cache.value(f"checked-{self._checked_key}", check))
+        reading = Reading.of_plain(self.cache.value(f"checked-{self._checked_key}", check, Reading.is_plain))
         return {split: ImageFiles(self, split) for split in self.listing.files}, reading
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from datamodules.image_check import Reading
 from datamodules.image_folder import ImageFiles
-from datamodules.images import Images
+from datamodules.images import ImagePixels
 from datamodules.locate import Files, locate_folders, open_published
 from datamodules.official import OfficialData
 from handful.errors import UserError
@@ -115,6 +115,6 @@ class ImageNet(OfficialData):
         shared = {name for name in names if names.count(name) > 1}
         return {wnid: f"{name} {wnid}" if name in shared else name for wnid, name in named.items()}
 
-    def _files(self) -> tuple[dict[str, Images], Reading]:
+    def _files(self) -> tuple[dict[str, ImagePixels], Reading]:
         """The images as they lie, unread."""
         return {split: ImageFiles(self, split) for split in self.listing.files}, Reading()

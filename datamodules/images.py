@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 
-class Images(Protocol):
+class ImagePixels(Protocol):
     """Images by number: uint8 `(3, h, w)`, the shorter side as long as the data module's `image_size`."""
 
     def __len__(self) -> int: ...
@@ -25,7 +25,7 @@ class Images(Protocol):
 class Split:
     """The images of a split with their labels (int64 `(N,)`) and names; item i is `images[indices[i]]`."""
 
-    images: Images
+    images: ImagePixels
     indices: Sequence[int]
     labels: Tensor
     names: Sequence[str]
@@ -70,6 +70,16 @@ def pack(images: Iterable[np.ndarray], folder: Path, name: str) -> None:
             widths.append(image.shape[1])
             file.write(np.ascontiguousarray(image.transpose(2, 0, 1)).data)
     (folder / f"{name}.shapes.json").write_text(json.dumps([heights, widths]))
+
+
+def is_packed(folder: Path, name: str) -> bool:
+    """Whether a folder holds what `pack` wrote: a list of sizes, and a file of as many pixels."""
+    try:
+        heights, widths = json.loads((folder / f"{name}.shapes.json").read_text())
+        pixels = sum(3 * height * width for height, width in zip(heights, widths, strict=True))
+        return pixels == (folder / f"{name}.pixels").stat().st_size
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def unpack(folder: Path, name: str) -> PackedImages:

@@ -16,7 +16,7 @@ from torch import Tensor
 import handful.birds
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
-from datamodules.images import PackedImages, Split, pack, unpack
+from datamodules.images import PackedImages, Split, is_packed, pack, unpack
 from datamodules.progress import progress_bar
 from handful.annotations import Annotations, BirdAnnotations
 from handful.birds import PART_NAMES, Rendering, Scene, ToyBirdsDataset, render
@@ -110,7 +110,7 @@ class ToyBirds(HandfulDataModule):
             for split, birds in self.birds.items():
                 pack(self._drawn(birds), draft, split)
 
-        entry = self.cache.entry(key, make)
+        entry = self.cache.entry(key, make, lambda folder: all(is_packed(folder, split) for split in self.birds))
         return {split: self._split(split, unpack(entry, split)) for split in self.birds}
 
     def _split(self, split: str, images: PackedImages) -> Split:

@@ -1,6 +1,5 @@
 """A trained classifier read back from disk: from a run, a phase's folder, a checkpoint or a saved model."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from handful.atomic import atomic
 from handful.errors import UserError, did_you_mean
 from handful.explain.feature_names import read_feature_names
 from handful.export.folder import read_exported
-from handful.images.inputs import Inputs
+from handful.images.model_inputs import Inputs
 from handful.networks.classifier import Classifier
 from handful.networks.description import KEY, describe, description_of, rebuild
+from handful.record_files import MAX_CONFIG, read_json, read_text
 from handful.tensor_files import CHECKPOINTS, read_tensors
 
 #: What a Lightning checkpoint puts before the names of a classifier's tensors.
@@ -135,7 +135,7 @@ def _phases(folder: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{folder}: neither the folder of a run, of a phase, nor of a saved model")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(read_text(path, max_bytes=MAX_CONFIG))
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of tags, the constructors' own
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
     phases = config.get("phases") if isinstance(config, Mapping) else None
@@ -172,7 +172,7 @@ def _json(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = read_json(path)
+    except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error})") from error
     return content if isinstance(content, Mapping) else {}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from handful.errors import UserError
 from handful.images.colour import to_rgb
-from handful.images.inputs import Inputs
+from handful.images.model_inputs import Inputs
 from handful.images.reading import open_image
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from handful.conversions import as_numpy
 from handful.errors import UserError
-from handful.inputs import as_numpy
 
 
 class NotFitted(UserError, NotFittedError):

@@ -1,6 +1,5 @@
 """Files of tensors: found in folders, read without unpickling what a stranger wrote, refused in one sentence."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from handful.errors import UserError
 from handful.file_digest import file_digest
 from handful.file_kinds import instead_of_a_file
+from handful.record_files import read_json
 
 #: Names that are taken where a folder holds several files, the first of them that is there.
 CHECKPOINTS = ("best.ckpt", "model.ckpt", "last.ckpt", "model.safetensors", "pytorch_model.bin")
@@ -95,8 +95,8 @@ def check_digest(path: Path) -> None:
     if not record_file.is_file():
         return
     try:
-        record = json.loads(record_file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        record = read_json(record_file)
+    except ValueError as error:
         raise UserError(f"{record_file}: not a JSON file ({error})") from error
     files = record.get("files", {}) if isinstance(record, Mapping) else None
     expected = files.get(path.name, {}) if isinstance(files, Mapping) else None

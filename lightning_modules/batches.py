@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handful.conversions import as_labels
 from handful.errors import UserError
 from handful.features import FeatureBatch
-from handful.inputs import as_labels
 
 
 def labelled(batch: Any, num_classes: int) -> tuple[Tensor, Tensor] | FeatureBatch:
@@ -16,7 +16,7 @@ def labelled(batch: Any, num_classes: int) -> tuple[Tensor, Tensor] | FeatureBat
     Called while the batch still lies in the CPU's memory, where looking at its values costs nothing.
 
     Args:
-        batch: `(images, labels)`: images floating point `(B, 3, H, W)`; labels as `handful.inputs.as_labels` takes
+        batch: `(images, labels)`: images floating point `(B, 3, H, W)`; labels as `handful.conversions.as_labels` takes
             them, `(B,)` or `(B, 1)`.
         num_classes: C; labels lie in 0…C − 1.
 

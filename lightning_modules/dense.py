@@ -9,9 +9,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.conversions import check_real, check_whole
 from handful.errors import UserError, did_you_mean
 from handful.features import FeatureBatch
-from handful.inputs import check_real, check_whole
 from handful.losses import MutualChannelLoss, interpretable_filter_loss
 from handful.networks import AuxiliaryClassifier, Classifier, NetworkConfig, build_classifier, load_weights
 from handful.networks.weights import name_of_weights

@@ -7,11 +7,11 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from handful.images.inputs import DescribedImages, Inputs
+from handful.images.model_inputs import DescribedImages, Inputs
 
 
 @runtime_checkable
-class Images(Protocol):
+class LabelledImages(Protocol):
     """A data set of images `(C, H, W)` with class numbers."""
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class TrainerData:
         return not self.lacks_validation and bool(self._trainer.enable_validation)
 
     @property
-    def watched(self) -> Images | None:
+    def watched(self) -> LabelledImages | None:
         """The images to look at in training: of validation, or else the un-augmented ones of training."""
         found = _images(getattr(self._module, "val_dataset", None))
         return _images(getattr(self._module, "plain_train_dataset", None)) if found is None else found
@@ -84,23 +84,23 @@ def names_of_classes(trainer: pl.Trainer, count: int) -> list[str]:
     return TrainerData(trainer).class_names or [str(c) for c in range(count)]
 
 
-def loaded_images(loaders: object) -> Images | None:
+def loaded_images(loaders: object) -> LabelledImages | None:
     """The data set of the first loader of a Trainer's `val_dataloaders` and the like."""
     first = (loaders[0] if loaders else None) if isinstance(loaders, list | tuple) else loaders
     dataset = getattr(first, "dataset", None)
     return _images(getattr(dataset, "images", dataset))  # stored features know the images that they are of
 
 
-def labels_of(images: Images | None) -> Tensor | None:
+def labels_of(images: LabelledImages | None) -> Tensor | None:
     """Class numbers `(N,)`, where the data set has them at hand."""
     labels = getattr(images, "labels", None)
     return None if labels is None else torch.as_tensor(labels)
 
 
-def files_of(images: Images | None) -> Sequence[str] | None:
+def files_of(images: LabelledImages | None) -> Sequence[str] | None:
     """The names of the images, where the data set has them."""
     return getattr(images, "names", None)
 
 
-def _images(found: object) -> Images | None:
-    return found if isinstance(found, Images) else None
+def _images(found: object) -> LabelledImages | None:
+    return found if isinstance(found, LabelledImages) else None

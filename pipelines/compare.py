@@ -1,6 +1,5 @@
 """`python train.py compare`: several runs side by side, in one table and on one page."""
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 from handful.atomic import write_json, write_text
 from handful.errors import UserError
+from handful.record_files import read_json
 from handful.report.csv_file import write_csv
 from handful.report.page import render
 from handful.text import safe_text
@@ -155,12 +155,12 @@ def _record(run: Run, name: str, stage: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         phase = run.phase_of(stage)
         current = record["made_from"].get(phase) == run.made_of(phase)
         if not isinstance(record.get("stages"), dict):
             raise ValueError("no stages")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a record of evaluate ({error}); run evaluate again") from error
     if not current:
         warnings.warn(

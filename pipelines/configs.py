@@ -10,11 +10,12 @@ import yaml
 
 from handful.errors import UserError, did_you_mean
 from handful.file_kinds import instead_of_a_file, special_kind
+from handful.record_files import MAX_CONFIG, read_bytes
 from pipelines.phase_patterns import expanded, merged, patterns
 from pipelines.renamed_classes import renamed
 
-#: Larger files, or what anchors make of small ones, are no configs.
-MAX_BYTES, MAX_VALUES = 2**20, 100_000
+#: More values, or what anchors make of few, are no config.
+MAX_VALUES = 100_000
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -158,9 +159,10 @@ def _read_one(path: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(f"--config: {path} is a device; give a YAML file, or leave --config out to use options alone")
     if not path.is_file() and not path.is_fifo():  # what a shell makes of <(command) is a pipe
         raise UserError(f"--config: there is no file {path}{instead_of_a_file(path)}{_similar_file(path)}")
-    content = path.read_bytes()
-    if len(content) > MAX_BYTES:
-        raise UserError(f"{path}: {len(content) >> 20} MiB are no config")
+    try:
+        content = path.read_bytes() if path.is_fifo() else read_bytes(path, MAX_CONFIG)
+    except ValueError as error:
+        raise UserError(f"{path}: no config ({error})") from error
     return read_text(_decoded(content, path), path)
 
 

@@ -1,7 +1,6 @@
 """Sets of classes with a guarantee, calibrated on one half of a run's test images and measured on the other."""
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,11 @@ from handful.errors import UserError, did_you_mean
 from handful.explain.hierarchy import has_hierarchy
 from handful.networks import Classifier
 from handful.networks.heads import SparseHead
+from handful.record_files import read_json
 from handful.text import safe_text
 from lightning_modules import TrainedModule
 from pipelines.finished_run import Run
-from pipelines.measures.subject import Images
+from pipelines.measures.subject import AnnotatedImages
 from pipelines.stored_features import features_of
 from pipelines.tables import format_table
 
@@ -39,7 +39,7 @@ FILE = "conformal.json"
 def conformal_sets(
     run: Run,
     subjects: Mapping[str, tuple[TrainedModule, Classifier]],
-    images: Images,
+    images: AnnotatedImages,
     coverage: float,
     folder: Path,
     per_class: bool = False,
@@ -172,7 +172,7 @@ def calibrated_sets(run: Run, stage: str | None, method: str, model: Classifier)
     if not path.is_file():
         raise UserError(f"--sets: nothing is calibrated yet; run {again}")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         made_from, coverage, per_class = (record[key] for key in ("made_from", "asked_coverage", "per_class"))
         found = next((record["calibrated"][name] for name in record["calibrated"] if run.phase_of(name) == phase), None)
         if found is None or made_from.get(phase) != run.made_of(phase):
@@ -184,7 +184,7 @@ def calibrated_sets(run: Run, stage: str | None, method: str, model: Classifier)
         level = found[method]["level"]
         if len(limits) != model.num_classes or not isinstance(level, int | None):
             raise ValueError("limits of other classes")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: not a record of conformal sets ({error}); run {again}") from error

@@ -18,7 +18,7 @@ from pipelines.conformal import conformal_sets
 from pipelines.finished_run import Run
 from pipelines.measures import Measure, Options, Subject, chosen_measures
 from pipelines.measures.run import measured
-from pipelines.measures.subject import CALLED, HOW_TO_GIVE, Images
+from pipelines.measures.subject import CALLED, HOW_TO_GIVE, AnnotatedImages
 from pipelines.output_folder import output_folder
 from pipelines.tables import format_table
 
@@ -82,14 +82,14 @@ def evaluate(
         if not 0 < conformal < 1:
             raise UserError(f"--conformal: a coverage between 0 and 1, not {conformal:g}")
         of_sets = output_folder(out, run.folder / "conformal")
-        known = Images(data, Options(attributes=attributes, seed=seed))
+        known = AnnotatedImages(data, Options(attributes=attributes, seed=seed))
         written = conformal_sets(run, subjects, known, conformal, of_sets, per_class)
         if names == DEFAULT:
             return written
     folder = output_folder(out, run.folder / "measures")
     if split not in data.splits:
         raise UserError(f"--split: this run has no {split} images; there are {', '.join(data.splits)}")
-    looked_at = Images(data, Options(split, images, attributes, masks, seed, explained))
+    looked_at = AnnotatedImages(data, Options(split, images, attributes, masks, seed, explained))
     left_out = _left_out(chosen, looked_at)
     able = [cls for cls in chosen if cls.name not in left_out]
     rows: dict[str, dict[str, float | None]] = {}
@@ -143,7 +143,7 @@ def _classifiers(run: Run, stages: list[str] | str | None) -> dict[str, tuple[Tr
     return found
 
 
-def _left_out(chosen: list[type[Measure]], images: Images) -> dict[str, str]:
+def _left_out(chosen: list[type[Measure]], images: AnnotatedImages) -> dict[str, str]:
     """Measures that need annotations which the images do not have → why they are left out."""
     reasons = {}
     for cls in chosen:

@@ -9,13 +9,14 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from handful.atomic import DRAFT
 from handful.errors import UserError
+from handful.record_files import MAX_CONFIG, read_text
 from pipelines.run_folder import replaced_folder
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
     """The configuration of a run; None where the folder holds none."""
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_load(read_text(folder / "config.yaml", max_bytes=MAX_CONFIG))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):  # what it is, `Run` says when it is the one meant
         return None
     return config if isinstance(config, dict) and isinstance(config.get("phases"), dict) else None

@@ -16,9 +16,10 @@ from lightning_modules import TrainedModule, load_module
 from pipelines.build import build_datamodule
 from pipelines.configs import read_config
 from pipelines.find_run import find_run
+from pipelines.phase_folder import SHORT, PhaseFolder, made_from
 from pipelines.phases import SLDD_STAGES
+from pipelines.records import read_results
 from pipelines.renamed_classes import with_present_names
-from pipelines.run_folder import SHORT, PhaseFolder, made_from, read_results
 
 
 class Run:

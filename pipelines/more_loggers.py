@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from handful.atomic import write_text
 from handful.errors import UserError, did_you_mean
+from handful.record_files import read_text
 from pipelines.loggers import guard
 from pipelines.ranks import global_rank
 
@@ -73,7 +74,7 @@ def _mlflow(run: str, phase: str, folder: Path) -> MLFlowLogger:
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # plain files need no database
         uri = (folder.parent / "mlruns").resolve().as_uri()
     kept = folder / "mlflow_id"
-    known = kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
+    known = read_text(kept).strip() if kept.is_file() else None
     logger = MLFlowLogger(run, run_name=f"{run}-{phase}", tracking_uri=uri, run_id=known, tags={"phase": phase})
     if known is None and logger.run_id is not None:
         write_text(kept, logger.run_id)

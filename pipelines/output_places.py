@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.callbacks import OnExceptionCheckpoint
+
 from handful.errors import UserError
 from handful.tensor_files import CHECKPOINTS
 
@@ -35,6 +37,24 @@ def check_places(key: str, folder: Path, writers: Iterable[object]) -> None:
             raise UserError(
                 f"{key}: {name}: a phase keeps last.ckpt and best.ckpt itself, and commands look for {place.name}; "
                 "take another filename"
+            )
+
+
+def check_removed(key: str, writers: Iterable[object]) -> None:
+    """Refuse callbacks that remove, at the end of a training, a file that somebody else has written.
+
+    Args:
+        key: of the Trainer's arguments, for the sentence.
+        writers: callbacks and profilers.
+
+    Raises:
+        UserError: names the first.
+    """
+    for writer in writers:
+        if isinstance(writer, OnExceptionCheckpoint) and Path(writer.ckpt_path).exists():
+            raise UserError(
+                f"{key}: OnExceptionCheckpoint: would remove {writer.ckpt_path}, which is there already; take another "
+                "filename"
             )
 
 

@@ -17,8 +17,8 @@ from lightning_modules import TrainedModule
 from lightning_modules.schedules import follows_length
 from pipelines.build import build_callbacks, phase_class, plain
 from pipelines.config import PhaseConfig, Pipeline
+from pipelines.phase_folder import SHORT, PhaseFolder, made_from
 from pipelines.renamed_classes import with_present_names
-from pipelines.run_folder import SHORT, PhaseFolder, made_from
 
 #: Where a phase's record keeps digests of the files of weights that it started from.
 WEIGHTS = "content of the weights"

@@ -17,7 +17,7 @@ from handful.metrics.bias_probe import FILLS, BiasProbe, Fill, filled
 from handful.networks import Classifier
 from pipelines.finished_run import Run
 from pipelines.measures import Options
-from pipelines.measures.subject import Images
+from pipelines.measures.subject import AnnotatedImages
 from pipelines.output_folder import output_folder
 from pipelines.tables import format_table
 
@@ -68,7 +68,7 @@ def probe(
     if not isinstance(model, Classifier):
         raise UserError(f"--stage: {phase} of {run_dir} holds no classifier that could be probed")
     folder = output_folder(out, run.folder / "probe")
-    looked_at = Images(run.datamodule(), Options("test", images, masks=masks))
+    looked_at = AnnotatedImages(run.datamodule(), Options("test", images, masks=masks))
     names, find = _regions(looked_at, box, parts)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     probes = _probed(model, looked_at, names, find, fill)
@@ -122,7 +122,9 @@ def _box(region: Sequence[float] | str) -> tuple[float, float, float, float]:
     return left, top, right, bottom
 
 
-def _regions(images: Images, box: tuple[float, float, float, float] | None, parts: Sequence[str] | str | None) -> Any:
+def _regions(
+    images: AnnotatedImages, box: tuple[float, float, float, float] | None, parts: Sequence[str] | str | None
+) -> Any:
     """Names of the regions, and the function that gives their masks `(B, K, H, W)` by dataset index."""
     if box is not None and parts is not None:
         raise UserError("--region and --parts: give one of them")
@@ -149,7 +151,9 @@ def _regions(images: Images, box: tuple[float, float, float, float] | None, part
 
 
 @torch.no_grad()
-def _probed(model: Classifier, images: Images, names: Sequence[str], find: Any, fill: str) -> dict[str, BiasProbe]:
+def _probed(
+    model: Classifier, images: AnnotatedImages, names: Sequence[str], find: Any, fill: str
+) -> dict[str, BiasProbe]:
     """The probes by region; an image without the region does not count."""
     device = next(model.parameters()).device
     probes = {name: BiasProbe(model.num_classes) for name in names}
@@ -172,7 +176,7 @@ def _probed(model: Classifier, images: Images, names: Sequence[str], find: Any, 
     return probes
 
 
-def _of_other_classes(images: Images) -> dict[int, int]:
+def _of_other_classes(images: AnnotatedImages) -> dict[int, int]:
     """For every image the next one of another class, by dataset index."""
     labels: Tensor = images.dataset.labels
     found: dict[int, int] = {}

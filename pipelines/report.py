@@ -1,6 +1,5 @@
 """`python train.py report`: a finished run on one self-contained page."""
 
-import json
 import math
 import warnings
 from collections import defaultdict
@@ -20,6 +19,7 @@ from handful.explain.deciding import DecidingFeatures
 from handful.explain.feature_names import read_feature_names
 from handful.images import Inputs
 from handful.networks import Classifier
+from handful.record_files import read_json
 from handful.report.content import Content
 from handful.report.curves import Path as RegularisationPath
 from handful.report.curves import Series
@@ -30,8 +30,8 @@ from lightning_modules import TrainedModule
 from pipelines.conformal import FILE as CONFORMAL
 from pipelines.conformal import calibrated_sets
 from pipelines.finished_run import Run
-from pipelines.measures.subject import Images, Options
-from pipelines.run_folder import read_metrics, read_table
+from pipelines.measures.subject import AnnotatedImages, Options
+from pipelines.records import read_metrics, read_table
 from pipelines.stored_features import features_of
 from pipelines.tables import stage_cells
 
@@ -108,7 +108,7 @@ def content_of(run: Run, images: int = 4, attributes: str | None = None, masks: 
         content.deciding, data = _deciding(module, model, run)
         content.few = model.head.n_features <= FEW
         content.dataset, content.inputs = data.test_dataset, Inputs.of(data)
-        known = Images(data, Options(attributes=attributes, masks=masks))
+        known = AnnotatedImages(data, Options(attributes=attributes, masks=masks))
         content.attributes = known.image_attributes if attributes is None else known.class_attributes
         content.parts = known.masks
         _add_sets(content, run, model)
@@ -163,11 +163,11 @@ def _path(run: Run) -> RegularisationPath | None:
         if not rows or not record.is_file():
             continue
         try:
-            layer = json.loads(record.read_text(encoding="utf-8"))
+            layer = read_json(record)
             drawn = [layer.get(name) for name in ("density_before_cut", "features_per_class")]
             if not all(value is None or _is_number(value) for value in drawn):
                 raise ValueError("a density that is no number")
-        except (ValueError, AttributeError, RecursionError) as error:
+        except (ValueError, AttributeError) as error:
             raise UserError(
                 f"{record}: not a record of a sparse layer ({error}); --start_at {phase} writes it again"
             ) from None
@@ -212,8 +212,8 @@ def _record(run: Run, name: str, is_one: Callable[[Any], bool], command: str) ->
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        record = read_json(path)
+    except ValueError:
         record = None
     if not is_one(record):
         warnings.warn(f"{path}: not a record of {command}, so the report leaves it out", stacklevel=2)

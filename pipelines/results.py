@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 import handful
 from handful.atomic import write_json
 from handful.errors import UserError
-from pipelines.run_folder import PhaseFolder
+from pipelines.phase_folder import PhaseFolder
 from pipelines.tables import stage_table
 
 #: Digits after the point; float32 sums of other batches differ only beyond them.

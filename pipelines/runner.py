@@ -29,12 +29,13 @@ from pipelines.monitors import check_monitors
 from pipelines.one_decision import decided_once
 from pipelines.output_places import check_places
 from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
+from pipelines.phase_folder import PhaseFolder
 from pipelines.phases import Context, Phase, Train
 from pipelines.plan import Plan, Step
 from pipelines.processes import lost_process
 from pipelines.ranks import global_rank
 from pipelines.results import gather_results, write_results
-from pipelines.run_folder import PhaseFolder, folder_of_run, lock, replaced_folder, sweep
+from pipelines.run_folder import folder_of_run, lock, replaced_folder, sweep
 from pipelines.tables import format_table
 from pipelines.taken_phases import take_phases
 from pipelines.trainer import build_trainer, check_callbacks, check_trainer, share_the_cores, try_trainer

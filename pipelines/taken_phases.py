@@ -7,8 +7,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from handful.atomic import DRAFT, copy_file
 from handful.errors import UserError
 from pipelines.find_run import find_run
+from pipelines.phase_folder import PhaseFolder
 from pipelines.plan import Plan
-from pipelines.run_folder import PhaseFolder
 
 #: Records of a phase, in the order in which they are copied: a folder without the last is not finished.
 _RECORDS = ("started.json", "done.json")

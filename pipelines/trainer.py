@@ -27,8 +27,8 @@ from pipelines.exact_resume import ExactResume
 from pipelines.launcher import watch_processes
 from pipelines.loggers import csv_logger, wandb_logger
 from pipelines.more_loggers import logger_names, more_loggers
+from pipelines.phase_folder import PhaseFolder
 from pipelines.progress import with_progress_bar
-from pipelines.run_folder import PhaseFolder
 from pipelines.sync_batchnorm import synchronised
 from pipelines.trainer_arguments import on_cuda
 

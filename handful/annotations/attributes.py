@@ -1,6 +1,5 @@
 """Attributes of images, or of the classes of images."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from handful.errors import UserError, did_you_mean
+from handful.record_files import read_rows
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,8 @@ def read_class_attributes(path: str | Path, class_names: Sequence[str]) -> Attri
     """
     path = Path(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = read_rows(path, "utf-8-sig")
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a table of attributes ({error})") from None
     if len(rows) < 2 or len(rows[0]) < 2:
         raise UserError(f"{path}: expected a line of attribute names and a line per class, the class first")

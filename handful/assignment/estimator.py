@@ -13,8 +13,8 @@ from handful.assignment.constants import class_correlation, qpm_problem
 from handful.assignment.problem import Assignment, AssignmentProblem
 from handful.assignment.search import Search
 from handful.assignment.solve import solve
+from handful.conversions import as_float
 from handful.errors import UserError
-from handful.inputs import as_float
 from handful.scikit import LinearClassifier
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from handful.assignment.pairs import sharing_pairs
+from handful.conversions import as_tensor
 from handful.errors import UserError
-from handful.inputs import as_tensor
 
 
 @dataclass(frozen=True)

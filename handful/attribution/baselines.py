@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from handful.blur import gaussian_blur
+from handful.conversions import as_tensor
 from handful.errors import UserError
-from handful.inputs import as_tensor
 
 #: Names a baseline may have; a tensor that broadcasts to the images may be given instead.
 BASELINES = ("mean", "black", "blur")

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from handful.conversions import as_maps, as_tensor
 from handful.errors import UserError
-from handful.inputs import as_maps, as_tensor
 
 #: Channels an image may have when its layout has to be guessed.
 _COLOURS = (1, 3, 4)
@@ -49,7 +49,7 @@ def maps_of(images: Tensor, maps: object) -> Tensor:
 
     Args:
         images: the images they belong to.
-        maps: what `handful.inputs.as_maps` takes.
+        maps: what `handful.conversions.as_maps` takes.
 
     Raises:
         UserError: another shape, or values that are not finite.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from handful.conversions import as_classes, as_labels
 from handful.errors import UserError
-from handful.inputs import as_classes, as_labels
 
 #: What `target` may be; see `Targets`.
 Target = str | int | Sequence[int] | Tensor | Callable[[Tensor], Tensor]

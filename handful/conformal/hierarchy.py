@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from handful.conversions import as_labels
 from handful.errors import UserError
-from handful.inputs import as_labels
 
 
 def class_paths(present: Tensor, assignment: Tensor) -> tuple[Tensor, Tensor]:

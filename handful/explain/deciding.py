@@ -18,7 +18,7 @@ from handful.report.overlays import overlay, picture
 SIDE = 128
 
 
-class Images(Protocol):
+class NormalisedImages(Protocol):
     """Images by dataset index: `(image, label)`, the image `(3, H, W)` normalised."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
@@ -101,7 +101,7 @@ class DecidingFeatures:
         )
 
     def cards(
-        self, images: Images, inputs: Inputs, count: int, parts: PixelAnnotations | None = None
+        self, images: NormalisedImages, inputs: Inputs, count: int, parts: PixelAnnotations | None = None
     ) -> list[FeatureCard]:
         """Every feature, with the images where it is largest.
 
@@ -116,7 +116,12 @@ class DecidingFeatures:
 
     @torch.no_grad()
     def _card(
-        self, feature: int, indices: Sequence[int], images: Images, inputs: Inputs, parts: PixelAnnotations | None
+        self,
+        feature: int,
+        indices: Sequence[int],
+        images: NormalisedImages,
+        inputs: Inputs,
+        parts: PixelAnnotations | None,
     ) -> FeatureCard:
         batch = torch.stack([images[index][0] for index in indices])
         maps = self.model.feature_maps(batch.to(model_device(self.model)))[:, feature].cpu()

@@ -8,8 +8,8 @@ import torch
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 
+from handful.conversions import as_labels, check_whole
 from handful.errors import UserError
-from handful.inputs import as_labels, check_whole
 from handful.metrics.finite import as_finite
 
 

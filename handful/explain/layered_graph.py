@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from handful.conversions import check_whole
 from handful.explain.part_graph import Node, Peaks, part_nodes
-from handful.inputs import check_whole
 
 #: Standard deviation of an offset, as a share of the image's side: at least, and at most.
 _FINEST, _COARSEST = 0.02, 0.06

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from handful.attribution import Contributions, contributions
 from handful.attribution.state import model_device
-from handful.explain.deciding import DecidingFeatures, Images
+from handful.explain.deciding import DecidingFeatures, NormalisedImages
 
 #: Images in a forward pass.
 BATCH = 16
@@ -64,7 +64,9 @@ def _confident(deciding: DecidingFeatures, wanted: Tensor, label: int | None) ->
     return found[deciding.probability[found].argsort(descending=True, stable=True)].tolist()
 
 
-def decisions(deciding: DecidingFeatures, images: Images, indices: Sequence[int], drawn: int = 8) -> list[Decision]:
+def decisions(
+    deciding: DecidingFeatures, images: NormalisedImages, indices: Sequence[int], drawn: int = 8
+) -> list[Decision]:
     """What decided in some images.
 
     Args:

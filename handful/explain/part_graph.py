@@ -10,7 +10,7 @@ from sklearn.metrics import silhouette_score
 from torch import Tensor
 from torch.nn import functional
 
-from handful.inputs import as_index, check_real, check_whole
+from handful.conversions import as_index, check_real, check_whole
 from handful.metrics.finite import as_finite
 
 #: Peaks that a division in nodes is judged on, at most.

@@ -1,7 +1,6 @@
 """Features of all images of a data set in files, mapped into memory."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
+
+from handful.record_files import read_json
 
 #: Names of the files in a store's folder.
 RECORD, FEATURES, MAPS = "record.json", "features.float32", "maps.float16"
@@ -108,11 +109,11 @@ def _read(folder: Path) -> tuple[dict[str, str], int, tuple[int, int, int]]:
     """Digests by file, number of images, and shape of an image's maps."""
     path = folder / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         files, images, shape = dict(record["files"]), int(record["images"]), tuple(map(int, record["shape"]))
         if FEATURES not in files or len(shape) != 3 or min(images, *shape) < 1:
             raise ValueError("not a record of features")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFeaturesError(f"{path} cannot be read ({error})") from error
     return files, images, shape
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from handful.conversions import as_labels
 from handful.errors import UserError
-from handful.inputs import as_labels
 
 
 class EpisodeSampler:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from handful.conversions import as_float, as_index, as_labels
 from handful.filters.measures import membership
-from handful.inputs import as_float, as_index, as_labels
 
 #: Rows of noise; image i takes row i mod this prime, so that no order of classes falls into step with it.
 _ROWS = 1009

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from handful.conversions import as_float, as_labels
 from handful.filters.rules import Rule, select_filters
 from handful.filters.statistics import FeatureStatistics
-from handful.inputs import as_float, as_labels
 from handful.metrics.shaped import ShapedMetric
 from handful.networks.decomposed import DecomposedHead
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.inputs import as_index
+from handful.conversions import as_index
 
 # Where the number of features is not known.
 _ANY = 2**63 - 1

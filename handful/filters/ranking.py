@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from handful.conversions import check_real, check_whole
 from handful.errors import UserError
-from handful.inputs import check_real, check_whole
 
 
 def by_strength(features: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ from typing import Literal, TypeVar, get_args
 
 from torch import Tensor
 
+from handful.conversions import as_float
 from handful.errors import UserError
 from handful.filters.ranking import top_features
 from handful.filters.statistics import FeatureStatistics
-from handful.inputs import as_float
 
 Rule = Literal["frequency", "contribution", "activation", "weight", "absolute_weight"]
 T = TypeVar("T")

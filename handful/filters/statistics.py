@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from handful.conversions import as_float, as_labels
 from handful.errors import UserError
 from handful.filters.ranking import by_strength, check_k1
-from handful.inputs import as_float, as_labels
 
 
 class FeatureStatistics:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from handful.inputs import as_float, as_labels
+from handful.conversions import as_float, as_labels
 from handful.metrics.shaped import ShapedMetric
 
 

@@ -3,7 +3,7 @@
 from handful.images.colour import BACKGROUND
 from handful.images.find import find_images
 from handful.images.formats import IMAGE_SUFFIXES, is_image_name, looks_like_image
-from handful.images.inputs import Inputs, centre_crop
+from handful.images.model_inputs import Inputs, centre_crop
 from handful.images.pictures import PictureBatch, Pictures
 from handful.images.placement import Box, Fit, Placement
 from handful.images.reading import MAX_PIXELS, open_image, read_image, resize

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from handful.errors import UserError
 from handful.images.find import find_images
-from handful.images.inputs import Inputs
+from handful.images.model_inputs import Inputs
 from handful.images.reading import open_image
 from handful.text import safe_text
 

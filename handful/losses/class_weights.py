@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from handful.conversions import as_labels
 from handful.errors import UserError
-from handful.inputs import as_labels
 
 #: As given in a config: by the number of training images, one number per class, or none.
 ClassWeights = Literal["balanced", "none"] | list[float] | None

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.inputs import as_float, check_weighted
+from handful.conversions import as_float, check_weighted
 
 # Elements of the maps worked on at a time: a temporary of 16 MiB, whatever the batch.
 _CHUNK = 1 << 22

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from handful.conversions import as_float, as_labels
 from handful.errors import UserError
-from handful.inputs import as_float, as_labels
 
 
 def feature_grounding_loss(features: Tensor, assignment: Tensor, labels: Tensor) -> Tensor:

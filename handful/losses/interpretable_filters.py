@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from handful.inputs import as_float, check_real
+from handful.conversions import as_float, check_real
 
 #: How steeply a template falls with the distance from its middle.
 _FALL = 4.0

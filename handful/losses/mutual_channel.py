@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.conversions import as_float, as_labels
 from handful.errors import UserError
-from handful.inputs import as_float, as_labels
 
 
 class MutualChannelLoss(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from handful.inputs import as_labels
+from handful.conversions import as_labels
 from handful.metrics.plotted import PlottedMetric
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.blur import gaussian_blur
+from handful.conversions import as_labels, as_mask
 from handful.errors import UserError
-from handful.inputs import as_labels, as_mask
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 
@@ -25,7 +25,7 @@ def filled(images: Tensor, masks: Tensor, fill: Fill = "mean", others: Tensor | 
 
     Args:
         images: `(B, C, H, W)`, normalised.
-        masks: bool `(B, H, W)`; other types see `handful.inputs.as_mask`.
+        masks: bool `(B, H, W)`; other types see `handful.conversions.as_mask`.
         fill: "mean" (0 after normalisation), "blur", or "other".
         others: `(B, C, H, W)`, where the pixels come from with "other".
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handful.conversions import as_mask, as_tensor, check_real
 from handful.errors import UserError
-from handful.inputs import as_mask, as_tensor, check_real
 from handful.metrics.localisation import checked_maps_and_masks
 from handful.metrics.means import MeanWhereDefined
 
@@ -43,7 +43,7 @@ def box_ratio(maps: Tensor, masks: Tensor) -> Tensor:
 
     Args:
         maps: `(N, H, W)`.
-        masks: `(N, H, W)` of boxes (`box_masks`) or of anything else; see `handful.inputs.as_mask`.
+        masks: `(N, H, W)` of boxes (`box_masks`) or of anything else; see `handful.conversions.as_mask`.
 
     Raises:
         UserError: other shapes, a map that is not finite, or a mask of more than two values.

@@ -13,8 +13,8 @@ from handful.attribution.outputs import run_model, warn_of_probabilities
 from handful.attribution.randomness import pixel_ids, seeded
 from handful.attribution.state import model_device, model_dtype, run_in_chunks, undisturbed, unwrap
 from handful.attribution.targets import Target, Targets
+from handful.conversions import check_whole
 from handful.errors import UserError
-from handful.inputs import check_whole
 
 #: Pixels that a forward pass without gradients holds by default on a CPU, and its most images: small networks spend
 #: more on every call than on an image.

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from handful.attribution.images import maps_of
 from handful.attribution.targets import Target
-from handful.inputs import check_whole
+from handful.conversions import check_whole
 from handful.metrics.changed_images import changed_images, ranks, rows_of
 from handful.metrics.faithfulness import area_under
 from handful.metrics.means import MeanWhereDefined

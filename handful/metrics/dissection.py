@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.annotations.pixels import KINDS, Concept
+from handful.conversions import as_float, as_tensor, check_real
 from handful.errors import UserError
-from handful.inputs import as_float, as_tensor, check_real
 from handful.metrics.finite import as_finite
 from handful.metrics.histogram import Histogram, upper_thresholds
 from handful.metrics.plotted import PlottedMetric

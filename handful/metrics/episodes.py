@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handful.conversions import as_labels
 from handful.errors import UserError
-from handful.inputs import as_labels
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 

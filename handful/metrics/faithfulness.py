@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from handful.attribution.images import maps_of
 from handful.attribution.targets import Target
 from handful.blur import gaussian_blur
+from handful.conversions import check_whole
 from handful.errors import UserError
-from handful.inputs import check_whole
 from handful.metrics.changed_images import Reading, changed_images, ranks, rows_of
 from handful.metrics.means import Mean
 

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handful.conversions import as_float
 from handful.errors import UserError
-from handful.inputs import as_float
 
 
 def as_finite(values: Any, shape: tuple[int | None, ...], name: str) -> Tensor:
-    """Floating-point numbers of the given shape, all of them finite; see `handful.inputs.as_float`.
+    """Floating-point numbers of the given shape, all of them finite; see `handful.conversions.as_float`.
 
     Raises:
         UserError: another type or shape; NaN or infinity, with the first row that has it.

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from handful.attribution.images import maps_of
 from handful.attribution.targets import Target
+from handful.conversions import as_float, as_tensor, check_real, check_whole
 from handful.errors import UserError
-from handful.inputs import as_float, as_tensor, check_real, check_whole
 from handful.metrics.changed_images import ChangedImages, changed_images, rows_of
 from handful.metrics.means import MeanWhereDefined
 

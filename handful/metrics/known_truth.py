@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
-from handful.inputs import check_whole
+from handful.conversions import check_whole
 from handful.metrics.shaped import ShapedMetric
 from handful.metrics.similarity import rank_correlation
 

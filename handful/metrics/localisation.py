@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from handful.conversions import as_maps, as_mask, check_whole
 from handful.errors import UserError
-from handful.inputs import as_maps, as_mask, check_whole
 from handful.metrics.means import Mean
 from handful.metrics.similarity import is_constant
 
@@ -17,7 +17,7 @@ def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
 
     Args:
         maps: `(N, H, W)`; negative values count as 0.
-        masks: bool `(N, H, W)`; other types see `handful.inputs.as_mask`.
+        masks: bool `(N, H, W)`; other types see `handful.conversions.as_mask`.
 
     Raises:
         UserError: other shapes, a map that is not finite, or a mask of more than two values.

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handful.conversions import as_float, as_tensor, check_whole
 from handful.errors import UserError
-from handful.inputs import as_float, as_tensor, check_whole
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from handful.attribution import attribute
 from handful.attribution.randomness import pixel_ids
 from handful.attribution.targets import Target
-from handful.inputs import check_real, check_whole
+from handful.conversions import check_real, check_whole
 from handful.metrics.changed_images import changed_images
 from handful.metrics.finite import as_finite
 from handful.metrics.means import MeanWhereDefined

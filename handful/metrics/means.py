@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.inputs import as_tensor
+from handful.conversions import as_tensor
 from handful.metrics.plotted import PlottedMetric
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from handful.conversions import as_float, as_mask, check_weighted, check_whole
 from handful.errors import UserError
-from handful.inputs import as_float, as_mask, check_weighted, check_whole
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 
@@ -19,7 +19,7 @@ def activation_inside(maps: Tensor, masks: Tensor, dilation: int = 0) -> Tensor:
 
     Args:
         maps: `(B, S, h, w)`.
-        masks: bool `(B, H, W)`, of any size; other types see `handful.inputs.as_mask`.
+        masks: bool `(B, H, W)`, of any size; other types see `handful.conversions.as_mask`.
         dilation: pixels by which the masks grow on all sides.
 
     Returns:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from handful.conversions import check_real, check_whole
 from handful.errors import UserError
-from handful.inputs import check_real, check_whole
 
 #: Part of the largest change above which a position belongs to the field.
 ABOVE = 0.5

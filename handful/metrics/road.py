@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from handful.attribution.images import maps_of
 from handful.attribution.targets import Target
+from handful.conversions import check_real
 from handful.errors import UserError
-from handful.inputs import check_real
 from handful.metrics.changed_images import Reading, changed_images, ranks
 from handful.metrics.imputation import impute
 from handful.metrics.means import Mean

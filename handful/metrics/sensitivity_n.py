@@ -9,7 +9,7 @@ from torchmetrics import Metric
 
 from handful.attribution.images import maps_of
 from handful.attribution.targets import Target
-from handful.inputs import check_real, check_whole
+from handful.conversions import check_real, check_whole
 from handful.metrics.changed_images import changed_images, rows_of
 from handful.metrics.tiles import tile_numbers, tile_sums
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from handful.inputs import as_maps
+from handful.conversions import as_maps
 from handful.metrics.means import Mean
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from handful.inputs import as_float, as_labels, as_tensor, check_whole
+from handful.conversions import as_float, as_labels, as_tensor, check_whole
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 from handful.metrics.similarity import rank_correlation

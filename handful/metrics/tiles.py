@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from handful.inputs import check_whole
+from handful.conversions import check_whole
 
 
 def tile_numbers(images: Tensor, tile: int) -> Tensor:

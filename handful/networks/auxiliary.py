@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.conversions import check_real
 from handful.errors import UserError, did_you_mean
-from handful.inputs import check_real
 
 _LAYER, _WEIGHT = "net.Mixed_6e", 0.4
 _HIDDEN = 128

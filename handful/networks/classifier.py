@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from handful.images.inputs import Inputs
+from handful.images.model_inputs import Inputs
 from handful.networks import backbone as backbones
 from handful.networks.head import Head, as_head
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from handful.errors import UserError
-from handful.images.inputs import Inputs
+from handful.images.model_inputs import Inputs
 from handful.networks.backbone import num_features
 from handful.networks.build import NetworkConfig, build_backbone
 from handful.networks.classifier import Classifier
@@ -67,10 +67,10 @@ def rebuild(description: Mapping[str, Any]) -> Classifier:
     classifier = Classifier(build_backbone(network), build_head(description["head"]))
     classifier.network = network
     inputs = description.get("inputs")
-    try:
-        classifier.inputs = None if inputs is None else Inputs(**inputs)
-    except TypeError as error:
-        raise UserError(f"a description whose inputs are others than expected ({error})") from error
+    if inputs is not None:
+        if not isinstance(inputs, Mapping) or not {"class_names", "image_size", "mean", "std"} <= set(inputs):
+            raise UserError("a description whose inputs are others than expected")
+        classifier.inputs = Inputs.from_record(inputs, "a description of a classifier")
     if classifier.inputs is not None and len(classifier.inputs.class_names) != classifier.num_classes:
         raise UserError(
             f"a description with {len(classifier.inputs.class_names)} class names for {classifier.num_classes} classes"

@@ -1,17 +1,17 @@
 """What the sections of a run's report are drawn from."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from handful.annotations import AttributeTable, PixelAnnotations
 from handful.errors import UserError
-from handful.explain.deciding import DecidingFeatures, Images
+from handful.explain.deciding import DecidingFeatures, NormalisedImages
 from handful.explain.feature_names import feature_label
 from handful.explain.possible import Sets
 from handful.images import Inputs
+from handful.record_files import read_json
 from handful.report.curves import Path as RegularisationPath
 from handful.report.curves import Series
 
@@ -60,7 +60,7 @@ class Content:
     explained: str = ""
     deciding: DecidingFeatures | None = None
     few: bool = True
-    dataset: Images | None = None
+    dataset: NormalisedImages | None = None
     inputs: Inputs | None = None
     images: int = 4
     feature_names: Mapping[int, str] = field(default_factory=dict)
@@ -92,19 +92,29 @@ class Content:
         """Where a class is shown."""
         return class_page_name(label) if self.many else f"#class-{label}"
 
-    def json(self, name: str) -> Any:
-        """A JSON record in the run's folder, such as `measures/measures.json`; None where there is none.
+    def record(self, phase: str, name: str, fits: Callable[[Any], bool]) -> Any:
+        """A JSON record in the folder of a phase; None where there is none.
+
+        Args:
+            phase: whose folder.
+            name: of the file.
+            fits: whether its content is what the section reads.
 
         Raises:
-            UserError: the file is not JSON.
+            UserError: the file is not JSON, or holds another thing.
         """
-        path = self.folder / name
+        path = self.folder / phase / name
         if not path.is_file():
             return None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: not a JSON file ({error})") from None
+            record = read_json(path)
+            if not fits(record):
+                raise ValueError("it holds other values")
+        except ValueError as error:
+            raise UserError(
+                f"{path}: not a record written by Handful ({error}); --start_at {phase} writes it again"
+            ) from None
+        return record
 
 
 def class_page_name(label: int) -> str:

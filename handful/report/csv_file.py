@@ -4,10 +4,12 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from handful.atomic import atomic
+from handful.record_files import read_rows
 
 #: What a spreadsheet may take for the start of a formula: at the beginning of a cell, or after a character at which
 #: it may split the cell. Some skip spaces, control characters, invisible marks and quotes before it.
@@ -77,12 +79,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     Raises:
         ValueError: the file is no table of text in UTF-8.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        try:
-            rows = list(csv.DictReader(file, restval=""))
-        except csv.Error as error:
-            raise ValueError(str(error)) from error
-    return [{restore(name): restore(cell) for name, cell in row.items() if name is not None} for row in rows]
+    header, *rows = [[restore(cell) for cell in row] for row in read_rows(path)] or [[]]
+    return [dict(zip_longest(header, row[: len(header)], fillvalue="")) for row in rows]
 
 
 def _cell(value: Any) -> Any:

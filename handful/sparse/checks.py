@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from handful.conversions import as_labels, check_real, check_whole
 from handful.errors import UserError
-from handful.inputs import as_labels, check_real, check_whole
 from handful.sparse.ranks import largest, total
 from handful.sparse.rows import Rows
 
@@ -20,7 +20,7 @@ def check_labels(
     """The labels as int64 (N,), once they are known to be sound, and the number of classes C.
 
     Args:
-        labels: integers (N,) or (N, 1) in [0, C), see `handful.inputs.as_labels`.
+        labels: integers (N,) or (N, 1) in [0, C), see `handful.conversions.as_labels`.
         n_rows: N of this process.
         num_classes: C; the largest label plus one where None.
         group: the processes that share the rows, None for one process.

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from handful.conversions import as_float, check_real
 from handful.errors import UserError
-from handful.inputs import as_float, check_real
 from handful.scikit import LinearClassifier
 from handful.sparse.cut import densest_within
 from handful.sparse.fit_path import elastic_net_path

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from handful.conversions import check_real, check_whole
 from handful.errors import UserError
-from handful.inputs import check_real, check_whole
 from handful.sparse.checks import check_alpha, check_finite, check_labels, check_seed
 from handful.sparse.progress import progress_bar
 from handful.sparse.rows import Features, Rows

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from handful.conversions import as_index, as_labels, check_real, check_whole
 from handful.errors import UserError
-from handful.inputs import as_index, as_labels, check_real, check_whole
 from handful.sparse.checks import check_alpha, check_finite, check_labels, check_path_options, check_seed
 from handful.sparse.glm_saga_package import glm_saga_path
 from handful.sparse.minimise import lambda_grid, lambda_max

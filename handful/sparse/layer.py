@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from handful.conversions import as_float, as_labels, check_real, check_whole
 from handful.errors import UserError
-from handful.inputs import as_float, as_labels, check_real, check_whole
 from handful.networks.discrete_heads import TernaryHead, ternary_weights
 from handful.networks.heads import SparseHead
 from handful.sparse.checks import check_alpha, check_labels, check_path_options, check_seed

@@ -1,5 +1,6 @@
 """`python train.py fit|validate|test|predict`: one phase at a time, by LightningCLI."""
 
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -18,6 +19,7 @@ from pipelines.finished_run import Run
 from pipelines.launcher import watch_processes
 from pipelines.loggers import guard
 from pipelines.option_parser import OneSentenceParser
+from pipelines.output_places import check_places, check_removed
 from pipelines.processes import lost_process
 from pipelines.sync_batchnorm import synchronised
 from pipelines.trainer import share_the_cores
@@ -53,9 +55,22 @@ class HandfulCLI(LightningCLI):
             if isinstance(error, UserError):
                 raise
             raise UserError(f"trainer: the Trainer refuses its arguments: {' '.join(str(error).split())}") from error
+        self._check_writers(arguments)
         guard(trainer.loggers)
         watch_processes(trainer)
         return trainer
+
+    def _check_writers(self, arguments: dict[str, Any]) -> None:
+        """Refuse callbacks and profilers of a config that would write or remove files elsewhere.
+
+        What a person trains by herself may write where she says; but nothing removes a file that is there already.
+        """
+        given = arguments.get("callbacks") or []
+        writers = [*(given if isinstance(given, list) else [given]), arguments.get("profiler")]
+        if self.subcommand == "fit":
+            check_removed("trainer", writers)
+        else:
+            check_places("trainer", Path(arguments.get("default_root_dir") or "lightning_logs"), writers)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it is: LightningCLI would put the checkpoint's class and arguments in its place."""

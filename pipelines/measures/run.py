@@ -11,7 +11,7 @@ from handful.attribution.state import undisturbed
 from handful.features import FeatureStore
 from lightning_modules import ClassifierModule, TrainedModule
 from pipelines.measures.registry import Measure, Measured
-from pipelines.measures.subject import Images, Observed, Subject
+from pipelines.measures.subject import AnnotatedImages, Observed, Subject
 from pipelines.stored_features import FeaturesUnwritableError, FrozenFeatures
 
 
@@ -69,7 +69,7 @@ def _maps_and_features(
         yield chunk, maps, model.pool(maps)
 
 
-def _store(module: TrainedModule, images: Images, wants_maps: bool) -> FeatureStore | None:
+def _store(module: TrainedModule, images: AnnotatedImages, wants_maps: bool) -> FeatureStore | None:
     """What is kept of a frozen backbone; None where nothing can be."""
     if not isinstance(module, ClassifierModule) or module.train_backbone:
         return None

@@ -64,7 +64,7 @@ CALLED = {
 }
 
 
-class Images:
+class AnnotatedImages:
     """The images of a split and their annotations, the same for all stages of a run.
 
     Args:
@@ -162,7 +162,7 @@ class Subject:
 
     stage: str
     model: Classifier
-    images: Images
+    images: AnnotatedImages
 
     @property
     def options(self) -> Options:

@@ -18,8 +18,8 @@ from handful.ranks import dataset_indices, interleave
 from lightning_modules import ClassifierModule, TrainedModule, save_module
 from lightning_modules.checkpoints import write_tensors
 from lightning_modules.published import share_weights
+from pipelines.phase_folder import PhaseFolder
 from pipelines.ranks import on_rank_zero
-from pipelines.run_folder import PhaseFolder
 from pipelines.stored_features import FrozenFeatures, stored
 
 T = TypeVar("T")

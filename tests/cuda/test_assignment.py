@@ -17,10 +17,13 @@ from handful.assignment import (
     solve_exactly,
     upper_bound,
 )
-from tests.cuda.common import assert_same, need_device
+from tests.cuda.common import TEST_DEVICE, assert_same, need_device
 from tests.handful.assignment.instances import instance
 
 need_device()
+
+#: A pretended device takes long for every operation.
+SEARCH = Search(patience=20, restarts=1) if TEST_DEVICE == "pretended" else Search(restarts=3)
 
 
 def on(problem, device):
@@ -34,10 +37,10 @@ def on(problem, device):
 ], ids=["small", "large"])  # fmt: skip
 def test_the_choice_is_that_of_the_cpu_and_the_same_twice(size, device):
     problem = instance(0, **size)
-    expected = solve(problem, Search(patience=20, restarts=1))
+    expected = solve(problem, SEARCH)
     moved = on(problem, device)
-    found = solve(moved, Search(patience=20, restarts=1))
-    again = solve(moved, Search(patience=20, restarts=1))
+    found = solve(moved, SEARCH)
+    again = solve(moved, SEARCH)
     assert found.selection.tolist() == again.selection.tolist()
     assert found.assignment.tolist() == again.assignment.tolist()
     assert found.value == again.value
@@ -50,7 +53,7 @@ def test_the_choice_is_that_of_the_cpu_and_the_same_twice(size, device):
 
 def test_a_first_set_and_the_bound(device):
     problem = on(instance(1, candidates=120, classes=20, features=15, per_class=3, penalty=5.0), device)
-    solution = solve(problem, Search(patience=20, restarts=1), start=torch.arange(15))
+    solution = solve(problem, SEARCH, start=torch.arange(15))
     assert 0 <= upper_bound(problem, seconds=1).gap(solution) < 0.2
     small = instance(0, candidates=7, classes=3, features=4)
     assert solve_exactly(on(small, device)).value == pytest.approx(solve_exactly(small).value)
@@ -77,7 +80,7 @@ def test_the_constants_are_those_of_the_cpu(device):
     moved.update(maps.to(device))
     assert_same(moved.bias(), local.bias())
     solutions = [
-        solve(qpm_problem(one, bias, n_features=8, features_per_class=2), Search(patience=20, restarts=1))
+        solve(qpm_problem(one, bias, n_features=8, features_per_class=2), SEARCH)
         for one, bias in ((expected, local.bias()), (expected.to(device), local.bias().to(device)))
     ]
     assert solutions[0].value == pytest.approx(solutions[1].value)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import handful
-from handful.inputs import as_float, as_index, as_labels, as_maps, as_mask, as_numpy
+from handful.conversions import as_float, as_index, as_labels, as_maps, as_mask, as_numpy
 from handful.networks import build_classifier
 from tests.cuda.common import KINDS, TEST_DEVICE, assert_same, classifier, need_device
 
@@ -57,11 +57,12 @@ def test_predictions_and_explanations(kind, device, tmp_path):
     expected = model.predict(tensors)
     for one in (tensors, tensors.to(device)):
         assert_same(moved.predict(one, batch_size=2), expected)
-    methods = ("cam", "integrated_gradients")
+    methods = ("cam", "integrated_gradients") + (() if TEST_DEVICE == "pretended" else ("occlusion",))
     for one in (tmp_path / "bird.png", images[1], np.array(images[2]), tensors[0]):
         found, wanted = handful.explain(moved, one, methods), handful.explain(model, one, methods)
         assert_same(found.to_dict(), wanted.to_dict(), rtol=1e-3, atol=1e-3)
         assert_same({n: m.map for n, m in found.methods.items()}, {n: m.map for n, m in wanted.methods.items()}, 1e-3)
+        found.show()
     found = handful.explain(moved, tensors[0].to(device), methods, target="owl")
     assert_same(found.to_dict(), handful.explain(model, tensors[0], methods, target="owl").to_dict(), 1e-3, 1e-3)
     found.show()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.base import IMAGENET, channel_statistics
 from datamodules.images import PackedImages, Split
+from datamodules.normalisation import IMAGENET, channel_statistics
 from handful.errors import UserError
 from tests.datamodules.fakes import Numbered, numbers
 

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from lightning_modules import Dense, Finetune, save_module
-from pipelines.run_folder import PhaseFolder, made_from
+from pipelines.phase_folder import PhaseFolder, made_from
 
 DATA = {
     "class_path": "ToyBirds",

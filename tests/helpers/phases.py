@@ -4,8 +4,8 @@ from pathlib import Path
 
 from handful.atomic import write_json
 from lightning_modules import TrainedModule
+from pipelines.phase_folder import PhaseFolder
 from pipelines.phases import Context, Train
-from pipelines.run_folder import PhaseFolder
 
 
 def run_phase(what, trainer, datamodule, resume=None, earlier=None):

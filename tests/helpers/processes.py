@@ -1,5 +1,6 @@
 """Pipelines on two real processes, started as a person starts them, of which one is killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from tests.helpers.pipeline import ROOT
 
-#: A run whose other process was killed must have ended after so many seconds.
+#: A run whose other process was killed must have ended after so many seconds, but for those in which a process of it
+#: was ready and another program had the core.
 LIMIT = 30
 
 #: A run that nothing happens to must have ended after so many seconds, on however busy a machine.
@@ -24,12 +26,14 @@ class Lost:
     Attributes:
         status: of the first process; -9 where that was the killed one.
         seconds: until the last process had ended.
-        text: standard output and error of all.
-        left: processes that were still there after `LIMIT` seconds.
+        waited: of these, the seconds in which the process that waited longest for a core did so.
+        text: standard output and error of all, and where the processes that were left were at the end.
+        left: processes that were still there after `LIMIT` seconds without those that were waited.
     """
 
     status: int
     seconds: float
+    waited: float
     text: str
     left: list[int]
 
@@ -46,7 +50,13 @@ def start(config: Path, run: Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *map(str, arguments), "--trainer.strategy", "ddp"],
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HANDFUL_TRUST": "tests", "WANDB_MODE": "disabled"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "HANDFUL_TRUST": "tests",
+                "WANDB_MODE": "disabled",
+                "PYTHONFAULTHANDLER": "1",  # all threads of a process that is aborted, see `lose`
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -92,14 +102,30 @@ def lose(config: Path, run: Path, phase: str, rank: int, after: float = 0.0) -> 
         raise RuntimeError(f"ended before it could be killed: {_output(run).read_text()[-2000:]}")
     os.kill(victim, signal.SIGKILL)
     killed = time.monotonic()
-    while (left := _session(process.pid)) and time.monotonic() < killed + LIMIT:
+    before = {pid: _waited(pid) for pid in _session(process.pid)}
+    waited = 0.0
+    while (left := _session(process.pid)) and time.monotonic() < killed + LIMIT + waited:
+        waited = max([waited, *(_waited(pid) - before.get(pid, 0.0) for pid in left)])
         time.sleep(0.1)
         process.poll()  # a process that nobody waits for would stay as a zombie
     seconds = time.monotonic() - killed
     for other in left:
+        os.kill(other, signal.SIGABRT)  # which tells where all of its threads are
+    if left:
+        time.sleep(2)
+    for other in _session(process.pid):
         os.kill(other, signal.SIGKILL)
     process.wait(timeout=60)
-    return Lost(process.returncode, seconds, _output(run).read_text(errors="replace"), left)
+    return Lost(process.returncode, seconds, waited, _output(run).read_text(errors="replace"), left)
+
+
+def _waited(pid: int) -> float:
+    """Seconds in which the threads of a process were ready to run and had no core, of the one that waited longest."""
+    longest = 0
+    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            longest = max(longest, int(task.read_text().split()[1]))
+    return longest / 1e9
 
 
 def _stat(pid: int) -> tuple[str, int, int]:

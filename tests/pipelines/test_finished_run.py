@@ -10,7 +10,7 @@ from handful.atomic import DRAFT
 from handful.errors import UserError
 from pipelines.find_run import check_run_dir
 from pipelines.finished_run import Run
-from pipelines.run_folder import made_from
+from pipelines.phase_folder import made_from
 
 
 @pytest.fixture

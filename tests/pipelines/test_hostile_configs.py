@@ -1,5 +1,6 @@
 """A config, or a run's folder, from elsewhere: it names what would run a stranger's code, and nothing runs."""
 
+import json
 import pickle
 import re
 import shutil
@@ -200,6 +201,13 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+def without_digests(folder):
+    """Make the record of the dense phase one of an earlier version, as a stranger could make right digests."""
+    path = folder / "dense/done.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in record.items() if name not in ("files", "checksum")}))
+
+
 FOLDER = [
     ("model.init_args.lr_scheduler", spec("os.system", command="touch {canary}")),
     ("model.init_args.optimizer", spec("canary_package.SGD", lr=0.1)),
@@ -230,12 +238,36 @@ def test_a_run_folder_from_elsewhere(run, command, place, value, canary, tmp_pat
     if "options" in place:
         config["model"]["init_args"]["network"]["backbone"] = "resnet18"
     (copy / "dense/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    without_digests(copy)
     if command == "fit":
         refused(capsys, "fit", "--config", copy / "dense/config.yaml")
     elif place == "ckpt_path":
         refused(capsys, command, "--config", copy / "dense/config.yaml")
     else:
         refused(capsys, command, "--run_dir", copy)
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "validate", "fit"])
+@pytest.mark.parametrize("writer", ["OnExceptionCheckpoint", "SimpleProfiler"])
+def test_a_run_from_elsewhere_removes_and_writes_nothing_outside(run, command, writer, tmp_path, capsys, monkeypatch):
+    """Lightning's `OnExceptionCheckpoint` removes the file that it is told to write."""
+    monkeypatch.chdir(tmp_path)
+    copy = shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "precious.ckpt").write_text("mine")
+    (tmp_path / "test-precious.txt").write_text("mine")
+    config = yaml.safe_load((copy / "dense/config.yaml").read_text())
+    path = f"lightning.pytorch.{'profilers' if writer == 'SimpleProfiler' else 'callbacks'}.{writer}"
+    written = spec(path, dirpath=str(tmp_path), filename="precious")
+    config["trainer"] |= {"profiler": written} if writer == "SimpleProfiler" else {"callbacks": [written]}
+    (copy / "dense/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    without_digests(copy)
+    if command != "fit":
+        assert f"{writer}: dirpath" in refused(capsys, command, "--run_dir", copy)
+    elif writer == "OnExceptionCheckpoint":
+        said = refused(capsys, "fit", "--config", copy / "dense/config.yaml")
+        assert "would remove" in said
+    assert (tmp_path / "precious.ckpt").read_text() == (tmp_path / "test-precious.txt").read_text() == "mine"
+    assert len(list(tmp_path.glob("*precious*"))) == 2
 
 
 @pytest.mark.parametrize("command", ["explain", "report", "tradeoff"])

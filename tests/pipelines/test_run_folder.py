@@ -13,7 +13,9 @@ from PIL import Image
 
 import pipelines.cli  # noqa: F401  imported before processes are forked
 from handful.errors import UserError
-from pipelines.run_folder import PhaseFolder, lock, read_metrics, read_results, sweep, wandb_id
+from pipelines.phase_folder import PhaseFolder
+from pipelines.records import read_metrics, read_results
+from pipelines.run_folder import lock, sweep, wandb_id
 from tests.helpers import forked
 from tests.helpers.pipeline import tiny_config, write_config
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from pipelines.cli import main
-from pipelines.run_folder import PhaseFolder
+from pipelines.phase_folder import PhaseFolder
 from tests.helpers.pipeline import tiny_config, write_config
 
 BINARY = {

@@ -15,6 +15,13 @@ tradeoff --run_dir {run} --n_features 4 --features_per_class 2 --out {out}
 test --run_dir {run}
 predict --run_dir {run}
 validate --run_dir {run} --phase finetune
+predict --run_dir {run} --images {picture} --out {out}
+evaluate --run_dir {run} --measures features --images 4 --out {out}
+evaluate --run_dir {run} --conformal 0.8 --out {out}
+probe --run_dir {run} --images 4 --out {out}
+compare --run_dirs {run} {other} --out {out}
+export --run_dir {run} --out {out}
+push --run_dir {run} --repo_id me/birds --dry_run true --out {out}
 """)
 
 #: The same and those that train, as a person types them.
@@ -105,6 +112,19 @@ OPTIONS = _split("""
 --features 4
 --n_features 4,5
 --features_per_class 1,2
+--measures features,filters
+--stages dense,sparse
+--split val
+--attributes {attributes}
+--masks {photos}
+--conformal 0.9
+--per_class true
+--sets thr
+--fill blur
+--region 0,0,0.5,0.5
+--parts beak
+--to safetensors
+--repo_id me/birds
 --ckpt_path {run}/dense/best.ckpt
 --config {config}
 --print_config
@@ -116,4 +136,7 @@ OPTIONS = _split("""
 """)
 
 #: Names that stand for places.
-PLACES = ("{run}", "{out}", "{config}", "{photo_config}", "{photos}", "{archive}", "{picture}", "{weights}")
+PLACES = (
+    "{run}", "{other}", "{attributes}", "{out}", "{config}", "{photo_config}", "{photos}", "{archive}", "{picture}",
+    "{weights}",
+)  # fmt: skip

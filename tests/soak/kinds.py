@@ -65,6 +65,8 @@ def _command(words: list[str], world: World, folder: Path, may_take_long: bool =
         shutil.copytree(world.run, run)
     places = {
         "run": run,
+        "other": world.run,
+        "attributes": world.folder / "attributes.csv",
         "out": folder / "out",
         "config": folder / "config.yaml" if (folder / "config.yaml").exists() else world.config,
         "photo_config": world.photo_config,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.helpers.processes import LIMIT, finish, lose
+from tests.helpers.processes import finish, lose
 from tests.soak.kills import LEFT_BEHIND, configs, content, difference
 
 
@@ -31,8 +31,9 @@ def try_pipeline(name: str, folder: Path, draw: random.Random, everywhere: bool)
             run = folder / f"{name}-{phase}-{rank}"
             lost = lose(config, run, phase, rank, after=draw.random() / 2)
             fault = ""
-            if lost.left or lost.seconds > LIMIT:
-                fault = f"still there after {lost.seconds:.0f} s: {lost.left}"
+            if lost.left:
+                fault = f"{len(lost.left)} processes were there after {lost.seconds:.0f} s"
+                fault += f", {lost.waited:.0f} s of them without a core: {lost.text[-6000:]}"
             elif lost.status == 0:
                 fault = "ended as if nothing had happened"
             elif len(lost.sentences) != 1 or "give the same command again" not in lost.sentences[0]:
@@ -42,7 +43,8 @@ def try_pipeline(name: str, folder: Path, draw: random.Random, everywhere: bool)
                 fault = difference(expected, content(run))
                 left = [str(p.relative_to(run)) for pattern in LEFT_BEHIND for p in run.rglob(pattern)]
                 fault = fault or (f"left behind {', '.join(left)}" if left else "")
-            print(f"  {name}, {phase}, process {rank}: {fault or f'ended after {lost.seconds:.1f} s'}", flush=True)
+            ended = f"ended after {lost.seconds:.1f} s, {lost.waited:.1f} of them without a core"
+            print(f"  {name}, {phase}, process {rank}: {fault or ended}", flush=True)
             if fault:
                 faults.append(f"{name}, {phase}, process {rank}: {fault}")
             shutil.rmtree(run, ignore_errors=True)

@@ -113,6 +113,9 @@ def build_world(folder: Path) -> World:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             main(["pipeline", "--config", str(world.config), "--run_dir", str(world.run)])
             main(["tradeoff", "--run_dir", str(world.run), "--n_features", "4,5", "--features_per_class", "1,2"])
+            main(["evaluate", "--run_dir", str(world.run), "--conformal", "0.8"])
+            main(["evaluate", "--run_dir", str(world.run), "--images", "6"])
+            main(["probe", "--run_dir", str(world.run), "--images", "4"])
     finally:
         os.environ.pop("XDG_CACHE_HOME")
         if before is not None:
@@ -120,6 +123,9 @@ def build_world(folder: Path) -> World:
     model = torch.load(world.run / "dense" / "best.ckpt", weights_only=True)["state_dict"]
     torch.save(model, folder / "weights.pth")
     (folder / "notes.json").write_text(json.dumps({"a": [1, 2]}))
+    names = json.loads((world.run / "results.json").read_text())["data"]["class_names"]
+    rows = [f"{name},{20 * place},{100 - 20 * place}" for place, name in enumerate(names)]
+    (folder / "attributes.csv").write_text("\n".join(["class,red,blue", *rows]) + "\n")
     return world
 
 

@@ -14,7 +14,14 @@ def build(content: Content) -> Mapping[str, Any]:
     facts += [("data", f"{data.get('name', '')}, fingerprint {data['fingerprint']}")] if "fingerprint" in data else []
     facts += [("versions", ", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items()))]
     for phase in content.phases:
-        files = (content.json(f"{phase}/done.json") or {}).get("files", {})
+        files = (content.record(phase, "done.json", _has_digests) or {}).get("files", {})
         if "best.ckpt" in files:
             facts.append((f"{phase}/best.ckpt", f"SHA-256 {files['best.ckpt']['sha256'][:16]}…"))
     return {"config": content.config, "facts": [fact for fact in facts if fact[1]]}
+
+
+def _has_digests(record: Any) -> bool:
+    files = record.get("files", {}) if isinstance(record, Mapping) else None
+    return isinstance(files, Mapping) and all(
+        isinstance(file, Mapping) and isinstance(file.get("sha256"), str) for file in files.values()
+    )

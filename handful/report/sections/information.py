@@ -5,6 +5,7 @@ from typing import Any
 
 from PIL import Image
 
+from handful.images.reading import open_image
 from handful.report.content import Content
 
 #: Width of the picture on the page, in pixels.
@@ -22,21 +23,26 @@ _MEASURES = {
 def build(content: Content) -> Mapping[str, Any] | None:
     """The picture and the mean bits of each compared phase."""
     for phase in reversed(content.phases):
-        record, path = content.json(f"{phase}/comparison.json"), content.folder / phase / "comparison.png"
-        if not isinstance(record, dict):
+        record = content.record(phase, "comparison.json", _is_record)
+        if record is None:
             continue
         rows = [
-            [says, *(f"{row[key]:.3f}" if isinstance(row.get(key), float) else "–" for row in record.values())]
+            [says, *(f"{row[key]:.3f}" if isinstance(row.get(key), int | float) else "–" for row in record.values())]
             for key, says in _MEASURES.items()
         ]
-        return {"columns": ["mean bits per image", *record], "rows": rows, "image": _picture(path)}
+        return {"columns": ["mean bits per image", *record], "rows": rows, "image": _picture(content, phase)}
     return None
 
 
-def _picture(path: Any) -> Image.Image | None:
+def _is_record(record: Any) -> bool:
+    """Whether JSON from a file has what the section needs."""
+    return isinstance(record, dict) and all(isinstance(row, dict) for row in record.values())
+
+
+def _picture(content: Content, phase: str) -> Image.Image | None:
+    path = content.folder / phase / "comparison.png"
     if not path.is_file():
         return None
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = open_image(path)
     image.thumbnail((_WIDEST, 4 * _WIDEST))
     return image

@@ -13,6 +13,9 @@ from torch import Tensor
 from handful.errors import UserError
 from handful.images.placement import Fit, Placement
 
+#: Largest side of images in pixels: one of them takes 0.8 GB as numbers.
+LARGEST_IMAGE = 8192
+
 
 @runtime_checkable
 class DescribedImages(Protocol):
@@ -89,8 +92,8 @@ class Inputs:
         mean, std = record["mean"], record["std"]
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise UserError(f"{where}: class_names is no list of names")
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UserError(f"{where}: image_size is no number of pixels, but {size!r}")
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_IMAGE:
+            raise UserError(f"{where}: image_size is no number of pixels up to {LARGEST_IMAGE}, but {size!r:.80}")
         for key, values in (("mean", mean), ("std", std)):
             numbers = isinstance(values, list) and all(isinstance(value, int | float) for value in values)
             if not numbers or len(values) != 3 or not all(map(math.isfinite, values)):

@@ -7,10 +7,10 @@ from torch.nn import functional
 
 from handful.assignment import AssignmentProblem
 from handful.attribution import attribute
+from handful.conversions import as_classes, as_float, as_labels, as_maps, as_mask, as_tensor
 from handful.errors import UserError
 from handful.fewshot.episodes import EpisodeSampler
 from handful.filters import AccuracyGrid, EssentialityTest, StatisticsCollector, StrongestImages
-from handful.inputs import as_classes, as_float, as_labels, as_maps, as_mask, as_tensor
 from handful.losses import MutualChannelLoss, feature_diversity_loss
 from handful.losses.class_weights import loss_weights
 from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean

@@ -1,0 +1,66 @@
+"""What is kept of images may be cut short or hold another thing: it is made again, and nobody notices."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules import ImageFolder, ToyBirds
+
+DAMAGES = {
+    "cut short": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "another value": lambda content: b"[1, 2]",
+    "null": lambda content: b"null",
+    "nested": lambda content: b"[" * 100_000,
+    "names in the place of numbers": lambda content: json.dumps([["a"], {"b": "c"}]).encode(),
+}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("owl", "wren"):
+            for i in range(3):
+                path = tmp_path / "photos" / split / name / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+def everything(make):
+    data = make()
+    images = {name: [split.pixels(i).clone() for i in range(len(split))] for name, split in data.splits.items()}
+    return images, data.mean, data.std
+
+
+def same(found, expected):
+    images, statistics = found[0], found[1:]
+    assert statistics == expected[1:]
+    for name, pixels in expected[0].items():
+        assert all(torch.equal(a, b) for a, b in zip(images[name], pixels, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["packed", "files", "toy birds"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_file_of_the_cache(kind, damage, photos, tmp_path):
+    cache = tmp_path / "cache"
+
+    def make():
+        if kind == "toy birds":
+            return ToyBirds(n_classes=2, images_per_class=2, val_images_per_class=1, test_images_per_class=1,
+                            image_size=16, cache_dir=str(cache))  # fmt: skip
+        return ImageFolder(str(photos), image_size=8, cache=kind == "packed", val_fraction=0, cache_dir=str(cache))
+
+    expected = everything(make)
+    files = [path for path in cache.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+        same(everything(make), expected)
+    for path in files:
+        path.unlink()
+        same(everything(make), expected)
