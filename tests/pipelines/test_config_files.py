@@ -105,7 +105,7 @@ BAD = {
     b"phases: {a.b: {}}\n": "a phase cannot be called 'a.b'",
     b"phases: {" + 200 * b"x" + b": {}}\n": "too long for the name of a folder",
     b"[" * 5000: "nested too deeply",
-    b"a: " + b"x" * (2**20): "MiB are no config",
+    b"a: " + b"x" * (2**20): "no config (1.0 MiB, where at most 1 are expected)",
 }
 
 
