@@ -5,7 +5,6 @@ to the optimum; `--features FILE` adds a real one: a file of torch with `{"train
 CPU seconds of this process on one core.
 """
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.assignment import (
     AssignmentProblem,
@@ -112,7 +112,7 @@ def write(rows: Sequence[str], further: str = "") -> None:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser()
+    parser = argument_parser(__doc__)
     parser.add_argument("--features", type=Path, default=None)
     parser.add_argument("--bound_seconds", type=float, default=0.0)
     parser.add_argument("--small", type=int, default=SMALL)

@@ -24,6 +24,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from benchmarks.tensor_memory import peak_tensor_bytes
 from callbacks import AttributionMaps
@@ -332,7 +333,7 @@ def callback_cost(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--cifar10", type=Path, default=os.environ.get("HANDFUL_DATA"))
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--peak", nargs=4, metavar=("WHAT", "WHO", "STEPS", "IMAGES"), help=argparse.SUPPRESS)

@@ -6,7 +6,6 @@ For each part a ResNet-20 learns five classes that differ in that part alone; ev
 image. The maps of test images it gets right are compared with the part's mask.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from datamodules.toy_birds import ToyBirds
 from handful.attribution import attribute, get
@@ -87,7 +87,7 @@ def rows(model: Classifier, images: Tensor, masks: Tensor, methods: Sequence[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--parts", nargs="+", default=["breast", "wing"], choices=PART_NAMES)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--images", type=int, default=16, help="test images explained, by part")

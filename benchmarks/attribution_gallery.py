@@ -5,7 +5,6 @@
 Takes the first test image of every sixteenth class; no image is chosen by its look.
 """
 
-import argparse
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 
 import handful
+from benchmarks.arguments import argument_parser
 from handful.attribution import attribute, get
 from handful.errors import UserError
 from handful.images import read_image
@@ -42,7 +42,7 @@ def label(text: str) -> Image.Image:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--phase", default="dense", help="whose classifier is explained")

@@ -7,7 +7,6 @@ there. Every finished row is kept in the run's folder under all that decides it 
 code), so that the command can be interrupted and given again.
 """
 
-import argparse
 import math
 import re
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.arguments import argument_parser
 from benchmarks.kept_rows import KeptRows, code_digest
 from benchmarks.results import machine, today, write_section
 from datamodules.toy_birds import ToyBirds
@@ -224,7 +224,7 @@ def measured(bench: Bench, kept: KeptRows) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--run_dir", type=Path, default=Path("runs") / "benchmark_measures")
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--few", type=int, default=4)

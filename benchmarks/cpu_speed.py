@@ -5,7 +5,6 @@ before and after in turns; the machine must be idle. Ratios are of medians over 
 largest ratio of one round.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -14,6 +13,7 @@ import sys
 import time
 from typing import Any
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 
 #: Backbone, batch size and side in pixels.
@@ -88,7 +88,7 @@ def ratio(rounds: list[tuple[dict[str, float], dict[str, float]]], name: str) ->
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser()
+    parser = argument_parser(__doc__)
     parser.add_argument("--one", nargs=4)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

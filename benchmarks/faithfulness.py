@@ -6,7 +6,6 @@ Both take turns in one run on one thread; times are processor time, ratios media
 The values of both are compared in the same run.
 """
 
-import argparse
 import statistics
 import time
 import warnings
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.attribution import attribute
 from handful.metrics.faithfulness import perturbation_curve
@@ -156,7 +156,7 @@ def row(title: str, make: Model, side: int, count: int, step: int, turns: int) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)

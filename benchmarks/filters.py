@@ -5,13 +5,13 @@
 The things compared take turns in one run; ratios are medians over the turns, with their quartiles.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.filters import StatisticsCollector
 from handful.networks import build_classifier
@@ -90,7 +90,7 @@ def heads(classes: int, width: int, k2: int, batch: int, turns: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--turns", type=int, default=15)
     turns = parser.parse_args().turns
     lines = [

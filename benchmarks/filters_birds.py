@@ -7,7 +7,6 @@ differ. Compared: the filters of the image's class, the filters of other classes
 share of the picture that those parts cover, which is what a flat map would have.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -16,12 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from datamodules.toy_birds import ToyBirds
 from handful.birds import PART_NAMES
 from handful.filters.measures import membership
 from pipelines.finished_run import Run
-from pipelines.parse import QUICKSTART, parse_pipeline
+from pipelines.parse import parse_pipeline
+from pipelines.plain_options import QUICKSTART
 from pipelines.runner import Runner
 
 GROUPS = ("its filters", "filters of other classes only", "all other features", "area")
@@ -58,7 +59,7 @@ def mean_where(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--run_dir", type=Path, default=Path("runs/filters_toy_birds"))
     folder = parser.parse_args().run_dir
     if not (folder / "results.json").is_file():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from datamodules.image_folder import ImageFolder
 from handful.filters import (
@@ -104,6 +105,7 @@ def about(model: Classifier, statistics: FeatureStatistics, train: Tensor, x: Te
 
 
 def main() -> None:
+    argument_parser(__doc__).parse_args()
     if not os.environ.get("HANDFUL_DATA"):
         sys.exit("HANDFUL_DATA must name the folder with cifar10.zip and resnet20_cifar10.pth")
     folder = Path(os.environ["HANDFUL_DATA"])

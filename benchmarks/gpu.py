@@ -7,7 +7,6 @@ sparse layer, the assignment and `glm_saga` are of one call. The device is waite
 all precisions. Parts that come after the time is over are left out and named.
 """
 
-import argparse
 import json
 import platform
 import statistics
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.arguments import argument_parser
 from handful.assignment import Search, qpm_problem, solve
 from handful.attribution import attribute
 from handful.bottleneck import InfoMaxBottleneck, Weights
@@ -172,7 +172,7 @@ ON_GPU_ONLY = (training, attribution, plugin)
 
 def main() -> None:
     """Measure all parts and write a file."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--out", default="gpu.json")
     parser.add_argument("--seconds", type=float, default=60.0, help="after which no further part is begun")
     options = parser.parse_args()

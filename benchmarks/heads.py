@@ -8,7 +8,6 @@ finetuning, in the paper's proportion 1 : 1 : 1 : 4. Finished phases are skipped
 what is finished. Options of the pipeline follow behind `--`: `-- --data.image_size 160`.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.errors import UserError
 from pipelines.config import Pipeline
@@ -200,7 +200,7 @@ def _mean(values: Sequence[float | None], digits: int) -> str:
 
 def main() -> None:
     """Run and write."""
-    parser = argparse.ArgumentParser()
+    parser = argument_parser(__doc__)
     data = Path(os.environ.get("HANDFUL_DATA", "."))
     parser.add_argument("--runs", type=Path, default=None, help="folder of the runs")
     parser.add_argument("--recipe", choices=("photos", "quickstart"), default="photos")

@@ -4,7 +4,6 @@
 repeated. `photographs` needs HANDFUL_DATA with `cub100.zip` and `cub100_class_attributes.csv`.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 import yaml
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.annotations import Concept
 from handful.images import Inputs
@@ -280,7 +280,7 @@ def _costs(title: str, run: Run) -> list[list[Any]]:
 
 def main() -> None:
     """Run one command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--runs", type=Path, default=Path("runs/measures"))
     given = parser.parse_args()

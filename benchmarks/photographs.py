@@ -8,7 +8,6 @@ Parts may run in processes of their own, `--seeds 1 --losses mcl`, which write n
 from the finished runs in FOLDER, trains nothing, and names the runs that are missing.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -19,10 +18,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.errors import UserError
 from handful.explain.trade_off import accuracy_grid
-from pipelines.parse import PHOTOS, parse_pipeline
+from pipelines.parse import parse_pipeline
+from pipelines.plain_options import PHOTOS
 from pipelines.runner import Runner
 from pipelines.seeds import parse_seeds
 from pipelines.tradeoff import tradeoff
@@ -185,7 +186,7 @@ def report_lines(folder: Path, data: str, seeds: Sequence[int] = SEEDS) -> list[
     """The section, from the finished runs of a folder; those that are missing are named.
 
     Raises:
-        UserError: no run is finished, or runs are no rows of one table.
+        UserError: no run is finished, or runs are not rows of one table.
     """
     wanted = [(seed, loss) for seed in seeds for loss in LOSSES]
     runs = finished(folder, wanted)
@@ -208,7 +209,7 @@ def report_lines(folder: Path, data: str, seeds: Sequence[int] = SEEDS) -> list[
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("HANDFUL_DATA", ".")) / "cub100.zip")
     parser.add_argument("--runs", type=Path, default=Path("runs/photographs"))
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="with commas between")

@@ -4,7 +4,6 @@
 a folder with `cifar10.zip` and `resnet20_cifar10.pth`, adds CIFAR-10 with ResNet-20.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -17,12 +16,14 @@ import lightning.pytorch as pl
 import torch
 from torch.nn import functional
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.losses import feature_diversity_loss
 from handful.networks import build_classifier
 from pipelines.build import build_datamodule
 from pipelines.config import Pipeline
-from pipelines.parse import QUICKSTART, parse_pipeline
+from pipelines.parse import parse_pipeline
+from pipelines.plain_options import QUICKSTART
 from pipelines.runner import Runner
 
 ROUNDS = 7
@@ -104,7 +105,7 @@ def overhead() -> list[str]:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser()
+    parser = argument_parser(__doc__)
     parser.add_argument(
         "--cifar10",
         type=Path,

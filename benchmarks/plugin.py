@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.attribution import attribute
 from handful.attribution.layers import cut_at
@@ -349,9 +350,10 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"toy": toy, "cifar": cif
 
 
 def main(arguments: Sequence[str]) -> None:
-    if not arguments or arguments[0] not in COMMANDS:
-        sys.exit(f"say what: {', '.join(COMMANDS)}")
-    COMMANDS[arguments[0]](list(arguments[1:]))
+    parser = argument_parser(__doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    command, *rest = arguments or ["--help"]
+    COMMANDS[parser.parse_args([command]).command](rest)
 
 
 if __name__ == "__main__":

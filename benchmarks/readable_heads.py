@@ -5,7 +5,6 @@
 features, 5 per class. Coverage is measured over 200 random, stratified halves of the test images. CPU seconds.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.assignment import BinaryAssignmentClassifier
 from handful.conformal import (
@@ -98,7 +98,7 @@ def coverage_lines(head: BinaryHead, test: Pair, asked: float) -> list[str]:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser()
+    parser = argument_parser(__doc__)
     parser.add_argument("--features", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -7,7 +7,6 @@ some minutes. `--features FILE --name NAME --n_features 50` takes features of an
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import time
@@ -21,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.networks import SparseHead, build_classifier, load_weights
 from handful.sparse import fit_sparse_layer
@@ -114,7 +114,7 @@ def mean_of(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--features", type=Path, help="file of train_x, train_y, test_x, test_y")
     parser.add_argument("--name", default="ResNet-20 on CIFAR-10", help="of network and data, for the title")
     parser.add_argument("--n_features", type=int, default=32)

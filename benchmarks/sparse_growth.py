@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.ticker import NullLocator
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from benchmarks.sparse_data import network_like_features
 from handful.sparse import elastic_net_path, select_features
@@ -48,6 +49,7 @@ def exponent(sizes: list[int], seconds: list[float]) -> float:
 
 
 def main() -> None:
+    argument_parser(__doc__).parse_args()
     torch.set_num_threads(1)
     lines = ["| grows | sizes | selection, s | exponent | path, s | exponent |", "|---|---|---|---|---|---|"]
     figure, axes = plt.subplots(1, len(DECADES), figsize=(14, 3.6), sharey=True, layout="constrained")

@@ -6,7 +6,6 @@ minutes; `--rows` sets how many rows of 2,048 features the selection goes up to.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import tempfile
@@ -20,6 +19,7 @@ from glm_saga.elasticnet import IndexedTensorDataset, train_saga
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from benchmarks.sparse_data import network_like_features
 from benchmarks.sparse_memory import peak
@@ -116,7 +116,7 @@ def selection(lines: list[str], most: int, wanted: int = 3) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--rows", type=int, default=160_000, help="of the largest selection")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.arguments import argument_parser
 from benchmarks.sparse_data import network_like_features
 from benchmarks.sparse_reference import reference_path, reference_selection
 from handful.sparse import column_statistics, select_features
@@ -24,7 +24,11 @@ from handful.sparse.standardise import design_matrix
 
 
 def main() -> None:
-    solver, file = sys.argv[1:]
+    parser = argument_parser(__doc__)
+    parser.add_argument("solver")
+    parser.add_argument("file")
+    given = parser.parse_args()
+    solver, file = given.solver, given.file
     torch.set_num_threads(1)
     held = torch.load(file, weights_only=True)
     features, labels, columns = held["features"], held["labels"], held["columns"]

@@ -7,7 +7,6 @@ process; what is compared alternates. Features are made up (`sparse_data`): 5,99
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from benchmarks.sparse_data import network_like_features
 from benchmarks.sparse_reference import ReferencePath, reference_path, reference_selection
@@ -288,7 +288,7 @@ class Bench:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--full", action="store_true", help="with the reference's whole path")
     parser.add_argument("--rounds", type=int, default=3, help="of what alternates")
     parser.add_argument("--keep", type=Path, help="file of the reference's whole path")

@@ -4,7 +4,6 @@ Reads every `seeds.json` and `results.json` below the folders, and says which co
 number is written that no run has produced.
 """
 
-import argparse
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import RESULTS, write_section
 
 PUBLISHED = Path(__file__).parent.parent / "configs" / "sldd" / "published.csv"
@@ -145,7 +145,7 @@ def _mean(values: Sequence[float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the section into RESULTS.md, or print it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("runs", nargs="*", type=Path, default=[Path("runs")], help="folders of runs")
     parser.add_argument("--print", action="store_true", help="print the table and write nothing")
     given = parser.parse_args(arguments)

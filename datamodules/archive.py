@@ -79,7 +79,7 @@ class ZipArchive(Archive[zipfile.ZipInfo]):
         root: the file.
 
     Raises:
-        UserError: it is no zip archive, or is encrypted.
+        UserError: it is not a zip archive, or is encrypted.
     """
 
     def __init__(self, root: Path) -> None:
@@ -192,7 +192,7 @@ class TarArchive(Archive[tarfile.TarInfo]):
         content: the uncompressed archive; `root` itself if not given.
 
     Raises:
-        UserError: it is no tar archive.
+        UserError: it is not a tar archive.
     """
 
     def __init__(self, root: Path, content: Path | None = None) -> None:
@@ -214,7 +214,7 @@ class TarArchive(Archive[tarfile.TarInfo]):
                     else:
                         self._keep(files, path, entry if entry.isreg() and not entry.issparse() else None)
         except (tarfile.TarError, OSError, EOFError, ValueError, struct.error) as error:
-            raise UserError(f"{root} is no readable tar archive: {safe_text(error)}.") from None
+            raise UserError(f"{root} is not a readable tar archive: {safe_text(error)}.") from None
         self._arrange(files, folders)
 
     def _keep(self, files: dict[str, tarfile.TarInfo], path: str, entry: tarfile.TarInfo | None) -> None:

@@ -48,7 +48,7 @@ class CUB200(CaltechTables):
         return super().class_titles([re.sub(r"^\d+\.", "", name) for name in names], numbers)
 
     def counts_as_image(self, path: str) -> bool:
-        """Masks are no images."""
+        """Masks are not images."""
         return not path.removeprefix(self.files.base).startswith(_MASKS)
 
     def annotations(self, split: str) -> Annotations:
@@ -121,4 +121,4 @@ class CUB200(CaltechTables):
         try:
             return np.loadtxt(io.BytesIO(self.files.content(_LABELS)), usecols=(0, 1, 2, 3), dtype=np.int32, ndmin=2)
         except (ValueError, IndexError) as error:
-            raise UserError(f"{self.files.shown(_LABELS)} is truncated or no table: {error}.") from None
+            raise UserError(f"{self.files.shown(_LABELS)} is truncated or not a table: {error}.") from None

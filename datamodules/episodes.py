@@ -18,12 +18,12 @@ from datamodules.images import Split, is_packed, pack, unpack
 from datamodules.listing import class_name
 from datamodules.loaders import LateLoader, collate
 from datamodules.open_tree import open_tree
-from datamodules.progress import progress_bar
 from datamodules.samplers import EpochAndIndex
 from handful.errors import UserError
 from handful.fewshot.episodes import EpisodeSampler, split_classes
 from handful.images import is_image_name, looks_like_image, read_image
 from handful.images.formats import HEAD
+from handful.progress import ProgressBar
 
 
 class Episodes(HandfulDataModule):
@@ -133,7 +133,7 @@ class Episodes(HandfulDataModule):
         key = f"pool-3-{self._tree.fingerprint()}-{size}"
 
         def make(draft: Path) -> None:
-            with progress_bar(len(paths), "Reading images") as bar:
+            with ProgressBar(len(paths), "reading images") as bar:
                 pack((self._decoded(path, size, bar.update) for path in paths), draft, "images")
 
         entry = self.cache.entry(key, make, lambda folder: is_packed(folder, "images"))

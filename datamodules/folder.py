@@ -15,7 +15,7 @@ class Folder(FileTree):
     """The files of a folder, through symbolic links too.
 
     A folder whose only content is another one is entered (see `only_top`). A link that leads back to a folder it lies
-    in is left out, as is what is no regular file. An image that a link promises and that is not there is among the
+    in is left out, as is what is not a regular file. An image that a link promises and that is not there is among the
     files, so that whoever reads it is refused by name.
 
     Args:

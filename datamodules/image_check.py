@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from datamodules.images import pixel_digest
 from datamodules.listing import Listing, is_utf8
-from datamodules.progress import progress_bar
 from handful.errors import UserError
 from handful.images import Fit, open_image, resize
+from handful.progress import ProgressBar
 
 RepeatsPolicy = Literal["refuse", "warn", "drop"]
 UnreadablePolicy = Literal["refuse", "skip"]
@@ -128,7 +128,7 @@ class Reader:
 
     def images(self) -> Iterator[tuple[str, Iterator[npt.NDArray[np.uint8]]]]:
         """Yield each split with its decoded images, uint8 `(h, w, 3)`; a single pixel for one that cannot be read."""
-        with progress_bar(self._listing.count, "Reading images") as bar:
+        with ProgressBar(self._listing.count, "reading images") as bar:
             for split, files in self._listing.files.items():
 
                 def read(split: str = split, count: int = len(files)) -> Iterator[npt.NDArray[np.uint8]]:

@@ -175,7 +175,7 @@ def _text(table: Path) -> str:
     except UnicodeDecodeError:
         raise UserError(f"{safe_text(table)} is not UTF-8: save it as a CSV file in UTF-8.") from None
     if "\0" in text:
-        raise UserError(f"{safe_text(table)} is no text file: save it as a CSV file in UTF-8.")
+        raise UserError(f"{safe_text(table)} is not a text file: save it as a CSV file in UTF-8.")
     return text
 
 

@@ -27,7 +27,7 @@ class Listing:
         class_names: names of the classes, sorted.
         files: (path, label) of every image, by split, sorted by class and name. Without "test" or "val", these are to
             be drawn from "train".
-        left_out: files that are no images of a split and class, by reason.
+        left_out: files that are not images of a split and class, by reason.
         key: what the listing depends on beside the tree, as a short text; "" for folders.
         boxes: by path, the part of the picture that is used, where that is not all of it.
     """
@@ -71,7 +71,7 @@ def list_folders(tree: FileTree) -> Listing:
         if is_image_name(path) or looks_like_image(tree.head(path, HEAD)):
             images.append(path)
         else:
-            left_out.add("that are no images", path)
+            left_out.add("that are not images", path)
     splits = _split_folders(tree, images)
     classes = _in_splits(tree, images, splits, left_out) if splits else _in_root(tree, images, left_out)
     _check(tree.root, classes, {split: name for name, split in splits.items()})

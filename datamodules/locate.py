@@ -68,12 +68,12 @@ class Files:
         """Return the lines of a text file, without empty ones at its end.
 
         Raises:
-            UserError: it is not there, cannot be read, or is no text.
+            UserError: it is not there, cannot be read, or is not text.
         """
         try:
             text = self.content(name).decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise UserError(f"{self.shown(name)} is no text in UTF-8: unpack the data set again.") from None
+            raise UserError(f"{self.shown(name)} is not text in UTF-8: unpack the data set again.") from None
         lines = text.splitlines()
         while lines and not lines[-1].strip():
             lines.pop()

@@ -94,7 +94,7 @@ def _unpacked(path: Path, limit: int) -> Iterator[bytes]:
                 total += len(chunk)
                 yield chunk
     except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
-        raise UserError(f"{safe_text(path)} is no readable tar archive: {safe_text(error)}.") from None
+        raise UserError(f"{safe_text(path)} is not a readable tar archive: {safe_text(error)}.") from None
     if total > limit:
         raise UserError(
             f"{safe_text(path)} unpacks to more than {limit / 2**30:.0f} GiB, possibly a bomb: "

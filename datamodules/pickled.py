@@ -22,7 +22,7 @@ def lists_and_bytes(content: bytes, shown: str) -> tuple[dict[str, list[Any]], l
         shown: its name, for the sentence.
 
     Raises:
-        UserError: it is no pickle, or is truncated.
+        UserError: it is not a pickle, or is truncated.
 
     Example:
         >>> import pickle
@@ -50,5 +50,5 @@ def lists_and_bytes(content: bytes, shown: str) -> tuple[dict[str, list[Any]], l
                 else:
                     waiting.append(given)
     except (ValueError, UnicodeError) as error:
-        raise UserError(f"{shown} is truncated or no pickle of the data set ({error}): download it again.") from None
+        raise UserError(f"{shown} is truncated or not a pickle of the data set ({error}): download it again.") from None
     return lists, texts

@@ -108,7 +108,7 @@ class StanfordCars(OfficialData):
         names, rows = self._rows
         wrong = [name for name, label, _, _ in rows if not 0 <= label < len(names)]
         if wrong:
-            raise UserError(f"{files.shown()}: the class of {wrong[0]} is none of the {len(names)} that have names.")
+            raise UserError(f"{files.shown()}: the class of {wrong[0]} is not one of the {len(names)} that have names.")
         splits: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
         used = {label: place for place, label in enumerate(sorted({label for _, label, _, _ in rows}))}
         for name, label, is_test, _ in rows:

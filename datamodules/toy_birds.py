@@ -17,10 +17,10 @@ import handful.birds
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
 from datamodules.images import PackedImages, Split, is_packed, pack, unpack
-from datamodules.progress import progress_bar
 from handful.annotations import Annotations, BirdAnnotations
 from handful.birds import PART_NAMES, Rendering, Scene, ToyBirdsDataset, render
 from handful.errors import UserError
+from handful.progress import ProgressBar
 
 SplitName = Literal["train", "val", "test"]
 
@@ -119,7 +119,7 @@ class ToyBirds(HandfulDataModule):
 
     @staticmethod
     def _drawn(birds: ToyBirdsDataset) -> Iterator[npt.NDArray[np.uint8]]:
-        with progress_bar(len(birds), f"Drawing toy birds ({birds.split})") as bar:
+        with ProgressBar(len(birds), f"drawing toy birds ({birds.split})") as bar:
             for index in range(len(birds)):
                 yield birds.rendering(index).image
                 bar.update()

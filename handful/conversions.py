@@ -25,7 +25,7 @@ def as_tensor(values: Any, name: str, hint: str = "") -> Tensor:
     Args:
         values: a tensor, an array, a number, nested lists, a sequence of tensors or arrays of one shape.
         name: what the sentence calls them.
-        hint: the end of the sentence about what is no number.
+        hint: the end of the sentence about what is not a number.
 
     Raises:
         UserError: something else than numbers, or rows of different lengths.
@@ -111,7 +111,7 @@ def as_classes(classes: Any, name: str, hint: str = "") -> Tensor:
         classes: one number for all rows, one per row, or T per row: of any integer type or whole numbers in floating
             point.
         name: what the sentence calls them.
-        hint: the end of the sentence about what is no class number.
+        hint: the end of the sentence about what is not a class number.
 
     Raises:
         UserError: another type or shape.
@@ -202,7 +202,7 @@ def as_maps(maps: Any, name: str = "maps") -> Tensor:
         name: what the sentence calls them.
 
     Raises:
-        UserError: another type or shape, or a map with a value that is no finite number.
+        UserError: another type or shape, or a map with a value that is not a finite number.
     """
     values = as_tensor(maps, name)
     if values.ndim == 4 and values.shape[1] == 1:
@@ -235,7 +235,7 @@ def check_whole(name: str, value: object, low: int, high: int | None = None) -> 
     """The value as an int.
 
     Raises:
-        UserError: it is no whole number, or lies outside `low` … `high`.
+        UserError: it is not a whole number, or lies outside `low` … `high`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise UserError(f"{name}: expected a whole number, got {value!r}")
@@ -260,7 +260,7 @@ def check_real(
         open_above: see above.
 
     Raises:
-        UserError: it is no finite number, or lies outside.
+        UserError: it is not a finite number, or lies outside.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise UserError(f"{name}: expected a number, got {value!r}")

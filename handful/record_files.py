@@ -9,10 +9,10 @@ from typing import Any
 
 from handful.file_kinds import special_kind
 
-#: A larger file is no record: what JSON and YAML make of it would take up to 25 times as much memory.
+#: A larger file is not a record: what JSON and YAML make of it would take up to 25 times as much memory.
 MAX_BYTES = 2**25
 
-#: A larger file is no config.
+#: A larger file is not a config.
 MAX_CONFIG = 2**20
 
 #: A table with more cells is none that a run or a person has written to be read whole.

@@ -12,7 +12,7 @@ _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 def safe_text(text: object, lines: bool = False) -> str:
     r"""Make control characters visible, so that text cannot steer the terminal or the page that shows it.
 
-    Escape sequences, newlines, bidirectional and zero-width marks and the bytes of a name that are no UTF-8 become
+    Escape sequences, newlines, bidirectional and zero-width marks and the bytes of a name that are not UTF-8 become
     backslash escapes; every script and emoji is unchanged.
 
     Args:

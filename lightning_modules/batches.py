@@ -65,7 +65,7 @@ def class_probabilities(logits: Tensor) -> Tensor:
     """Return the softmax of logits `(B, C)`, float32.
 
     Raises:
-        UserError: logits that are no numbers, which would be taken for the first class.
+        UserError: logits that are not numbers, which would be taken for the first class.
     """
     broken = int((~torch.isfinite(logits).all(dim=1)).sum())
     if broken:

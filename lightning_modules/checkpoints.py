@@ -54,7 +54,7 @@ def load_classifier(path: str | Path) -> ClassifierModule:
     """
     module = load_module(path)
     if not isinstance(module, ClassifierModule):
-        raise UserError(f"{path}: holds no classifier, but {type(module).__name__}")
+        raise UserError(f"{path}: holds {type(module).__name__}, not a classifier")
     return module
 
 

@@ -296,7 +296,7 @@ class ClassifierModule(TrainedModule):
         self._broken = torch.zeros((), dtype=torch.bool, device=self.device)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Note a loss that is no number; one CPU process stops at once, the others before anything is stored."""
+        """Note a loss that is not a number; one CPU process stops at once, the others before anything is stored."""
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         self._broken |= ~torch.isfinite(loss)
         # reading the flag off a GPU would wait for it, and a rank that stops alone leaves the others waiting
@@ -313,7 +313,7 @@ class ClassifierModule(TrainedModule):
         self._refuse_broken("the last step", weights=True)
 
     def _refuse_broken(self, where: str, weights: bool = False) -> None:
-        """End on every rank where any rank has met a loss, or has weights, that are no numbers.
+        """End on every rank where any rank has met a loss, or has weights, that are not numbers.
 
         Raises:
             UserError: with what to do; checkpoints of earlier epochs stay as they are.

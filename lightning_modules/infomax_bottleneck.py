@@ -142,7 +142,7 @@ class InfoMaxPlugin(TrainedModule):
     # -- the network looked into ----------------------------------------------------------------------------------
 
     def check(self, classifier: Classifier) -> None:
-        """The layers must exist; where the source is no classifier, that shows later."""
+        """The layers must exist; where the source is not a classifier, that shows later."""
         check_optimizer(self.optimizer_factory, self.scheduler_factory, self.scheduler_interval, groups=2)
         layers = [*([self.hparams["local_layer"]] if self.hparams["local_layer"] else [])]
         layers += self.hparams["readout_layers"] or []
@@ -217,7 +217,7 @@ class InfoMaxPlugin(TrainedModule):
 
     @property
     def plugin(self) -> NoiseBottleneck:
-        """The plug-in; `model` is the classifier with it, or itself where the network is no classifier."""
+        """The plug-in; `model` is the classifier with it, or itself where the network is not a classifier."""
         return self.model.plugin if isinstance(self.model, InformedClassifier) else self.model
 
     @property

@@ -231,7 +231,7 @@ def scores_of_episode(embeddings: Tensor, way: int, shot: int) -> tuple[Tensor, 
     """Scores `(Q, way)` and labels `(Q,)` of the queries of an episode batch, embedded `(way · (shot + query), D)`.
 
     Raises:
-        UserError: the batch is no episode.
+        UserError: the batch is not an episode.
     """
     if len(embeddings) % way or len(embeddings) // way <= shot:
         raise UserError(f"a batch of {len(embeddings)} images is no {way}-way {shot}-shot episode; use data Episodes")

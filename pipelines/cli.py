@@ -1,12 +1,13 @@
 """The command line: `python train.py COMMAND`."""
 
+import contextlib
 import importlib
 import os
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
@@ -16,9 +17,13 @@ import handful
 from handful.cache_home import settle_cache_home
 from handful.errors import UserError, did_you_mean
 from handful.freed_memory import keep_freed_memory
+from handful.progress import clear_bars, print_line
 from handful.text import safe_text
+from pipelines.commands.function import check_folders
+from pipelines.commands.help import has_short_help, print_short_help
 from pipelines.configs import taken
 from pipelines.errors import run_command
+from pipelines.option_check import check_options
 from pipelines.option_parser import OneSentenceParser
 from pipelines.processes import watch_parent
 
@@ -40,7 +45,8 @@ COMMANDS = {
     "predict": "predictions.csv for a run's test images, or with --images FOLDER for pictures of your own",
 }
 
-_LIGHTNING = ("fit", "validate", "test", "predict")
+#: Commands whose options are the arguments of classes.
+_SLOW = ("pipeline", "fit", "validate", "test", "predict")
 
 _EXAMPLES = """examples:
   python train.py pipeline --config configs/quickstart.yaml
@@ -83,16 +89,38 @@ def _run(given: list[str]) -> None:
     if name not in COMMANDS:
         _parser().parse_args(given)
         return
-    trusted, rest = taken(rest, "trust")
+    command = "predict_images" if name == "predict" and _has(rest, "--images") else name
+    if {"-h", "--help"} & set(rest) and has_short_help(name):
+        print_short_help(name)
+        raise SystemExit(0)
+    trusted, rest = taken(["--help" if argument == "--help_all" else argument for argument in rest], "trust")
+    packages = [package for text in trusted for package in text.split(",") if package]
+    if command in _SLOW:  # to parse its options, torch and Lightning are imported
+        check_options(command, rest)
+        with _trusting(packages):
+            _run_slow(command, rest)
+        return
+    module = importlib.import_module(f"pipelines.commands.{command}")
+    own, arranged = module.prepare(rest)
+    values = _parser(name, own).parse_args([name, *arranged])[name]
+    check_folders(values)
+    with _trusting(packages):
+        module.run(values)
+
+
+def _run_slow(command: str, rest: list[str]) -> None:
+    module = importlib.import_module("pipelines.commands." + ("pipeline" if command == "pipeline" else "lightning"))
+    if command != "pipeline":
+        module.run([command, *rest])
+        return
+    own, arranged = module.prepare(rest)
+    module.run(_parser(command, own).parse_args([command, *arranged])[command])
+
+
+def _trusting(packages: Sequence[str]) -> contextlib.AbstractContextManager[None]:
     from pipelines.permitted_classes import trusting
 
-    with trusting([package for text in trusted for package in text.split(",") if package]):
-        if name in _LIGHTNING and not (name == "predict" and _has(rest, "--images")):
-            importlib.import_module("pipelines.commands.lightning").run([name, *rest])
-            return
-        command = importlib.import_module(f"pipelines.commands.{name}")
-        own, arranged = command.prepare(rest)
-        command.run(_parser(name, own).parse_args([name, *arranged])[name])
+    return trusting(packages)
 
 
 def _parser(chosen: str = "", own: OneSentenceParser | None = None) -> OneSentenceParser:
@@ -139,11 +167,13 @@ def _quieten() -> None:
         logging.getLogger(name).addFilter(_not_a_tip)
         logging.getLogger(name).addFilter(_printable)
     warnings.formatwarning = _warning
+    warnings.showwarning = _show_warning
 
 
 def _printable(record: Any) -> bool:
-    """Let no name from elsewhere steer the terminal through a logged message."""
+    """Let no name from elsewhere steer the terminal through a logged message, and wipe a bar before it."""
     record.msg, record.args = safe_text(record.getMessage(), lines=True), ()
+    clear_bars()
     return True
 
 
@@ -152,6 +182,18 @@ def _warning(
 ) -> str:
     """A warning in one line, without the place in the code that raised it."""
     return f"handful: warning: {safe_text(message)}\n"
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning on a line of its own, also while a bar is drawn."""
+    print_line(warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n"), file)
 
 
 def _not_a_tip(record: Any) -> bool:

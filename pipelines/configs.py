@@ -30,7 +30,7 @@ _OTHER_KEYS = {
 
 
 class _WrongKeyError(Exception):
-    """A key of a config that is no text; with its line."""
+    """A key of a config that is not text; with its line."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -179,7 +179,7 @@ def read_text(text: str, path: Path) -> tuple[str, dict[str, Any]]:
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
     if size > MAX_VALUES:
-        raise UserError(f"{path}: more than {MAX_VALUES} values are no config")
+        raise UserError(f"{path}: more than {MAX_VALUES} values, too many for a config")
     _check_class_paths(found, f"{path}:")
     if found is None:
         return "", {}
@@ -289,7 +289,7 @@ def _size(value: object, above: tuple[int, ...], known: dict[int, int] | None = 
 
 
 def _check_class_paths(value: object, where: str) -> None:
-    """Refuse a `class_path` that is no text, which the parser would trip over."""
+    """Refuse a `class_path` that is not text, which the parser would trip over."""
     if isinstance(value, list):
         for item in value:
             _check_class_paths(item, where)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from handful.errors import UserError
+from handful.progress import close_bars, print_line
 from handful.text import safe_text, shorten
 
 # No room, a file too large, no leave to write, a file where a folder should be, a folder that cannot be made.
@@ -57,7 +58,8 @@ def _without_traceback(text: str) -> str:
 def _translated(command: Callable[[], None]) -> None:
     try:
         command()
-    except Exception as error:
+    except BaseException as error:
+        close_bars()  # what is said of the error stands on a line of its own
         if "lightning" not in sys.modules:  # a command that ends before it needs Lightning does not wait for it
             raise
         from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -86,7 +88,7 @@ def print_sentence(sentence: str) -> None:
     rank = _rank()
     process = f" (process {rank})" if rank else ""
     words = re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: shorten(word.group(), _LONG_WORD), sentence)
-    print(safe_text(f"handful{process}: {words}"), file=sys.stderr, flush=True)
+    print_line(safe_text(f"handful{process}: {words}"))
 
 
 def _rank() -> int:

@@ -1,5 +1,6 @@
 """`python train.py explain`: why a run's model decides as it does about a person's own pictures."""
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from handful.explain.explanation import SIDE
 from handful.explain.feature_names import read_feature_names
 from handful.images import Pictures
 from handful.networks import Classifier
+from handful.progress import print_line
 from handful.report.prediction_table import said_accuracy
 from handful.text import safe_text
 from pipelines.conformal import calibrated_sets
@@ -80,7 +82,7 @@ def explain(
             for why in explainer.explain(batch):
                 files.add(why)
                 for line in why.in_lines:
-                    print(safe_text(line), flush=True)
+                    print_line(safe_text(line), sys.stdout)
                 true.append(why.true)
                 predicted.append(why.prediction.name)
         accuracy = said_accuracy(true, predicted)

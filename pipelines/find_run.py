@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch.utilities import rank_zero_info
 
 from handful.atomic import DRAFT
 from handful.errors import UserError
@@ -49,8 +48,12 @@ def runs_in(folder: Path) -> list[Path]:
     return sorted(inner for inner in folder.iterdir() if _config(inner) is not None)
 
 
-def find_run(folder: str | Path) -> tuple[Path, str | None]:
+def find_run(folder: str | Path, quiet: bool = False) -> tuple[Path, str | None]:
     """The folder of the run that is meant, and the phase where a phase's folder is given.
+
+    Args:
+        folder: of a run, of a phase, or one that holds a single run.
+        quiet: whether nothing is printed where a run inside the folder is meant.
 
     Raises:
         UserError: there is no run, or there are several.
@@ -65,7 +68,10 @@ def find_run(folder: str | Path) -> tuple[Path, str | None]:
         return folder, None
     inside = runs_in(folder)
     if len(inside) == 1:
-        rank_zero_info(f"{folder}: the run {inside[0]} is meant")
+        if not quiet:
+            from lightning.pytorch.utilities import rank_zero_info  # an import of seconds
+
+            rank_zero_info(f"{folder}: the run {inside[0]} is meant")
         return inside[0], None
     if inside:
         names = ", ".join(str(path) for path in inside[:6])
@@ -98,4 +104,4 @@ def check_run_dir(folder: Path, phases: Sequence[str] = ()) -> None:
     inside = runs_in(folder)
     if inside:
         names = ", ".join(str(path) for path in inside[:6])
-        raise UserError(f"{folder}: holds runs and is none itself; give one of them ({names}) or a new name")
+        raise UserError(f"{folder}: holds runs but is not one itself; give one of them ({names}) or a new name")

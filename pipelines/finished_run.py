@@ -111,7 +111,7 @@ class Run:
         path = self.folder / "config.yaml"
         _check_spec(path, "data", self.config.get("data"))
         if not isinstance(self.config.get("network"), dict):
-            raise UserError(f"{path}: network is no description of a network")
+            raise UserError(f"{path}: network is not a description of a network")
         datamodule = build_datamodule(self.config["data"], overrides)
         if datamodule.normalisation == "backbone":
             datamodule.set_normalisation(*input_statistics(self.config["network"]))
@@ -127,7 +127,7 @@ class Run:
 
     @property
     def stages(self) -> list[str]:
-        """The finished stages by name, in the order of their phases; phases that are no stage by the phase's name.
+        """The finished stages by name, in the order of their phases; phases that are not stages by the phase's name.
 
         Only phases that hold a checkpoint count.
         """
@@ -150,7 +150,7 @@ def _check_config(path: Path, config: dict[str, Any]) -> None:
     """
     for name, phase in config["phases"].items():
         if not isinstance(name, str) or not isinstance(phase, dict):
-            raise UserError(f"{path}: phases.{name} is no phase with a module")
+            raise UserError(f"{path}: phases.{name} is not a phase with a module")
         _check_spec(path, f"phases.{name}.module", phase.get("module"))
 
 
@@ -158,4 +158,4 @@ def _check_spec(path: Path, key: str, spec: Any) -> None:
     if not isinstance(spec, dict) or not isinstance(spec.get("class_path"), str):
         raise UserError(f"{path}: {key} names no class (class_path)")
     if not isinstance(spec.get("init_args") or {}, dict):
-        raise UserError(f"{path}: {key}.init_args are no arguments by name")
+        raise UserError(f"{path}: {key}.init_args are not arguments by name")

@@ -20,7 +20,7 @@ _KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool":
 _TELLING = re.compile(r"not accepted|[Nn]o such|not found|must be given|required")
 _REASON = re.compile(_TELLING.pattern + "|not a subclass|Expected|invalid|Given value:")
 
-_OURS = re.compile("is none of the classes of|there is no class|there is no such option|did you mean")
+_OURS = re.compile("is not one of the classes of|there is no class|there is no such option|did you mean")
 
 
 class OneSentenceParser(ArgumentParser):
@@ -143,7 +143,7 @@ _OTHER_KIND = re.compile(
 
 def _without_other_kinds(message: str) -> str:
     """The complaint without the lines that a known class is not of the other kind, where it has other lines."""
-    if "Does not validate against any of the Union subtypes" not in message:
+    if "Does not validate against any of the Union subtypes" not in message or not _OTHER_KIND.search(message):
         return message
     from pipelines.permitted_classes import KNOWN
 

@@ -168,7 +168,8 @@ def refusal(path: str, key: str = "") -> str:
     hint = f" (did you mean {close}?)" if close else ""
     package = path.partition(".")[0]
     own = f"; if it is your own and you trust it, add --trust {package}" if package not in _NOT_ONES_OWN else ""
-    return f"{where}{path!r} is none of the classes of torch, Lightning and Handful that a config may name{hint}{own}"
+    known = "the classes of torch, Lightning and Handful that a config may name"
+    return f"{where}{path!r} is not one of {known}{hint}{own}"
 
 
 def similar_class(path: str) -> str | None:

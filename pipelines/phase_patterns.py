@@ -42,7 +42,7 @@ def expanded(content: dict[str, Any], before: Iterable[str], final: bool = True)
 
 
 def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return two mappings as one; of what is no mapping in both, the other's."""
+    """Return two mappings as one; of what is not a mapping in both, the other's."""
     both = {
         key: merged(one[key], value) if isinstance(one.get(key), dict) and isinstance(value, dict) else value
         for key, value in other.items()

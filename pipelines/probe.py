@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from datamodules.images import batches
-from datamodules.progress import progress_bar
 from handful.atomic import write_text
 from handful.errors import UserError, did_you_mean
 from handful.metrics.bias_probe import FILLS, BiasProbe, Fill, filled
 from handful.networks import Classifier
+from handful.progress import ProgressBar
 from pipelines.finished_run import Run
 from pipelines.measures import Options
 from pipelines.measures.subject import AnnotatedImages
@@ -158,7 +158,7 @@ def _probed(
     device = next(model.parameters()).device
     probes = {name: BiasProbe(model.num_classes) for name in names}
     others = _of_other_classes(images)
-    with progress_bar(len(images.indices), "probing") as bar:
+    with ProgressBar(len(images.indices), "probing") as bar:
         for places in batches(len(images.indices), images.data.eval_batch_size):
             indices = [images.indices[place] for place in places]
             pixels, masks = images.pixels(indices).to(device), find(indices)

@@ -17,7 +17,7 @@ def read_json(path: Path, remedy: str) -> Any:
         remedy: what to do about a damaged one, for the sentence.
 
     Raises:
-        UserError: it is no JSON file.
+        UserError: it is not a JSON file.
     """
     if not path.exists():
         return None
@@ -121,7 +121,7 @@ def read_table(path: Path, remedy: str) -> list[dict[str, str]]:
     """The rows of a CSV file by column, empty cells left out; no rows where there is no file.
 
     Raises:
-        UserError: it is no CSV file.
+        UserError: it is not a CSV file.
     """
     if not path.exists():
         return []

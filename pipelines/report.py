@@ -166,7 +166,7 @@ def _path(run: Run) -> RegularisationPath | None:
             layer = read_json(record)
             drawn = [layer.get(name) for name in ("density_before_cut", "features_per_class")]
             if not all(value is None or _is_number(value) for value in drawn):
-                raise ValueError("a density that is no number")
+                raise ValueError("a density that is not a number")
         except (ValueError, AttributeError) as error:
             raise UserError(
                 f"{record}: not a record of a sparse layer ({error}); --start_at {phase} writes it again"
@@ -187,7 +187,7 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str, path: Path) -> list[fl
     """A column of numbers.
 
     Raises:
-        UserError: a cell is no number.
+        UserError: a cell is not a number.
     """
     values = []
     for place, row in enumerate(rows):

@@ -67,7 +67,8 @@ def near_chance(results: Mapping[str, Any]) -> list[str]:
     """The stages whose accuracy guessing could have reached, each in a sentence that says what to do.
 
     Args:
-        results: the content of `results.json`; the accuracies are balanced, so that the largest class is no chance.
+        results: the content of `results.json`; the accuracies are balanced, so that always guessing the largest class
+            gains nothing.
 
     Example:
         >>> data = {"num_classes": 10, "images": {"test": 500}}
@@ -101,7 +102,7 @@ def versions() -> dict[str, str]:
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to the digits that hold, and what is no number as null."""
+    """Floats to the digits that hold, and what is not a number as null."""
     if not isinstance(value, float):
         return value
     return round(value, DIGITS) if math.isfinite(value) else None

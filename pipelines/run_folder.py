@@ -9,13 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from handful.atomic import DRAFT, sweep_drafts, write_text
 from handful.errors import UserError
 from handful.record_files import read_text
 
-#: Folders of a run that commands write, and that are no phases.
+#: Folders of a run that commands write, and that are not phases.
 OF_COMMANDS = (
     "conformal", "explain", "export", "measures", "predict", "probe", "report", "summary", "tradeoff",
 )  # fmt: skip
@@ -42,7 +40,7 @@ def wandb_id(folder: Path) -> str:
     if found is not None:
         return found
     if path.is_file() and path.stat().st_size:
-        rank_zero_warn(f"{path}: holds no identity of a W&B run; the dashboard gets a new run for this phase")
+        _warn(f"{path}: holds no identity of a W&B run; the dashboard gets a new run for this phase")
     identity = secrets.token_hex(4)
     write_text(path, identity)
     return identity
@@ -72,7 +70,7 @@ def lock(run: Path) -> Iterator[None]:
                     f"{run}: {holder} is running in this folder; wait until it has ended, or give another --run_dir"
                 ) from error
             except OSError as error:  # a file system without locks
-                rank_zero_warn(f"{path}: the file system has no locks ({error.strerror}); start no second run here")
+                _warn(f"{path}: the file system has no locks ({error.strerror}); start no second run here")
                 break
             if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
                 break
@@ -108,3 +106,10 @@ def sweep(run: Path, phases: Sequence[str]) -> None:
 def replaced_folder(phase: Path) -> Path:
     """Where the old version of a phase is kept until the new one is finished."""
     return phase.with_name(f"{phase.name}.replaced")
+
+
+def _warn(sentence: str) -> None:
+    """Warn once over all ranks; Lightning is imported for it only, so that wrong options do not wait."""
+    from lightning.pytorch.utilities import rank_zero_warn
+
+    rank_zero_warn(sentence)

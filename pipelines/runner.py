@@ -36,7 +36,7 @@ from pipelines.processes import lost_process
 from pipelines.ranks import global_rank
 from pipelines.results import gather_results, write_results
 from pipelines.run_folder import folder_of_run, lock, replaced_folder, sweep
-from pipelines.tables import format_table
+from pipelines.tables import stage_table
 from pipelines.taken_phases import take_phases
 from pipelines.trainer import build_trainer, check_callbacks, check_trainer, share_the_cores, try_trainer
 
@@ -288,8 +288,8 @@ def _tell(trainer: pl.Trainer, name: str, seconds: float) -> None:
     """What the phase ended with, as a table of one row."""
     measures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
     if measures:
-        columns = ["phase", *(k.removeprefix("val/") for k in measures), "seconds"]
-        print(f"\n{format_table(columns, [[name, *measures.values(), seconds]])}\n", flush=True)
+        row = {key.removeprefix("val/"): value for key, value in measures.items()} | {"seconds": seconds}
+        print(f"\n{stage_table({name: row}, 'phase')}\n", flush=True)
 
 
 def _spent(folder: PhaseFolder, step: Step) -> float:

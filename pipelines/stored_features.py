@@ -13,12 +13,12 @@ from torch import Tensor
 from callbacks.ranks import gather_objects
 from datamodules.base import HandfulDataModule
 from datamodules.cache import CacheUnwritableError, cannot_read
-from datamodules.progress import progress_bar
 from handful.attribution.state import undisturbed
 from handful.errors import UserError
 from handful.explain.gather import gather_features
 from handful.features import DamagedFeaturesError, FeatureParts, FeatureStore, chunks, features_key
 from handful.networks import Classifier
+from handful.progress import ProgressBar
 from handful.ranks import share
 from lightning_modules import ClassifierModule, TrainedModule
 from pipelines.ranks import on_rank_zero
@@ -132,10 +132,11 @@ class FrozenFeatures:
         batches = [chunks(parts.images)[number] for number in numbers]
         loader = self.data.chunk_loader(self.data.plain_dataset(split), batches)
         before = next(model.parameters()).device
-        total = sum(map(len, batches)) if self._rank == 0 else 0
-        title = f"Features of the {_WORDS.get(split, split)} images"
+        total = sum(map(len, batches))
+        title = f"features of the {_WORDS.get(split, split)} images"
         try:
-            with progress_bar(total, title) as bar, undisturbed(model), torch.no_grad():
+            bar = ProgressBar(total, title, show=self._rank == 0, report=False)
+            with bar, undisturbed(model), torch.no_grad():
                 model.to(device)
                 for number, (images, _) in zip(numbers, loader, strict=True):
                     found = model.feature_maps(images.to(device))
@@ -143,7 +144,7 @@ class FrozenFeatures:
                         parts.write(number, model.pool(found), found)
                     except OSError as error:
                         raise self._unwritable(error) from None
-                    bar.update(len(images) if total else 0)
+                    bar.update(len(images))
         finally:
             model.to(before)
 

@@ -29,9 +29,10 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([line(names), "  " + "─" * (sum(widths) + 3 * (len(widths) - 1)), *map(line, cells)])
 
 
-def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the rows of `results.json`, one per stage, as a table."""
-    return format_table(*_stage_rows(stages))
+def stage_table(stages: Mapping[str, Mapping[str, Any]], what: str = "stage") -> str:
+    """Return the measures of stages, one row per stage, as a table; `what` heads their names."""
+    columns, rows = _stage_rows(stages)
+    return format_table([what, *columns[1:]], rows)
 
 
 def stage_cells(stages: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

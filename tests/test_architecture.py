@@ -34,3 +34,10 @@ def test_imports_run_downward(floor):
 def test_the_library_knows_no_lightning():
     for path in modules("handful"):
         assert not [n for n in imported(path) if n.split(".")[0] in ("lightning", "wandb")], path
+
+
+def test_one_module_draws_progress_bars():
+    for floor in FLOORS:
+        for path in modules(floor):
+            bars = [n for n in imported(path) if n.split(".")[0] == "tqdm" or n.startswith("rich.progress")]
+            assert not bars or path == ROOT / "handful" / "progress.py", path

@@ -2,11 +2,12 @@
 
 import importlib
 import math
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.__main__ import BENCHMARKS, ON_REAL_IMAGES
+from benchmarks.__main__ import BENCHMARKS, ON_REAL_IMAGES, main
 from benchmarks.attribution_measures import Bench
 from benchmarks.kept_rows import KeptRows, code_digest
 from benchmarks.results import write_section
@@ -57,6 +58,32 @@ def test_what_a_row_of_attribution_measures_hangs_on(monkeypatch):
     assert (decides["images"], decides["few"], decides["birds"]) == ([3, 5], 1, [0])
     monkeypatch.setattr("benchmarks.attribution_measures.CODE", ("handful/blur.py",))
     assert bench.decides()["code"] != decides["code"]
+
+
+def test_help_lists_the_benchmarks_and_starts_none(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert end.value.code == 0
+    assert all(name.split()[0] in said for name in (*BENCHMARKS, *ON_REAL_IMAGES))
+    assert "──" not in said
+    with pytest.raises(SystemExit):
+        main(["sparse_solvr"])
+    assert "did you mean 'sparse_solver'?" in capsys.readouterr().err
+
+
+MODULES = sorted({name.split()[0] for name in (*BENCHMARKS, *ON_REAL_IMAGES)} | {"sparse_memory"})
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_benchmark_has_a_help_and_starts_nothing_for_it(name, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    module = importlib.import_module(f"benchmarks.{name}")
+    with pytest.raises(SystemExit) as end:
+        module.main(["--help"]) if name == "plugin" else module.main()
+    said = " ".join(capsys.readouterr().out.split())
+    assert end.value.code == 0
+    assert " ".join(module.__doc__.split())[:60] in said
 
 
 @pytest.mark.parametrize("name", [*BENCHMARKS, *ON_REAL_IMAGES])

@@ -56,7 +56,7 @@ def read_class_attributes(path: str | Path, class_names: Sequence[str]) -> Attri
         `present` is `(C, A)`.
 
     Raises:
-        UserError: the file cannot be read, a class has no row or two, a cell is no share.
+        UserError: the file cannot be read, a class has no row or two, a cell is not a share.
 
     Example:
         >>> import tempfile

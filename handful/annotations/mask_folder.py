@@ -91,7 +91,8 @@ def _concept_folders(root: Path) -> list[tuple[str, Path]]:
         return [("object", folder) for folder in inner]
     others = [folder.name for folder in inner if folder not in kinds]
     if others:
-        raise UserError(f"{root}: {others[0]} is none of the kinds {', '.join(KINDS)}, which other folders in it are")
+        kinds_known = ", ".join(KINDS)
+        raise UserError(f"{root}: {others[0]} is not one of the kinds {kinds_known}, which other folders in it are")
     return [
         (kind, folder)
         for kind in KINDS

@@ -54,7 +54,7 @@ class ClassSums:
         share = self.counts / images
         mean = self.totals.sum(dim=0) / images
         variance = (self.squares / images - mean.square()).clamp(min=0)
-        # what is left of a constant column after rounding is no variance
+        # what is left of a constant column after rounding is not variance
         constant = variance <= 1e-12 * (self.squares / images)
         covariance = self.totals / images - share[:, None] * mean
         scale = (share * (1 - share))[:, None] * variance

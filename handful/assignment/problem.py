@@ -51,7 +51,7 @@ class AssignmentProblem:
     pairs: int = 0
 
     def __post_init__(self) -> None:
-        """Convert to float64 and refuse what is no instance."""
+        """Convert to float64 and refuse what is not an instance."""
         for name in ("gain", "penalty", "bias"):
             value = as_tensor(getattr(self, name), name).detach().to(torch.float64)
             if not value.isfinite().all():

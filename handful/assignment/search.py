@@ -13,7 +13,7 @@ from handful.assignment.swaps import SwapTable, greedy
 #: Best sets of descents that restarts start from.
 _PEAKS = 8
 
-#: A change below this share of the objective's size is no improvement.
+#: A change below this share of the objective's size is not an improvement.
 _TOLERANCE = 1e-12
 
 

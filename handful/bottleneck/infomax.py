@@ -61,7 +61,7 @@ def infonce(scores: Tensor) -> Tensor:
     """InfoNCE per true pair, in nats; its mean bounds the mutual information from below.
 
     Each true pair stands against the locals of all *other* images under the same representation (Deep InfoMax).
-    The other locals of its own image are no negatives, and the log of the number of candidates is added, so the
+    The other locals of its own image are not negatives, and the log of the number of candidates is added, so the
     mean is at most ``log(1 + (N - 1) K)``.
 
     Args:
@@ -83,7 +83,7 @@ def infonce(scores: Tensor) -> Tensor:
 
 
 def jensen_shannon(scores: Tensor) -> Tensor:
-    """The Jensen-Shannon objective of Deep InfoMax per true pair ``(N, K)``: trains a critic, is no information.
+    """The Jensen-Shannon objective of Deep InfoMax per true pair ``(N, K)``: trains a critic, is not information.
 
     Args:
         scores: ``(N, N, K)``, of `LocalGlobalCritic`.

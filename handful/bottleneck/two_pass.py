@@ -43,7 +43,7 @@ class TwoPass:
         readouts: names of the layers to record.
 
     Raises:
-        UserError: a name is no layer of the network.
+        UserError: a name is not a layer of the network.
     """
 
     def __init__(self, network: nn.Module, split: str, readouts: Sequence[str]) -> None:
@@ -56,7 +56,7 @@ class TwoPass:
         self.readouts = tuple(readouts)
         self._split_module = modules[split]
         self._readout_modules = {name: modules[name] for name in readouts}
-        # children of the split's ancestors that are no ancestors themselves: their outputs are all that the
+        # children of the split's ancestors that are not ancestors themselves: their outputs are all that the
         # code between them can see
         path = split.split(".")
         ancestors = [".".join(path[:depth]) for depth in range(len(path))]
@@ -67,7 +67,7 @@ class TwoPass:
         """First pass. Images ``(B, 3, H, W)``.
 
         Raises:
-            UserError: a layer is not called exactly once, or its output is no map ``(B, C, H, W)``.
+            UserError: a layer is not called exactly once, or its output is not a map ``(B, C, H, W)``.
         """
         seen: dict[str, Tensor] = {}
         earlier: list[tuple[nn.Module, Any]] = []

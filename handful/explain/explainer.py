@@ -39,7 +39,7 @@ class Explainer:
         sets: calibrated sets of classes, to say which classes an image may be of.
 
     Raises:
-        UserError: no such method or class, a model that is no classifier, or one that does not know its inputs.
+        UserError: no such method or class, a model that is not a classifier, or one that does not know its inputs.
 
     Example:
         >>> from handful import Inputs, build_classifier
@@ -65,7 +65,7 @@ class Explainer:
             raise UserError(f"seed: a whole number from 0 to 2^63 − 1, not {seed}")
         bare = unwrap(model)
         if not isinstance(bare, Classifier):
-            raise UserError(f"a {type(bare).__name__} is no classifier of feature maps that could be explained")
+            raise UserError(f"a {type(bare).__name__} is not a classifier of feature maps that could be explained")
         found = inputs or bare.inputs
         if found is None:
             raise UserError("the model does not know the names of its classes, its image size and its normalisation: "
@@ -83,7 +83,7 @@ class Explainer:
             batch: with pictures for the eye, see `Pictures.batches`.
 
         Raises:
-            UserError: logits that are no finite numbers.
+            UserError: logits that are not finite numbers.
         """
         names = self.inputs.class_names
         images = batch.images.to(model_device(self.model), model_dtype(self.model))
@@ -283,7 +283,7 @@ def _of_image(parts: Contributions, row: int) -> Contributions:
 
 
 def _refuse_broken(logits: Tensor, names: Sequence[str]) -> None:
-    """Refuse logits that are no numbers, which would be taken for the first class."""
+    """Refuse logits that are not numbers, which would be taken for the first class."""
     broken = (~torch.isfinite(logits).all(dim=1)).nonzero()[:, 0].tolist()
     if broken:
         raise UserError(

@@ -14,7 +14,7 @@ def read_feature_names(folder: Path) -> dict[int, str]:
     r"""Feature → name, from `names.csv` in a folder; empty where there is none.
 
     Raises:
-        UserError: the file is no table of features and names.
+        UserError: the file is not a table of features and names.
 
     Example:
         >>> import tempfile
@@ -37,7 +37,7 @@ def read_feature_names(folder: Path) -> dict[int, str]:
             raise UserError(f"{path}: expected the columns feature and name, not {', '.join(map(str, row))}")
         number, name = str(keys["feature"]).strip(), str(keys["name"]).strip()
         if not number.isdecimal():
-            raise UserError(f"{path}: line {line} has {number!r}, which is no number of a feature")
+            raise UserError(f"{path}: line {line} has {number!r}, which is not a number of a feature")
         if int(number) in names:
             raise UserError(f"{path}: feature {number} is named twice, the second time in line {line}")
         if name:

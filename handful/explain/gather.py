@@ -1,13 +1,12 @@
 """Features of a data set's images, in its order, gathered by one process."""
 
-from collections.abc import Sized
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from handful.networks import Classifier
+from handful.progress import tracked
 
 
 @torch.no_grad()
@@ -21,8 +20,7 @@ def gather_features(model: Classifier, loader: Any, name: str) -> tuple[Tensor, 
     """
     device = next(model.parameters()).device
     features, labels = [], []
-    batches = len(loader) if isinstance(loader, Sized) else None
-    for images, truth in tqdm(loader, f"features of the {name} images", batches, unit="batch", delay=1, leave=False):
+    for images, truth in tracked(loader, f"features of the {name} images", "batches"):
         features.append(model.features(images.to(device)).float().cpu())
         labels.append(truth)
     return torch.cat(features), torch.cat(labels)

@@ -16,7 +16,7 @@ from handful.metrics.finite import as_finite
 #: Peaks that a division in nodes is judged on, at most.
 _JUDGED = 1000
 
-#: Share of a filter's peaks that a node has at least: a few odd ones are no part.
+#: Share of a filter's peaks that a node has at least: a few odd ones do not make a part.
 _SMALLEST = 0.1
 
 #: Distance of the mean surroundings of two nodes, unit vectors, at least.

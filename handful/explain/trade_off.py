@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
 
 from handful.errors import UserError
 from handful.networks import SparseHead
+from handful.progress import tracked
 from handful.report.tradeoff import tradeoff_figure
 from handful.sparse import Selection, SparseRecord, fit_sparse_layer, select_features
 
@@ -113,7 +113,7 @@ def trade_off(
     given = dict(options or {})
     given["selection"] = _selection(train, max(n_features), num_classes, given.get("selection", "greedy"))
     found = []
-    for total, count in tqdm(sizes, "solving sparse layers", unit="layer", delay=1, leave=False):
+    for total, count in tracked(sizes, "solving sparse layers", "layers"):
         head, record = fit_sparse_layer(
             *train, num_classes=num_classes, n_features=total, features_per_class=count, val=val, **given
         )

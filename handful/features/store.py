@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from handful.progress import ProgressBar
 from handful.record_files import read_json
 
 #: Names of the files in a store's folder.
@@ -122,7 +122,7 @@ def _digest(path: Path) -> str:
     digest = hashlib.blake2b()
     with (
         path.open("rb") as file,
-        tqdm(None, f"checking {path.name}", path.stat().st_size, False, unit="B", unit_scale=True, delay=1) as bar,
+        ProgressBar(path.stat().st_size, f"checking {path.name}", "bytes") as bar,
     ):
         while block := file.read(_BLOCK):
             digest.update(block)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from handful.errors import UserError
-from handful.file_kinds import instead_of_a_file
+from handful.file_kinds import check_there
 from handful.images.clutter import clutter
 from handful.images.formats import HEAD, IMAGE_SUFFIXES, is_image_name, looks_like_image
 
@@ -23,14 +23,9 @@ def find_images(where: Path) -> list[Path]:
         (8, None)
         ['owl.png']
     """
-    try:
-        if where.is_file():
-            return [where]
-        missing = not where.is_dir()
-    except OSError as error:  # a name too long, a loop of links
-        raise UserError(f"--images: there is no file or folder {where} ({error.strerror})") from error
-    if missing:
-        raise UserError(f"--images: there is no file or folder {where}{instead_of_a_file(where)}")
+    check_there("--images", where)
+    if where.is_file():
+        return [where]
     found: list[Path] = []
     others = 0
     visited: set[str] = set()
@@ -48,7 +43,8 @@ def find_images(where: Path) -> list[Path]:
                 else:
                     others += 1
     if not found:
-        why = f"; its {others} files are none of {', '.join(IMAGE_SUFFIXES)}" if others else ""
+        whose = "its only file does not end" if others == 1 else f"none of its {others} files ends"
+        why = f"; {whose} in {', '.join(IMAGE_SUFFIXES)}" if others else ""
         raise UserError(f"--images: there is no image in {where}{why}")
     return sorted(found)
 

@@ -69,7 +69,7 @@ def allowed_formats(name: str) -> tuple[str, ...]:
 
 
 def unreadable_kind(head: bytes) -> str:
-    """Say what content is that is no image to be read, as the end of a sentence."""
+    """Say what content is that is not an image to be read, as the end of a sentence."""
     if not head:
         return "it is empty"
     if head[4:8] == b"ftyp" and head[8:12] in _BOXES[2:]:

@@ -91,18 +91,18 @@ class Inputs:
         names, size = record["class_names"], record["image_size"]
         mean, std = record["mean"], record["std"]
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise UserError(f"{where}: class_names is no list of names")
+            raise UserError(f"{where}: class_names must be a list of names")
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_IMAGE:
-            raise UserError(f"{where}: image_size is no number of pixels up to {LARGEST_IMAGE}, but {size!r:.80}")
+            raise UserError(f"{where}: image_size must be a number of pixels up to {LARGEST_IMAGE}, not {size!r:.80}")
         for key, values in (("mean", mean), ("std", std)):
             numbers = isinstance(values, list) and all(isinstance(value, int | float) for value in values)
             if not numbers or len(values) != 3 or not all(map(math.isfinite, values)):
-                raise UserError(f"{where}: {key} is no list of three numbers, but {values!r}")
+                raise UserError(f"{where}: {key} must be a list of three numbers, not {values!r}")
         if min(std) <= 0:
             raise UserError(f"{where}: std must be above 0, not {std!r}")
         fit = record.get("fit", "crop")  # records of before know the crop alone
         if fit not in get_args(Fit):
-            raise UserError(f"{where}: fit is none of {', '.join(get_args(Fit))}, but {fit!r}")
+            raise UserError(f"{where}: fit must be one of {', '.join(get_args(Fit))}, not {fit!r}")
         return cls(names, size, mean, std, fit)
 
     def normalise(self, pixels: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from handful.errors import UserError
 from handful.images.find import find_images
 from handful.images.model_inputs import Inputs
 from handful.images.reading import open_image
+from handful.progress import tracked
 from handful.text import safe_text
 
 #: Unreadable files that are listed on the terminal; records hold all.
@@ -101,7 +101,7 @@ class Pictures:
         """
         kept: list[tuple[Path, Tensor, Tensor | None]] = []
         read = 0
-        for file in tqdm(self.files, description, unit="image", delay=1, leave=False):
+        for file in tracked(self.files, description, "images"):
             try:
                 kept.append((file, *self._read(file, side)))
             except UserError as error:

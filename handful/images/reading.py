@@ -73,7 +73,7 @@ def read_image(
         uint8 `(h, w, 3)`, RGB.
 
     Raises:
-        UserError: the file cannot be read, is no image, is truncated or too large.
+        UserError: the file cannot be read, is not an image, is truncated or too large.
 
     Example:
         >>> import io
@@ -110,7 +110,7 @@ def open_image(
         The image in mode RGB, turned upright where the camera noted a rotation.
 
     Raises:
-        UserError: the file cannot be read, is no image, is truncated or too large.
+        UserError: the file cannot be read, is not an image, is truncated or too large.
 
     Example:
         >>> content = io.BytesIO()

@@ -46,7 +46,7 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = 0) -> Tensor:
     first in reading order counts.
 
     Raises:
-        UserError: as `energy_in_mask`; a tolerance that is no whole number, or below 0.
+        UserError: as `energy_in_mask`; a tolerance that is not a whole number, or below 0.
 
     Source: Zhang et al. 2016 (arXiv 1608.00507), section 4; there the tolerance is 15 px.
 

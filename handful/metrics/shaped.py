@@ -36,7 +36,7 @@ class ShapedMetric(Metric):
 
 
 class _Unseen:
-    """Something that is no tensor, and no collection of any."""
+    """Something that is not a tensor, and no collection of any."""
 
     def __init__(self, result: Any) -> None:
         self.result = result

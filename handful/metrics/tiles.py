@@ -14,7 +14,7 @@ def tile_numbers(images: Tensor, tile: int) -> Tensor:
         tile: side in pixels; tiles at the lower and right edge may be smaller.
 
     Raises:
-        UserError: a side that is no whole number from 1 to the image's shorter side.
+        UserError: a side that is not a whole number from 1 to the image's shorter side.
 
     Example:
         >>> tile_numbers(torch.zeros(2, 3), 2)

@@ -34,7 +34,7 @@ _SHOWN, _REASON = 80, 200
 
 
 def check_names(backbone: str, options: Mapping[Any, Any]) -> None:
-    """Refuse options of a timm network that read files or addresses, that are settled elsewhere, or that are no sizes.
+    """Refuse options of a timm network that read files or addresses, that are settled elsewhere, or that are not sizes.
 
     Raises:
         UserError: names the option, and what stands in its place.

@@ -90,7 +90,7 @@ def description_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str) or not isinstance(arguments, Mapping):
         raise UserError("not a checkpoint written by Handful")
     if name not in ALIASES:
-        raise UserError(f"holds no classifier, but {name}")
+        raise UserError(f"holds {name}, not a classifier")
     try:
         network = NetworkConfig.of(arguments["network"])
         head = {"kind": ALIASES[name], "num_classes": arguments["num_classes"]}

@@ -160,7 +160,7 @@ class TimmBackbone(nn.Module):
 
 
 def _no_map(name: str, output: object, size: tuple[int, int], given: GivenGrid | None) -> str:
-    """Why the output of a network is no map, and what to do."""
+    """Why the output of a network is not a map, and what to do."""
     shape = str(tuple(output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
     image = f"{size[0]} × {size[1]} images"
     if isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] > 2:

@@ -77,14 +77,14 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a table that `write_csv` wrote, a dictionary per row, with the cells as they were before.
 
     Raises:
-        ValueError: the file is no table of text in UTF-8.
+        ValueError: the file is not a table of text in UTF-8.
     """
     header, *rows = [[restore(cell) for cell in row] for row in read_rows(path)] or [[]]
     return [dict(zip_longest(header, row[: len(header)], fillvalue="")) for row in rows]
 
 
 def _cell(value: Any) -> Any:
-    """A cell as it is written; bytes of a file name that are no UTF-8 become backslash escapes."""
+    """A cell as it is written; bytes of a file name that are not UTF-8 become backslash escapes."""
     if not isinstance(value, str):
         return value
     return defuse(value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tqdm import tqdm
-
 from handful.explain.local import confident_errors, confident_hits, decisions
+from handful.progress import tracked
 from handful.report.cards import ClassRow
 from handful.report.content import Content, class_page_name
 from handful.report.page import render, script_values
@@ -45,7 +44,7 @@ def _class_pages(content: Content, features: Mapping[str, Any] | None) -> dict[s
     alike = similarity(deciding).fill_diagonal_(-1) if content.few else None
     rows = deciding.classes()
     pages = {}
-    for label, row in enumerate(tqdm(rows, "pages of the classes", unit="class", delay=1, leave=False)):
+    for label, row in enumerate(tracked(rows, "pages of the classes", "pages")):
         weights = class_weights(content, row.features) if content.few else []
         for weight, feature in zip(weights, row.features, strict=True):
             weight["says"] = says.get(feature, "")

@@ -52,7 +52,7 @@ def kept(weight: Tensor, features_per_class: int, cut: str) -> Tensor:
         UserError: for an unknown rule.
     """
     if cut not in CUTS:
-        raise UserError(f"cut: {cut!r} is none of {', '.join(CUTS)}")
+        raise UserError(f"cut must be one of {', '.join(CUTS)}, not {cut!r}")
     size = weight.abs()
     if cut == "per_class":
         # a stable sort settles ties by the order of the columns

@@ -8,8 +8,8 @@ from torch.distributed import ProcessGroup
 
 from handful.conversions import check_real, check_whole
 from handful.errors import UserError
+from handful.progress import ProgressBar
 from handful.sparse.checks import check_alpha, check_finite, check_labels, check_seed
-from handful.sparse.progress import progress_bar
 from handful.sparse.rows import Features, Rows
 from handful.sparse.saga_selection import select_saga
 from handful.sparse.selection import Selection, select_greedy
@@ -79,7 +79,7 @@ def select_features(
     alive = rows.n_features - len(statistics.dead)
     if n_features > alive:
         raise UserError(f"n_features: {n_features} wanted, but {alive} of {rows.n_features} features have variance")
-    with progress_bar(n_features, "choosing features", progress) as bar:
+    with ProgressBar(n_features, "choosing features", "features", show=progress) as bar:
         if method == "greedy":
             return select_greedy(
                 rows,
@@ -108,4 +108,4 @@ def select_features(
                 index=index,
                 tick=bar.update,
             )
-    raise UserError(f"selection: {method!r} is none of greedy, saga")
+    raise UserError(f"selection must be one of greedy, saga, not {method!r}")

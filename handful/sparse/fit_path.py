@@ -12,12 +12,12 @@ from torch.distributed import ProcessGroup
 
 from handful.conversions import as_index, as_labels, check_real, check_whole
 from handful.errors import UserError
+from handful.progress import ProgressBar
 from handful.sparse.checks import check_alpha, check_finite, check_labels, check_path_options, check_seed
 from handful.sparse.glm_saga_package import glm_saga_path
 from handful.sparse.minimise import lambda_grid, lambda_max
 from handful.sparse.oracle import ChunkedOracle, DistributedOracle, MemoryOracle, Oracle, StreamedOracle, full_precision
 from handful.sparse.path import ExactPath, PathPoint, RegularisationPath
-from handful.sparse.progress import progress_bar
 from handful.sparse.ranks import total
 from handful.sparse.rows import Features, Rows
 from handful.sparse.saga import saga_path
@@ -138,17 +138,17 @@ def elastic_net_path(
     local: Oracle
     if stream:
         if index is not None:
-            raise UserError("stream: goes over all rows; hand over the rows to fit instead of an index")
+            raise UserError("stream: reads all rows; give the rows to fit instead of an index")
         local = StreamedOracle(rows, statistics, fitted, num_classes, columns=columns)
     else:
         design = design_matrix(rows, statistics, columns, index)
         local = MemoryOracle(design, fitted, num_classes)
     oracle = local if group is None else DistributedOracle(local, group)
     work = len(fitted) * (rows.n_features if columns is None else len(columns)) * num_classes
-    with threads_for(work), progress_bar(n_lambdas, "regularisation path", progress) as bar:
+    with threads_for(work), ProgressBar(n_lambdas, "regularisation path", "points", show=progress) as bar:
 
         def tick(point: PathPoint) -> None:
-            bar.set_postfix(density=f"{point.density:.1f}", refresh=False)
+            bar.say(density=f"{point.density:.1f}")
             bar.update()
 
         if solver == "exact":
@@ -211,9 +211,9 @@ def _check_options(
     stream: bool,
 ) -> None:
     if solver not in SOLVERS:
-        raise UserError(f"solver: {solver!r} is none of {', '.join(SOLVERS)}")
+        raise UserError(f"solver must be one of {', '.join(SOLVERS)}, not {solver!r}")
     if search not in SEARCHES:
-        raise UserError(f"search: {search!r} is none of {', '.join(SEARCHES)}")
+        raise UserError(f"search must be one of {', '.join(SEARCHES)}, not {search!r}")
     if search != "path" and stop_density is None:
         raise UserError(f"search: {search} needs stop_density, the density to find")
     if solver != "exact" and (lambdas is not None or group is not None or search != "path" or stream):

@@ -220,9 +220,9 @@ def fit_sparse_layer(
 
 def _check(k: int, n_features: int, cut: str, choose: str, search: str, has_val: bool) -> None:
     if cut not in CUTS:
-        raise UserError(f"cut: {cut!r} is none of {', '.join(CUTS)}")
+        raise UserError(f"cut must be one of {', '.join(CUTS)}, not {cut!r}")
     if choose not in CHOICES:
-        raise UserError(f"choose: {choose!r} is none of {', '.join(CHOICES)}")
+        raise UserError(f"choose must be one of {', '.join(CHOICES)}, not {choose!r}")
     check_whole("n_features", n_features, 1)
     check_whole("features_per_class", k, 1)
     if k > n_features:

@@ -2,17 +2,17 @@
 
 import json
 
-from jsonargparse import Namespace
-
-from pipelines.commands.function import called, function_parser
-from pipelines.compare import compare
-from pipelines.configs import configs_first
+from pipelines.commands.function import FunctionCommand
 from pipelines.option_parser import OneSentenceParser
+
+_COMMAND = FunctionCommand("pipelines.compare", "compare")
+run = _COMMAND.run
 
 
 def prepare(arguments: list[str]) -> tuple[OneSentenceParser, list[str]]:
     """The parser, and the arguments as it takes them: `--run_dirs A B C` as one list."""
-    return function_parser(compare), _gathered(configs_first(arguments)[0])
+    parser, arranged = _COMMAND.prepare(arguments)
+    return parser, _gathered(arranged)
 
 
 def _gathered(arguments: list[str]) -> list[str]:
@@ -24,8 +24,3 @@ def _gathered(arguments: list[str]) -> list[str]:
     if len(folders) == 1 and folders[0].startswith("["):  # a list already
         return arguments
     return [*arguments[:start], json.dumps(folders), *arguments[stop:]]
-
-
-def run(values: Namespace) -> None:
-    """Run the command and say where its page is."""
-    print(f"  written to {called(compare, values)}", flush=True)

@@ -21,7 +21,9 @@ from pipelines.loggers import guard
 from pipelines.option_parser import OneSentenceParser
 from pipelines.output_places import check_places, check_removed
 from pipelines.processes import lost_process
+from pipelines.progress import with_progress_bar
 from pipelines.sync_batchnorm import synchronised
+from pipelines.tables import format_table
 from pipelines.trainer import share_the_cores
 from pipelines.trainer_arguments import check_values, given_values, on_this_machine
 
@@ -71,6 +73,32 @@ class HandfulCLI(LightningCLI):
             check_removed("trainer", writers)
         else:
             check_places("trainer", Path(arguments.get("default_root_dir") or "lightning_logs"), writers)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        """The Trainer, with our progress bar."""
+        given = config.get("callbacks") or []
+        given = given if isinstance(given, list) else [given]
+        config["callbacks"] = with_progress_bar(given, config.get("enable_progress_bar") is not False)
+        return super()._instantiate_trainer(config, callbacks)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """What the Trainer's method is given: its own table is not printed, but ours."""
+        given = super()._prepare_subcommand_kwargs(subcommand)
+        self._prints = bool(given.get("verbose"))
+        return given | ({"verbose": False} if "verbose" in given else {})
+
+    def after_validate(self) -> None:
+        """Print what was measured."""
+        self._print_measures()
+
+    def after_test(self) -> None:
+        """Print what was measured."""
+        self._print_measures()
+
+    def _print_measures(self) -> None:
+        if self._prints and self.trainer.is_global_zero and self.trainer.callback_metrics:
+            rows = [[name, float(value)] for name, value in self.trainer.callback_metrics.items()]
+            print(f"\n{format_table(['measure', 'value'], rows)}\n", flush=True)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it is: LightningCLI would put the checkpoint's class and arguments in its place."""

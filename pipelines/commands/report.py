@@ -1,18 +1,6 @@
 """`python train.py report`: a finished run on one page."""
 
-from jsonargparse import Namespace
+from pipelines.commands.function import FunctionCommand
 
-from pipelines.commands.function import called, function_parser
-from pipelines.configs import configs_first
-from pipelines.option_parser import OneSentenceParser
-from pipelines.report import report
-
-
-def prepare(arguments: list[str]) -> tuple[OneSentenceParser, list[str]]:
-    """The parser, and the arguments as it takes them."""
-    return function_parser(report), configs_first(arguments)[0]
-
-
-def run(values: Namespace) -> None:
-    """Run the command and say where its page or table is."""
-    print(f"written to {called(report, values)}", flush=True)
+_COMMAND = FunctionCommand("pipelines.report", "report")
+prepare, run = _COMMAND.prepare, _COMMAND.run

@@ -2,17 +2,12 @@
 
 from jsonargparse import Namespace
 
-from pipelines.commands.function import called, function_parser
-from pipelines.configs import configs_first
-from pipelines.option_parser import OneSentenceParser
-from pipelines.tradeoff import tradeoff
+from pipelines.commands.function import FunctionCommand
 
-
-def prepare(arguments: list[str]) -> tuple[OneSentenceParser, list[str]]:
-    """The parser, and the arguments as it takes them."""
-    return function_parser(tradeoff), configs_first(arguments)[0]
+_COMMAND = FunctionCommand("pipelines.tradeoff", "tradeoff")
+prepare = _COMMAND.prepare
 
 
 def run(values: Namespace) -> None:
-    """Run the command and say where its page or table is."""
-    print(f"\n  written to {called(tradeoff, values).parent}", flush=True)
+    """Run the command and say in which folder its table and figure are."""
+    print(f"\n  written to {_COMMAND.call(values).parent}", flush=True)

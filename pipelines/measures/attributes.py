@@ -40,7 +40,7 @@ class Alignment(Measure):
         matrix = self.metric.matrix().cpu()
         known = torch.where(matrix.isnan(), -torch.inf, matrix)
         classes = self.subject.images.class_attributes
-        if classes is not None:  # what no class has often is no name for a feature
+        if classes is not None:  # what no class has often is not a name for a feature
             known[(classes.present <= COMMON).all(dim=0)] = -torch.inf
         fits = None if classes is None else stands_for(self.subject.weight.cpu(), classes.present)
         rows = []

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from datamodules.images import batches
-from datamodules.progress import progress_bar
 from handful.attribution.state import undisturbed
 from handful.features import FeatureStore
+from handful.progress import ProgressBar
 from lightning_modules import ClassifierModule, TrainedModule
 from pipelines.measures.registry import Measure, Measured
 from pipelines.measures.subject import AnnotatedImages, Observed, Subject
@@ -43,7 +43,7 @@ def _observed(module: TrainedModule, subject: Subject, wants_maps: bool, title: 
         [images.indices[place] for place in places]
         for places in batches(len(images.indices), images.data.eval_batch_size)
     ]
-    with progress_bar(len(images.indices), title) as bar:
+    with ProgressBar(len(images.indices), title) as bar:
         for chunk, maps, features in _maps_and_features(module, subject, chunks, wants_maps):
             yield Observed(
                 subject, chunk, images.dataset.labels[chunk].to(features.device), maps, features, model.head(features)

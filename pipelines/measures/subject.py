@@ -98,7 +98,7 @@ class AnnotatedImages:
     def birds(self) -> ToyBirdsDataset:
         """The toy birds of the split; only where there are any."""
         if not isinstance(self.data, ToyBirds):
-            raise ValueError("the images are no toy birds")
+            raise ValueError("the images are not toy birds")
         return self.data.birds[self.options.split]
 
     @cached_property

@@ -60,7 +60,7 @@ class CompareMaps(Phase):
         for name, path in self.paths.items():
             plugin = load_module(path)
             if not isinstance(plugin, InfoMaxPlugin):
-                raise UserError(f"{path}: holds no plug-in, but {type(plugin).__name__}")
+                raise UserError(f"{path}: holds {type(plugin).__name__}, not a plug-in")
             trainer.test(plugin, dataloaders=datamodule.test_dataloader(), verbose=False)
             rows[name] = plugin.results
             if context.is_rank_zero:

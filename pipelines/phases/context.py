@@ -191,6 +191,8 @@ class Context:
 class _FeatureLoop(pl.LightningModule):
     """Gives a function the features of every batch that a Trainer's validation loop brings."""
 
+    doing = "gathering features"  # beside the progress bar
+
     def __init__(self, classifier: Classifier, function: OnFeatures) -> None:
         super().__init__()
         self.classifier = classifier
@@ -210,6 +212,8 @@ class _FeatureLoop(pl.LightningModule):
 
 class _MapLoop(pl.LightningModule):
     """Gives a function the feature maps of every batch that a Trainer's validation loop brings."""
+
+    doing = "gathering feature maps"  # beside the progress bar
 
     def __init__(self, classifier: Classifier, function: OnMaps) -> None:
         super().__init__()

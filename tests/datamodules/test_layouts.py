@@ -65,7 +65,7 @@ def test_clutter_is_neither_image_nor_class_and_is_counted(tmp_path, packed, cap
     assert "28 training, 3 validation (drawn: 10% of each class, seed 0), 7 test" in line
     assert "hidden (" in line
     assert "thumbnails and system files (" in line
-    assert "1 that are no images (train/owl/notes.txt)" in line
+    assert "1 that are not images (train/owl/notes.txt)" in line
 
 
 def test_content_decides_where_a_suffix_misleads_or_is_missing(tmp_path):
@@ -347,7 +347,7 @@ def test_a_damaged_tar_archive_is_named(tmp_path):
     with tarfile.open(path, "w:gz") as file:
         file.add(root, "photos")
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(UserError, match=r"data\.tar\.gz is no readable tar archive"):
+    with pytest.raises(UserError, match=r"data\.tar\.gz is not a readable tar archive"):
         _ = data(path, cache_dir=str(tmp_path / "cache")).splits
     assert list((tmp_path / "cache").iterdir()) == []
 

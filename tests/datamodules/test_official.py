@@ -126,7 +126,7 @@ def test_cub_annotations(tmp_path):
     assert table.certain[:, 0].all()
     assert not table.certain[:, 1].any()
     assert table.present[:, 0].tolist() == [1.0] * 6  # image 2, 4, …; its number plus one is odd
-    assert counts(data) == {"train": 6, "test": 6}  # the masks are no images
+    assert counts(data) == {"train": 6, "test": 6}  # the masks are not images
 
 
 def test_cub_boxes_and_fit(tmp_path):
@@ -188,7 +188,7 @@ DAMAGES = {
                       "has no test image"),
     "an unnamed class": (lambda home: forms.lines(home / "classes.txt", ["1 001.A", "2 002.B"]), "has no class 3"),
     "a line twice": (lambda home: forms.lines(home / "images.txt", ["1 a.jpg", "1 b.jpg"]), "has a line already"),
-    "no text": (lambda home: (home / "images.txt").write_bytes(b"\xff\xfe\x00\xd8"), "is no text"),
+    "no text": (lambda home: (home / "images.txt").write_bytes(b"\xff\xfe\x00\xd8"), "is not text"),
 }  # fmt: skip
 
 

@@ -215,7 +215,7 @@ def test_what_cannot_be_loaded(run, tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "tensors.ckpt")
     cases.append((tmp_path / "tensors.ckpt", None, "not a checkpoint written by Handful"))
     torch.save({"state_dict": {}, "handful_module": "InfoMaxPlugin", "hyper_parameters": {}}, tmp_path / "plugin.ckpt")
-    cases.append((tmp_path / "plugin.ckpt", None, "holds no classifier, but InfoMaxPlugin"))
+    cases.append((tmp_path / "plugin.ckpt", None, "holds InfoMaxPlugin, not a classifier"))
     (copy / "dense" / "best.ckpt").write_bytes(b"")
     cases.append((copy / "dense", None, "best.ckpt"))
     file = copy / "finetune" / "best.ckpt"

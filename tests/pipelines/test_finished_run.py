@@ -49,7 +49,7 @@ def test_the_run_that_a_folder_means(run, tmp_path):
     shutil.copytree(inner, inner.with_name("fish"))
     with pytest.raises(UserError, match=r"runs: holds 2 runs; give one of them: .*birds, .*fish"):
         Run(inner.parent)
-    with pytest.raises(UserError, match="runs: holds runs and is none itself"):
+    with pytest.raises(UserError, match="runs: holds runs but is not one itself"):
         check_run_dir(inner.parent)
     with pytest.raises(UserError, match=r"dense: the folder of a phase; give its run, --run_dir .*birds"):
         check_run_dir(inner / "dense")

@@ -150,7 +150,7 @@ def test_a_config_from_elsewhere(kind, canary, tmp_path, capsys):
     (7, "optimizer: class_path is the name of a class, not a number"),
     (" os.system", "optimizer: there is no class"), ("torch.optim..AdamW", "did you mean torch.optim.AdamW"),
     ("os:system", "optimizer: there is no class"),
-    ("оs.system", "^handful: phases.dense.module: optimizer: 'оs.system' is none of the classes"),  # a Cyrillic o
+    ("оs.system", "^handful: phases.dense.module: optimizer: 'оs.system' is not one of the classes"),  # a Cyrillic o
 ])  # fmt: skip
 def test_what_is_no_path_of_a_class_is_said(path, sentence, canary, tmp_path, capsys):
     config = hostile("optimizer in a partial", canary)

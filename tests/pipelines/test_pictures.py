@@ -96,7 +96,7 @@ def test_a_folder_without_a_readable_picture_is_refused_and_nothing_is_written(r
     with pytest.raises(UserError, match="there is no image in"):
         explain(str(run), str(photos), out=str(out))
     (photos / "notes.txt").write_text("no picture")
-    with pytest.raises(UserError, match=r"no image in .*; its 1 files are none of"):
+    with pytest.raises(UserError, match=r"no image in .*; its only file does not end in"):
         predict(str(run), str(photos), out=str(out))
     for name in "abc":
         (photos / f"{name}.png").write_text("no picture")
@@ -344,8 +344,8 @@ def test_an_error_in_a_loader_process_is_one_sentence(run, tmp_path, capsys, mon
     [
         ("data", None, "data names no class"),
         ("data", "photos", "data names no class"),
-        ("network", "resnet", "network is no description"),
-        ("phases", {"dense": 3}, r"phases\.dense is no phase"),
+        ("network", "resnet", "network is not a description"),
+        ("phases", {"dense": 3}, r"phases\.dense is not a phase"),
         ("phases", {"dense": {}}, r"phases\.dense\.module names no class"),
         ("phases", {"dense": {"module": "Dense"}}, r"phases\.dense\.module names no class"),
         ("phases", {1: {"module": {"class_path": "Dense"}}}, r"line \d+: the key 1 is a number"),
@@ -365,14 +365,14 @@ def test_a_config_of_a_run_that_holds_something_else_is_one_sentence(tmp_path, f
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"class_names": "abc"}, "class_names is no list of names"),
-        ({"class_names": []}, "class_names is no list of names"),
-        ({"image_size": "16"}, "image_size is no number of pixels, but '16'"),
-        ({"image_size": True}, "image_size is no number"),
-        ({"mean": [0.5]}, r"mean is no list of three numbers, but \[0.5\]"),
-        ({"std": [0.5, None, 0.5]}, "std is no list of three numbers"),
+        ({"class_names": "abc"}, "class_names must be a list of names"),
+        ({"class_names": []}, "class_names must be a list of names"),
+        ({"image_size": "16"}, "image_size must be a number of pixels, not '16'"),
+        ({"image_size": True}, "image_size must be a number"),
+        ({"mean": [0.5]}, r"mean must be a list of three numbers, not \[0.5\]"),
+        ({"std": [0.5, None, 0.5]}, "std must be a list of three numbers"),
         ({"std": [0.5, 0, 0.5]}, "std must be above 0"),
-        ({"mean": [0.5, float("nan"), 0.5]}, "mean is no list of three numbers"),
+        ({"mean": [0.5, float("nan"), 0.5]}, "mean must be a list of three numbers"),
     ],
 )
 def test_inputs_that_results_cannot_mean_are_one_sentence(change, sentence):

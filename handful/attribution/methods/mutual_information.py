@@ -15,7 +15,7 @@ def _plugin(context: AttributionContext, name: str) -> NoiseBottleneck:
     if not isinstance(model, wanted):
         raise UserError(
             f"method {name} needs a network with a trained plug-in (the phase of an InfoMaxPlugin), and "
-            f"{type(context.model).__name__} is none"
+            f"{type(context.model).__name__} has none"
         )
     if not model.local_statistics.ready:
         raise UserError(f"method {name}: the plug-in has not been trained yet")
@@ -80,7 +80,7 @@ def redundant(context: AttributionContext, samples: int = 8) -> Tensor:
 
 @register("keep", title="Kept share")
 def keep(context: AttributionContext) -> Tensor:
-    """Share of each position's features that is no noise, in [0, 1]."""
+    """Share of each position's features that is not noise, in [0, 1]."""
     return _draw(context, "keep", 1)
 
 

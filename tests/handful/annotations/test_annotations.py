@@ -45,7 +45,7 @@ def test_a_wide_mask_is_cropped_as_its_image_is(tmp_path):
     [
         ([], "no mask belongs to an image"),
         (["part/wing/other.png"], "no mask belongs to an image"),
-        (["part/wing/x.png", "colors/red/x.png"], "colors is none of the kinds"),
+        (["part/wing/x.png", "colors/red/x.png"], "colors is not one of the kinds"),
     ],
 )
 def test_folders_that_are_no_masks(tmp_path, files, sentence):

@@ -220,7 +220,7 @@ def test_nothing_but_a_classifier_that_knows_its_images_is_explained(model, phot
     assert explain(bare, photos / "a.png", inputs=model.inputs).to_dict() == explain(model, photos / "a.png").to_dict()
     with pytest.raises(UserError, match="2 class names are given for a model of 3"):
         explain(bare, photos / "a.png", inputs=Inputs(["a", "b"], 16, (0,) * 3, (1,) * 3))
-    with pytest.raises(UserError, match="a Linear is no classifier"):
+    with pytest.raises(UserError, match="a Linear is not a classifier"):
         explain(torch.nn.Linear(2, 2), photos / "a.png")
 
 

@@ -130,7 +130,7 @@ def with_value(value):
         (X, Y, {"features_per_class": 0}, "features_per_class"),
         (X, Y, {"features_per_class": 7}, "features_per_class"),
         (X, Y, {"features_per_class": 1, "n_lambdas": 2, "epsilon": 1e-3}, "no point of the path has between"),
-        (X, Y, {"solver": "newton"}, "solver: 'newton' is none of exact"),
+        (X, Y, {"solver": "newton"}, "solver must be one of exact"),
     ],
 )
 def test_degenerate_input_is_refused(features, labels, options, sentence):

@@ -1,0 +1,167 @@
+"""A look at the options of a command before imports of seconds: what no class could take is refused at once.
+
+What passes here is checked by the parsers themselves, in every detail.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from handful.errors import UserError, did_you_mean
+from handful.file_kinds import special_kind
+from pipelines.class_arguments import arguments_of, fields_of, trainer_arguments
+from pipelines.configs import configs_first
+from pipelines.find_run import find_run
+from pipelines.option_parser import OneSentenceParser
+from pipelines.plain_options import add_plain_options, add_plain_phase_options, chosen_configs, phase_names
+
+#: What a value may be that is left to the data and the machine.
+AUTO = "auto"
+
+#: Options of every command.
+_ALWAYS = ("--config", "-c", "--help", "-h", "--help_all", "--print_config", "--trust")
+
+#: Of a pipeline and of each phase, beside the plain ones: mappings and classes.
+_GROUPS = ("network", "data", "trainer", "wandb", "rounds")
+_OF_A_PHASE = ("module", "trainer", "callbacks", "data")
+
+#: Options of other classes than the chosen one, which a mistyped option may mean.
+_OFTEN = {"pipeline": ("--data.root", "--data.labels")}
+
+#: Of LightningCLI's commands.
+_OF_LIGHTNING = {
+    "fit": ("--seed_everything", "--ckpt_path", "--weights_only"),
+    "validate": ("--seed_everything", "--ckpt_path", "--weights_only", "--verbose", "--run_dir", "--phase"),
+    "test": ("--seed_everything", "--ckpt_path", "--weights_only", "--verbose", "--run_dir", "--phase"),
+    "predict": ("--seed_everything", "--ckpt_path", "--weights_only", "--return_predictions", "--run_dir", "--phase"),
+}
+
+
+def check_options(command: str, arguments: Sequence[str]) -> None:
+    """Refuse options that the command does not have, and plain values that cannot be.
+
+    Args:
+        command: `pipeline`, or one of LightningCLI's.
+        arguments: behind the command.
+
+    Raises:
+        UserError: names the option and the one that is probably meant, or the value.
+    """
+    if any(special_kind(Path(name)) for name in _given(arguments, {"--config", "-c"}, files=True)[1::2]):
+        return  # what a shell makes of <(command) can be read once only
+    for run in _given(arguments, {"--run_dir"})[1::2] if command != "pipeline" else ():
+        find_run(run, quiet=True)
+    known = _pipeline(arguments) if command == "pipeline" else _lightning(command, arguments)
+    for name in _options(arguments):
+        if not known.has(name):
+            meant = did_you_mean(name, [*known.near(name), *_OFTEN.get(command, ())])
+            raise UserError(f"{name}: there is no such option{meant}")
+
+
+class _Known:
+    """The options that a command has: some by name, and groups with a list of what they hold, or with anything."""
+
+    def __init__(self, plain: Sequence[str]) -> None:
+        self._plain = set(plain)
+        self._groups: dict[str, frozenset[str] | None] = {}
+
+    def add(self, group: str, members: frozenset[str] | None) -> None:
+        """Add `--group`, `--group.member` and what lies beneath; of any name where the members are not known."""
+        self._groups[f"--{group}"] = members
+
+    def has(self, name: str) -> bool:
+        """Whether there is an option of that name."""
+        name = name.removesuffix("+")
+        if name in self._plain or name in self._groups:
+            return True
+        inside = max((g for g in self._groups if name.startswith(f"{g}.")), key=len, default=None)
+        if inside is None:
+            return any(group.startswith(f"{name}.") for group in self._groups)  # a group of groups
+        members = self._groups[inside]
+        parts = name.removeprefix(f"{inside}.").split(".")
+        if parts[0] == "init_args":
+            parts = parts[1:]
+        if members is None or not parts or parts[0] in ("class_path", "dict_kwargs", "help"):
+            return True
+        return parts[0] in members
+
+    def near(self, name: str) -> list[str]:
+        """All that are known by name; of an option inside a group, those of the group."""
+        inner = [f"{group}.{one}" for group, members in self._groups.items() for one in sorted(members or ())]
+        inside = [one for one in inner if one.rpartition(".")[0] == name.rpartition(".")[0]]
+        return inside or [*sorted(self._plain), *self._groups, *inner]
+
+
+def _pipeline(arguments: Sequence[str]) -> _Known:
+    _, files = chosen_configs(arguments)
+    phases = phase_names(files) if files else []
+    parser = OneSentenceParser()
+    add_plain_options(parser)
+    for phase in phases:
+        add_plain_phase_options(parser, phase)
+    plain = [string for action in parser._actions for string in action.option_strings]
+    given = _given(arguments, set(plain))
+    settled = [pair for pair in zip(given[::2], given[1::2], strict=True) if pair[1] != AUTO]
+    parser.parse_args([part for pair in settled for part in pair])  # refuses values of another kind
+    known = _Known([*plain, *_ALWAYS])
+    contents = [file.content for file in files]
+    known.add("network", fields_of("handful/networks/build.py", "NetworkConfig"))
+    known.add("data", _taken_by("data", arguments, contents))
+    known.add("trainer", trainer_arguments())
+    known.add("wandb", fields_of("pipelines/config.py", "WandbConfig"))
+    known.add("rounds", None)
+    for phase in phases:
+        key = f"phases.{phase}"
+        known.add(f"{key}.module", _taken_by(f"{key}.module", arguments, contents))
+        known.add(f"{key}.trainer", trainer_arguments())
+        known.add(f"{key}.callbacks", None)
+        known.add(f"{key}.data", None)
+    return known
+
+
+def _lightning(command: str, arguments: Sequence[str]) -> _Known:
+    files = configs_first(arguments)[1]
+    contents = [file.content for file in files]
+    known = _Known([*_ALWAYS, *_OF_LIGHTNING[command]])
+    known.add("trainer", trainer_arguments())
+    known.add("model", _taken_by("model", arguments, contents))
+    known.add("data", _taken_by("data", arguments, contents))
+    return known
+
+
+def _taken_by(key: str, arguments: Sequence[str], contents: Sequence[Mapping[str, Any]]) -> frozenset[str] | None:
+    """The arguments of the class that the options or the configs name for a key; None where they cannot be known."""
+    chosen: Any = None
+    for content in contents:
+        found: Any = content
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        named = found.get("class_path") if isinstance(found, Mapping) else found
+        chosen = named or chosen
+    for name in (f"--{key}", f"--{key}.class_path"):
+        chosen = next(reversed(_given(arguments, {name})[1::2]), chosen)
+    return arguments_of(chosen) if isinstance(chosen, str) else None
+
+
+def _options(arguments: Sequence[str]) -> Iterator[str]:
+    """The names of options, up to `--`."""
+    for argument in arguments:
+        if argument == "--":
+            return
+        name = argument.partition("=")[0]
+        if name.startswith("--") and len(name) > 2:
+            yield name
+
+
+def _given(arguments: Sequence[str], names: set[str], files: bool = False) -> list[str]:
+    """Options of these names, each followed by its value where it has one; without values that are files."""
+    found: list[str] = []
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if name in names and equals:
+            found += [name, value]
+        elif name in names and following and not following.startswith("--"):
+            found += [name, following] if files or not os.path.isfile(following) else []
+    return found

@@ -1,0 +1,169 @@
+"""Help and refusals come at once: torch, Lightning and timm are not imported for them."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pipelines.class_arguments import arguments_of, fields_of, trainer_arguments
+from pipelines.cli import COMMANDS
+from pipelines.option_check import check_options
+from tests.helpers.pipeline import ROOT, write_config
+
+HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "wandb", "scipy", "sklearn"}
+
+RUN = """
+import contextlib, io, json, sys
+from pipelines.cli import main
+found = []
+for arguments in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(arguments)
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+    found.append([status, out.getvalue(), err.getvalue(), sorted({name.partition(".")[0] for name in sys.modules})])
+print(json.dumps(found))
+"""
+
+
+def answers(cases, folder):
+    """What the command line says to each list of arguments, in one process, and what is imported by then."""
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, json.dumps(cases)], capture_output=True, text=True, cwd=folder, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_help_of_every_command_waits_for_no_import(tmp_path):
+    cases = [["--help"], *([command, option] for command in COMMANDS for option in ("--help", "-h"))]
+    cases += [["predict", "--images", "x", "--help"], ["pipeline", "--config", "x.yaml", "--help"]]
+    for case, (status, out, err, imported) in zip(cases, answers(cases, tmp_path), strict=True):
+        assert (status, err) == (0, ""), case
+        assert "--" in out
+        assert not HEAVY & set(imported), case
+
+
+def test_the_help_of_slow_commands_names_what_a_person_needs(tmp_path):
+    wanted = {
+        "pipeline": ("--data.root", "--phases.PHASE.max_epochs", "--start_at", "--help_all"),
+        "predict": ("--images", "--run_dir", "--phase", "--trainer.NAME", "--sets"),
+        "test": ("--run_dir", "--phase", "--ckpt_path"),
+        "validate": ("--run_dir", "--phase"),
+        "fit": ("--model", "--data", "--config"),
+    }
+    for (command, options), (_, out, _, _) in zip(
+        wanted.items(), answers([[command, "--help"] for command in wanted], tmp_path), strict=True
+    ):
+        assert all(option in out for option in options), command
+        assert max(map(len, out.splitlines())) <= 100
+
+
+WRONG = [
+    (["pipelin"], "did you mean 'pipeline'?"),
+    (["explain", "--run_dir", "x", "--imagse", "x"], "did you mean '--images'?"),
+    (["explain", "--run_dir", "nowhere", "--images", "."], "nowhere: there is no such folder"),
+    (["explain", "--run_dir", "x", "--images", ".", "--features", "many"], "features: Expected a whole number"),
+    (["explain", "--run_dir", "x", "--images", ".", "--sets", "all"], "sets: "),
+    (["explain", "--images", "x"], "--run_dir must be given"),
+    (["predict", "--run_dir", "x", "--images", ".", "--stage", "x"], "--stage: there is no such option"),
+    (["evaluate", "--run_dir", "x", "--measure", "x"], "did you mean '--measures'?"),
+    (["evaluate", "--run_dir", "x", "--images", "half"], "images: Expected a whole number"),
+    (["evaluate", "nowhere"], "nowhere: an argument that belongs to no option"),
+    (["report", "--run", "x"], "did you mean '--run_dir'?"),
+    (["compare", "--run_dirs", "a", "b"], "a: there is no such folder"),
+    (["tradeoff", "--run_dir", "nowhere"], "nowhere: there is no such folder"),
+    (["export", "--run_dir", "nowhere"], "nowhere: there is no such folder"),
+    (["push", "--run_dir", "x"], "--repo_id must be given"),
+    (["demo", "--run_dir", "x", "--port", "http"], "port: Expected a whole number"),
+    (["probe", "--rundir", "x"], "did you mean '--run_dir'?"),
+    (["pipeline", "--naem", "x"], "did you mean '--name'?"),
+    (["pipeline", "--config", "nowhere.yaml"], "there is no file nowhere.yaml"),
+    (["pipeline", "--config", "tiny.yaml", "--seed", "1.5"], "seed: Expected a whole number. Got value: 1.5"),
+    (["pipeline", "--config", "tiny.yaml", "--phases.dense.max_epochs=many"], "max_epochs: Expected a whole number"),
+    (["pipeline", "--config", "tiny.yaml", "--phases.dens.max_epochs", "3"], "'--phases.dense.max_epochs'?"),
+    (["pipeline", "--config", "tiny.yaml", "--phases.dense.max_epoch", "3"], "'--phases.dense.max_epochs'?"),
+    (["pipeline", "--config", "tiny.yaml", "--phases.dense.module.betta", "3"], "'--phases.dense.module.beta'?"),
+    (["pipeline", "--config", "tiny.yaml", "--data.n_clases", "3"], "did you mean '--data.n_classes'?"),
+    (["pipeline", "--data.rot", "x"], "did you mean '--data.root'?"),
+    (["pipeline", "--network.backbon", "x"], "did you mean '--network.backbone'?"),
+    (["pipeline", "--trainer.acelerator", "cpu"], "did you mean '--trainer.accelerator'?"),
+    (["pipeline", "--wandb.mod", "x"], "did you mean '--wandb.mode'?"),
+    (["fit", "--trainer.max_epoch", "1"], "did you mean '--trainer.max_epochs'?"),
+    (["fit", "--model", "Dense", "--model.betta", "1"], "did you mean '--model.beta'?"),
+    (["test", "--run_dirr", "x"], "did you mean '--run_dir'?"),
+    (["test", "--run_dir", "nowhere"], "nowhere: there is no such folder"),
+]
+
+
+def test_a_wrong_option_waits_for_no_import(tmp_path):
+    write_config(tmp_path)
+    for (case, said), (status, _, err, imported) in zip(
+        WRONG, answers([case for case, _ in WRONG], tmp_path), strict=True
+    ):
+        assert status == 2, (case, err)
+        assert said in err, case
+        assert len(err.splitlines()) == 1
+        assert not HEAVY & set(imported), case
+
+
+def test_the_short_look_refuses_nothing_that_the_parsers_take(tmp_path):
+    """Every option of the full parsers passes."""
+    from pipelines.parse import pipeline_parser, prepare_pipeline
+
+    config = str(write_config(tmp_path))
+    parser, _ = prepare_pipeline(["--config", config])
+    strings = {string for action in parser._actions for string in action.option_strings} - {"--config"}
+    assert len(strings) > 40
+    for string in strings:
+        check_options("pipeline", ["--config", config, string])
+    assert pipeline_parser(["dense"])
+    for option in ("--data.init_args.seed", "--phases.dense.module.init_args.optimizer.init_args.lr",
+                   "--trainer.callbacks+", "--phases.dense.callbacks+", "--phases.dense.module.optimizer.lr",
+                   "--data.help"):  # fmt: skip
+        check_options("pipeline", ["--config", config, option])
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_every_option_of_lightnings_commands_passes(command, capsys):
+    from pipelines.cli import main
+
+    with pytest.raises(SystemExit):
+        main([command, "--help_all"])
+    out = capsys.readouterr().out
+    options = {found.rstrip(".") for found in re.findall(r"--[a-z][\w.]+", out)}
+    assert len(options) > 40
+    for option in options - {"--config", "--trust"}:
+        check_options(command, [option])
+
+
+def test_arguments_read_from_sources_are_those_of_the_classes():
+    import inspect
+
+    import lightning.pytorch as pl
+
+    import datamodules
+    import lightning_modules
+    import pipelines.phases as phases
+    from handful.networks import NetworkConfig
+    from pipelines.config import WandbConfig
+
+    for package, base in ((datamodules, datamodules.HandfulDataModule), (lightning_modules, pl.LightningModule),
+                          (phases, phases.Phase)):  # fmt: skip
+        for value in vars(package).values():
+            if inspect.isclass(value) and issubclass(value, base) and value is not base:
+                found = arguments_of(value.__name__)
+                own = {name for name, one in inspect.signature(value).parameters.items() if one.kind != one.VAR_KEYWORD}
+                assert found is not None or own <= {"args"}, value
+                assert own <= (found or own), value
+    assert trainer_arguments() == set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+    assert fields_of("handful/networks/build.py", "NetworkConfig") == set(vars(NetworkConfig()))
+    assert fields_of("pipelines/config.py", "WandbConfig") == set(vars(WandbConfig()))
+    assert arguments_of("my_package.Dense") is None
+    assert arguments_of("Nothing") is None
