@@ -367,7 +367,7 @@ def test_a_config_of_a_run_that_holds_something_else_is_one_sentence(tmp_path, f
     [
         ({"class_names": "abc"}, "class_names must be a list of names"),
         ({"class_names": []}, "class_names must be a list of names"),
-        ({"image_size": "16"}, "image_size must be a number of pixels, not '16'"),
+        ({"image_size": "16"}, "image_size must be a number of pixels up to 8192, not '16'"),
         ({"image_size": True}, "image_size must be a number"),
         ({"mean": [0.5]}, r"mean must be a list of three numbers, not \[0.5\]"),
         ({"std": [0.5, None, 0.5]}, "std must be a list of three numbers"),
