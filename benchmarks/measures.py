@@ -20,7 +20,8 @@ from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.annotations import Concept
 from handful.images import Inputs
-from handful.metrics import ActivationThresholds, NetworkDissection
+from handful.metrics import ActivationThresholds, NetworkDissection, grounding_correlation, structural_grounding
+from handful.metrics.structural_grounding import PAIRS
 from handful.report.overlays import captioned, overlay, sheet
 from pipelines.evaluate import evaluate
 from pipelines.finished_run import Run
@@ -101,11 +102,12 @@ def followed(run: Path, record: dict[str, Any], stage: str, count: int) -> list[
 def birds(runs: Path) -> None:
     """All measures of features and filters for the stages of the quickstart, and its bias probe."""
     run = trained("configs/quickstart.yaml", runs / "quickstart")
-    record = json.loads(evaluate(str(run), "features,filters,tree").read_text())
+    record = json.loads(evaluate(str(run), "features,filters,tree,graph").read_text())
     lines = [
         "`python -m benchmarks.measures birds`: `configs/quickstart.yaml`, then "
-        f"`evaluate --measures features,filters,tree` and `probe`; {record['images']} test images.", "",
+        f"`evaluate --measures features,filters,tree,graph` and `probe`; {record['images']} test images.", "",
         *of_stages(record), "",
+        *_planted_grounding(run), "",
         "What each feature of the finetuned stage follows:", "", *followed(run, record, "finetuned", 10), "",
     ]  # fmt: skip
     for fill in ("mean", "other"):
@@ -140,6 +142,28 @@ def photographs(runs: Path) -> None:
         f"![Five features on photographs]({PICTURE.relative_to(PAGE.parent)})", "",
     ]  # fmt: skip
     write_section("Measured: photographs with class attributes", lines, PAGE)
+
+
+def _planted_grounding(run: Path) -> list[str]:
+    """Structural grounding of the stages, and of weights that are the attributes, by the number of pairs."""
+    finished = Run(run)
+    images = Images(finished.datamodule(), Options())
+    known = images.class_attributes
+    assert known is not None
+    attributes = known.present
+    weights = {"attributes": attributes, "attributes, centred": attributes - attributes.mean(dim=0)}
+    for stage in finished.stages:
+        weights[stage] = Subject(stage, finished.load(stage).model, images).weight.double()  # type: ignore[arg-type]
+    pairs = (3, 10, PAIRS)
+    rows = [
+        [name, *(float(structural_grounding(weight, attributes, count)) for count in pairs),
+         float(grounding_correlation(weight, attributes))]
+        for name, weight in weights.items()
+    ]  # fmt: skip
+    every = len(attributes) * (len(attributes) - 1) // 2
+    columns = ["weights", *(f"{count} of {every} pairs" for count in pairs), "grounding correlation"]
+    return ["Structural grounding by the number of pairs of classes, of the stages and of planted weights:", "",
+            *table(columns, rows)]  # fmt: skip
 
 
 def _of_different_attributes(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:

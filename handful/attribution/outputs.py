@@ -100,16 +100,22 @@ def class_logits(output: object, n_images: int) -> ClassLogits:
             "argmax or threshold at its end"
         )
     scores = scores if scores.dtype == torch.float64 else scores.float()
+    if not bool(scores.isfinite().all()):
+        _refuse_out_of_range(scores)
+    if scores.shape[1] == 1:
+        return ClassLogits(torch.cat([torch.zeros_like(scores), scores], dim=1), single=True)
+    return ClassLogits(scores)
+
+
+def _refuse_out_of_range(scores: Tensor) -> None:
+    """Refuse NaN, +∞, and −∞ for every class of an image."""
     wrong = scores.isnan() | (scores == torch.inf) | (scores == -torch.inf).all(dim=1, keepdim=True)
     if bool(wrong.any()):
         row = int(wrong.any(dim=1).nonzero()[0])
         raise UserError(
-            f"the model gives {scores[row][wrong[row]][0].item()} as a logit of image {row} of a batch of {n_images}: "
-            "its weights or the image hold numbers out of range"
+            f"the model gives {scores[row][wrong[row]][0].item()} as a logit of image {row} of a batch of "
+            f"{len(scores)}: its weights or the image hold numbers out of range"
         )
-    if scores.shape[1] == 1:
-        return ClassLogits(torch.cat([torch.zeros_like(scores), scores], dim=1), single=True)
-    return ClassLogits(scores)
 
 
 def warn_of_probabilities(logits: Tensor) -> None:

@@ -80,7 +80,13 @@ class ChangedImages:
             rows, steps = unit // copies, unit % copies
             found[start:stop] = self._read(self._logits(change(rows, steps)), rows, reading)
 
-        self._chunk = run_in_chunks(len(found), self._chunk, work)
+        # many copies: batches of one image each, as equal as they can be
+        each = copies if copies >= self._chunk else len(found)
+        for start in range(0, len(found), max(1, each)):
+            chunk = -(-each // -(-each // self._chunk))
+            used = run_in_chunks(each, chunk, lambda a, b, start=start: work(start + a, start + b))  # type: ignore[misc]
+            if used < chunk:  # memory ran out
+                self._chunk = used
         return found.reshape(len(self), copies)
 
     def generator(self, image: int, purpose: str) -> torch.Generator:

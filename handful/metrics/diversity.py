@@ -66,7 +66,13 @@ class DiversityAtK(PlottedMetric):
         strongest = rows.topk(k, dim=1).indices
         flat = maps.flatten(2)
         chosen = flat.gather(1, strongest.unsqueeze(2).expand(-1, -1, flat.shape[2])).double()
-        running = torch.softmax(self._scaled(chosen), dim=2).cummax(dim=1).values.sum(dim=2)
+        shares = torch.softmax(self._scaled(chosen), dim=2)
+        largest = shares[:, 0]
+        sums = [largest.sum(dim=1)]
+        for i in range(1, k):
+            largest = torch.maximum(largest, shares[:, i])
+            sums.append(largest.sum(dim=1))
+        running = torch.stack(sums, dim=1)
         steps = torch.arange(1, k + 1, device=maps.device)
         enough = (rows != 0).sum(dim=1, keepdim=True) >= steps
         self.total[:k] += (running / steps * enough).sum(dim=0)

@@ -55,6 +55,19 @@ class Histogram(PlottedMetric, ShapedMetric):
         values = as_finite(values, (None, self.num_features), "values").T.double()
         if not values.numel():
             return
+        # most features' values fall into bins that are there already
+        place = _bin(values, self.state[:, :1]) - self.state[:, 1:2]
+        low, high = place.amin(dim=1), place.amax(dim=1)
+        known = (low >= 0) & (high < self.bins) & (self.state[:, 2] > 0)
+        within = torch.where(known[:, None], place, 0)
+        self.state[:, 2:].scatter_add_(1, within, known[:, None].expand_as(within).long())
+        if bool(known.all()):
+            return
+        rows = (~known).nonzero()[:, 0]
+        self.state[rows] = self._extended(self.state[rows], values[rows])
+
+    def _extended(self, state: Tensor, values: Tensor) -> Tensor:
+        """The state `(R, bins + 2)` of some features and further values `(R, n)` of these."""
         low, high = values.amin(dim=1), values.amax(dim=1)
         exponent = _start(low, high, self.bins)
         while True:
@@ -64,10 +77,10 @@ class Histogram(PlottedMetric, ShapedMetric):
                 break
             exponent = torch.where(fits, exponent, exponent + 1)
         place = _bin(values, exponent[:, None]) - first[:, None]
-        offset = torch.arange(self.num_features, device=values.device)[:, None] * self.bins
-        counts = torch.bincount((place + offset).flatten(), minlength=self.num_features * self.bins)
-        new = torch.cat([exponent[:, None], first[:, None], counts.reshape(self.num_features, self.bins)], dim=1)
-        self.state = _joined(torch.stack([self.state, new]))
+        offset = torch.arange(len(state), device=values.device)[:, None] * self.bins
+        counts = torch.bincount((place + offset).flatten(), minlength=state[:, 2:].numel())
+        new = torch.cat([exponent[:, None], first[:, None], counts.reshape(-1, self.bins)], dim=1)
+        return _pair(state, new)
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Return counts, int64 `(S, bins)`, and the edges of the bins, float64 `(S, bins + 1)`."""

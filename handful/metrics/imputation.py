@@ -1,9 +1,11 @@
 """Linear imputation: pixels that are taken away become what their neighbours suggest."""
 
+import functools
+
 import numpy
 import numpy.typing as npt
 import torch
-from scipy.linalg import solveh_banded
+from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,37 +46,56 @@ def impute(images: Tensor, missing: Tensor) -> Tensor:
 
 def _solve_banded(known: Tensor, missing: Tensor) -> Tensor:
     kept = known if known.dtype in (torch.float32, torch.float64) else known.float()
-    pairs = zip(kept.numpy(), missing.numpy(), strict=True)
-    return torch.from_numpy(numpy.stack([_banded(*pair) for pair in pairs])).to(known.dtype)
-
-
-def _banded(known: Array, missing: npt.NDArray[numpy.bool_]) -> Array:
-    """One image `(C, H, W)` by a Cholesky decomposition of its band."""
-    height, width = missing.shape
-    number = numpy.full(missing.shape, -1)
-    count = int(missing.sum())
-    number[missing] = numpy.arange(count)
-    if not count:
-        return known
-    diagonal, right = numpy.zeros(missing.shape, known.dtype), numpy.zeros_like(known)
-    entries = []
-    for down, across, weight in _NEIGHBOURS:
-        one = slice(0, height - down), slice(max(0, -across), width - max(0, across))
-        other = slice(down, height), slice(max(0, across), width + min(0, across))
+    images, gone = kept.numpy(), missing.numpy()
+    found, right = images.copy(), numpy.zeros_like(images)
+    diagonal = numpy.zeros(gone.shape[1:], images.dtype)
+    for one, other, weight in _pairs(*gone.shape[1:]):
         for here, there in ((one, other), (other, one)):
             diagonal[here] += weight
-            right[:, *here] += weight * known[:, *there]
-        first, second = number[one], number[other]
-        both = (first >= 0) & (second >= 0)
-        entries.append((first[both], second[both], weight))
-    reach = max(int((second - first).max(initial=0)) for first, second, _ in entries)
-    band = numpy.zeros((reach + 1, count), known.dtype)
-    band[0] = diagonal[missing]
-    for first, second, weight in entries:
-        band[second - first, first] = -weight
-    found = known.copy()
-    found[:, missing] = solveh_banded(band, right[:, missing].T, lower=True, overwrite_ab=True, check_finite=False).T
-    return found
+            right[:, :, *here] += weight * images[:, :, *there]
+    for place, mask in enumerate(gone):
+        if mask.any():
+            found[place][:, mask] = _banded(diagonal[mask], right[place][:, mask], mask)
+    return torch.from_numpy(found).to(known.dtype)
+
+
+def _banded(diagonal: Array, right: Array, missing: npt.NDArray[numpy.bool_]) -> Array:
+    """The missing pixels `(C, P)` of one image by a Cholesky decomposition of its band.
+
+    Args:
+        diagonal: of the system, `(P,)`.
+        right: its right side, `(C, P)`.
+        missing: bool `(H, W)`, P of them.
+    """
+    number = missing.cumsum().reshape(missing.shape) - 1
+    entries = []
+    for one, other, weight in _pairs(*missing.shape):
+        both = (missing[one] & missing[other]).nonzero()
+        first = number[one][both]
+        entries.append((number[other][both] - first, first, weight))
+    reach = max(int(down.max(initial=0)) for down, _, _ in entries)
+    band = numpy.zeros((reach + 1, len(diagonal)), diagonal.dtype)
+    band[0] = diagonal
+    for down, first, weight in entries:
+        band[down, first] = -weight
+    (solve,) = get_lapack_funcs(("pbsv",), (band, right))
+    _, solved, info = solve(band, right.T, lower=True, overwrite_ab=True)
+    if info:
+        raise numpy.linalg.LinAlgError(f"the system of the missing pixels is singular at {info}")
+    return solved.T
+
+
+@functools.cache
+def _pairs(height: int, width: int) -> list[tuple[tuple[slice, slice], tuple[slice, slice], float]]:
+    """Where two neighbours lie, the one before the other in reading order, and the weight."""
+    return [
+        (
+            (slice(0, height - down), slice(max(0, -across), width - max(0, across))),
+            (slice(down, height), slice(max(0, across), width + min(0, across))),
+            weight,
+        )
+        for down, across, weight in _NEIGHBOURS
+    ]
 
 
 def solve_by_gradients(known: Tensor, missing: Tensor, tolerance: float = 1e-6, steps: int = 1000) -> Tensor:

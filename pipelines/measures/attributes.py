@@ -7,6 +7,7 @@ import torch
 from handful.annotations import AttributeTable
 from handful.metrics import AttributeAlignment, grounding_correlation, stands_for, structural_grounding
 from handful.metrics.alignment import COMMON
+from handful.metrics.structural_grounding import PAIRS
 from pipelines.measures.registry import Better, Measure, Measured, register_measure
 from pipelines.measures.subject import Observed, Subject
 
@@ -64,12 +65,23 @@ class Grounding(Measure):
     passes = 0
 
     def compute(self) -> Measured:
-        """Of the classes' attributes."""
+        """Of the classes' attributes; in the details, what the attributes themselves would score as weights.
+
+        As they are they score 1. Less their mean over the classes, which decides the same in a softmax, they score
+        less, and the less, the more of all pairs are compared.
+        """
         table = self.subject.images.class_attributes
         if table is None:
             raise ValueError("the classes have no attributes")
-        weight = self.subject.weight
-        return Measured({
-            "structural_grounding": float(structural_grounding(weight, table.present)),
-            "grounding_correlation": float(grounding_correlation(weight, table.present)),
-        })  # fmt: skip
+        weight, attributes = self.subject.weight, table.present
+        classes = len(attributes)
+        pairs = classes * (classes - 1) // 2
+        centred = attributes - attributes.mean(dim=0)
+        return Measured(
+            {
+                "structural_grounding": float(structural_grounding(weight, attributes)),
+                "grounding_correlation": float(grounding_correlation(weight, attributes)),
+            },
+            {"pairs": min(PAIRS, pairs), "of_pairs": pairs,
+             "of_centred_attributes": float(structural_grounding(centred, attributes))},
+        )  # fmt: skip

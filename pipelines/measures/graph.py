@@ -90,13 +90,12 @@ class ExplanatoryGraph(Measure):
 
 
 def _purities(layer: GraphLayer, on_parts: Mapping[str, Tensor]) -> dict[str, float]:
-    """Purity of nodes, and of whole filters on the same peaks; nothing where no masks are known."""
+    """Purity of nodes, and of the whole filters that they are of; nothing where no masks are known."""
     if not on_parts:
         return {}
     table = torch.stack(list(on_parts.values()), dim=1)
-    owned = torch.cat([node.members for node in layer.nodes]) if layer.nodes else torch.zeros(0, dtype=torch.long)
-    filters = layer.peaks.filters[owned]
-    whole = [owned[filters == number] for number in filters.unique().tolist()]
+    divided = sorted({node.filter for node in layer.nodes})
+    whole = [(layer.peaks.filters == number).nonzero()[:, 0] for number in divided]
     return {
         "node_purity": part_purity([node.members for node in layer.nodes], table),
         "filter_purity": part_purity(whole, table),

@@ -9,7 +9,7 @@ from handful.blur import gaussian_blur
 from handful.errors import UserError
 from handful.metrics.faithfulness import DeletionAUC, InsertionAUC, area_under, perturbation_curve
 from tests.handful.attribution.nets import images, relu_classifier
-from tests.handful.metrics.passes import counted_passes
+from tests.handful.metrics.passes import additive, counted_passes
 
 
 @pytest.mark.parametrize("mode", ["insertion", "deletion"])
@@ -105,3 +105,15 @@ def test_readings_of_the_curve():
     z = one(x).detach()[:, 0]
     found = perturbation_curve(one, x, x[:, 0], [0, 1], steps=3, reading="score")[:, 0]
     torch.testing.assert_close(found, torch.stack([-z[0], z[1]]))
+
+
+@pytest.mark.parametrize(("chunk", "sizes"), [(3, [3, 3, 3, 1, 3, 3, 1, 3, 3, 1]), (5, [3, 4, 3, 4, 3, 4, 3]),
+                                              (100, [3, 21])])  # fmt: skip
+def test_a_batch_holds_one_image_where_its_copies_fill_it(chunk, sizes):
+    model, x = additive(12), images(3).double()
+    maps = torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(0)).double()
+    whole = perturbation_curve(model, x, maps, 1, steps=7)
+    with counted_passes(model) as passes:
+        found = perturbation_curve(model, x, maps, 1, steps=7, chunk=chunk)
+    torch.testing.assert_close(found, whole)
+    assert list(passes) == sizes

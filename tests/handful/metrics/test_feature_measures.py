@@ -1,5 +1,6 @@
 """Measures of features against written-out references, at known points, on bad input, and on two processes."""
 
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torchmetrics import MetricCollection
 
+from handful.birds import class_table
 from handful.errors import UserError
 from handful.metrics import (
     AttributeAlignment,
@@ -18,6 +20,7 @@ from handful.metrics import (
     Plausibility,
     ScaleInvariantDiversity,
     StructuralGrounding,
+    grounding_correlation,
     stands_for,
     structural_grounding,
 )
@@ -127,6 +130,26 @@ def test_structural_grounding_against_the_symmetric_matrix():
     assert float(structural_grounding(weight, attributes)) == pytest.approx(expected, rel=1e-12)
     assert float(structural_grounding(3 * attributes, attributes)) == pytest.approx(1)
     assert bool(structural_grounding(torch.ones(1, 5), torch.ones(1, 2)).isnan())
+
+
+def test_planted_grounding_is_high_and_many_pairs_of_few_classes_hide_it():
+    """Ten classes of toy birds, whose weights are their attributes: with any vector added to all rows."""
+    table = class_table(10)
+    attributes = torch.zeros(10, 6, 8, dtype=torch.float64)
+    for row, bird in enumerate(table.classes):
+        for place, variant in enumerate(bird.variants.values()):
+            attributes[row, place, variant] = 1
+    attributes = attributes.flatten(1)
+    centred = attributes - attributes.mean(dim=0)  # as a softmax leaves them
+    assert float(structural_grounding(attributes, attributes)) == pytest.approx(1)
+    assert float(structural_grounding(centred, attributes, pairs=3)) > 0.5
+    assert float(structural_grounding(centred, attributes)) < 0.3  # of 45 pairs 25 are not the most alike
+    assert float(grounding_correlation(centred, attributes)) == pytest.approx(1)
+    assert float(grounding_correlation(attributes + torch.randn(48), attributes)) == pytest.approx(1)
+    random = [float(grounding_correlation(torch.randn(10, 64), attributes)) for _ in range(30)]
+    assert abs(sum(random) / 30) < 0.1
+    assert float(grounding_correlation(torch.ones(10, 3), attributes)) == 0
+    assert math.isnan(float(grounding_correlation(torch.eye(2), torch.eye(2))))
 
 
 def test_the_mixture_is_scikit_learns():
