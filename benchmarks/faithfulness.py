@@ -83,7 +83,7 @@ def own_values(model: nn.Module, images: Tensor, maps: Tensor, classes: Tensor, 
         ordered = maps.flatten(1).sort(dim=1, descending=True).values.double()
         sums = ordered.reshape(len(maps), steps, step).sum(dim=2)
         kept = int(0.8 * pixels // step)
-        return correlation(sums[:, :kept].T, falls[:, :kept].T).tolist()  # type: ignore[no-any-return]
+        return correlation(sums[:, :kept].T, falls[:, :kept].T).tolist()
 
     def road() -> list[float]:
         return road_curve(model, images, maps, classes, reading="decision", noise=0.0).double().mean(dim=0).tolist()

@@ -147,7 +147,7 @@ def photographs(runs: Path) -> None:
 def _planted_grounding(run: Path) -> list[str]:
     """Structural grounding of the stages, and of weights that are the attributes, by the number of pairs."""
     finished = Run(run)
-    images = Images(finished.datamodule(), Options())
+    images = AnnotatedImages(finished.datamodule(), Options())
     known = images.class_attributes
     assert known is not None
     attributes = known.present
