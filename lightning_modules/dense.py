@@ -29,7 +29,7 @@ class Dense(ClassifierModule):
         filter_loss: weight of the interpretable-filter loss (`handful.losses.interpretable_filter_loss`), by which each
             filter comes to stand for one part; 0 switches it off.
         filter_scale: strength of that loss's templates on maps of unit size; None for the published ones on the maps as
-            they are, which suit activations of tens to hundreds.
+            they are, which suit large activations.
         mutual_channel: arguments of the mutual-channel loss (`handful.losses.MutualChannelLoss`), `{}` for its
             authors'; None leaves it out. It takes the place of L_div: set `beta` to 0.
         auxiliary: a second classifier on a layer in the middle, as Inception-v3 is trained with: `{layer, weight}`, by

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from handful.attribution.state import undisturbed
 from handful.errors import UserError
 from handful.networks.classifier import Classifier
 
@@ -37,7 +38,7 @@ def stage_layers(model: Classifier, images: Tensor, count: int = 2) -> list[str]
 
     handles = [module.register_forward_hook(note) for module in names]
     try:
-        with torch.no_grad():
+        with undisturbed(model), torch.no_grad():
             top = model.feature_maps(images).shape[2]
     finally:
         for handle in handles:
@@ -76,7 +77,7 @@ def layer_maps(model: Classifier, images: Tensor, layers: Sequence[str]) -> dict
             modules[name].register_forward_hook(lambda _, __, output, name=name: found.__setitem__(name, output))
         )
     try:
-        with torch.no_grad():
+        with undisturbed(model), torch.no_grad():
             model.feature_maps(images)
     finally:
         for handle in handles:

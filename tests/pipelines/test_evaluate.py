@@ -9,6 +9,7 @@ from PIL import Image
 from handful.errors import UserError
 from pipelines.cli import main
 from pipelines.evaluate import evaluate
+from pipelines.finished_run import Run
 from pipelines.measures import measures
 from pipelines.parse import parse_pipeline
 from pipelines.report import report
@@ -82,6 +83,14 @@ def test_the_report_shows_what_was_measured_of_these_weights(run):
     nodes = record["details"]["finetuned"]["explanatory_graph"]["nodes"]
     assert {node["feature"] for node in nodes} <= set(range(16))
     assert all(0 < share <= 1 for node in nodes for share in node["parts"].values())
+    top, *below = record["details"]["finetuned"]["explanatory_graph"]["layers"]
+    assert (top["name"], top["nodes"]) == ("feature maps", nodes)
+    assert below
+    for number, layer in enumerate(below, start=1):
+        assert layer["name"].startswith("backbone.")
+        assert 0 <= record["stages"]["finetuned"][f"explained, layer {number}"] <= 1
+        above = record["details"]["finetuned"]["explanatory_graph"]["layers"][number - 1]["nodes"]
+        assert all(0 <= link["parent"] < len(above) for node in layer["nodes"] for link in node["links"])
     assert followed in page
     assert "Single features, finetuned" in page
     path.write_text(json.dumps(record | {"made_from": {"dense": "0" * 16}}))
@@ -91,6 +100,17 @@ def test_the_report_shows_what_was_measured_of_these_weights(run):
         with pytest.warns(UserWarning, match="not a record of evaluate"):
             assert ">Measures<" not in report(str(run)).read_text()
     path.unlink()
+
+
+def test_an_attribute_that_no_class_has_often_names_no_feature(run, tmp_path):
+    names = Run(run).datamodule().class_names
+    file = tmp_path / "attributes.csv"
+    rare = [f"{name},{20 if place == 0 else 0},{90 if place == 0 else 5}" for place, name in enumerate(names)]
+    file.write_text("\n".join(["class,rare,often", *rare]))
+    record = read(evaluate(str(run), "alignment", "dense", attributes=str(file), out=str(tmp_path)))
+    followed = record["details"]["dense"]["alignment"]["features"]
+    assert followed
+    assert {row["attribute"] for row in followed} == {"often"}
 
 
 def test_some_stages_and_some_images(run, tmp_path):

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from handful.errors import UserError
+from handful.explain.layer_maps import layer_maps, stage_layers
 from handful.explain.layered_graph import explanatory_graph, part_purity
 from handful.explain.part_graph import find_peaks, joined
+from handful.networks import build_classifier
 
 IMAGES = 60
 
@@ -115,6 +117,24 @@ def test_shuffled_images_have_no_links():
     ])  # fmt: skip
     assert middle.unexplained > 0.5
     assert all(link.deviation > 0.02 for links in middle.links for link in links)
+
+
+def test_the_layers_of_a_network_and_those_it_does_not_have():
+    model = build_classifier({"backbone": "cifar_resnet20", "options": {"width": 2}}, 2).train()
+    x = torch.rand(2, 3, 16, 32)
+    names = stage_layers(model, x)
+    assert names == ["backbone.layer2", "backbone.layer1"]
+    assert stage_layers(model, x, 1) == names[:1]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    maps = layer_maps(model, x, names)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [tuple(one.shape) for one in maps.values()] == [(2, 4, 8, 16), (2, 2, 16, 32)]
+    assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(UserError, match='no layer "backbone'):
+        layer_maps(model, x, ["backbone.layer9"])
+    with pytest.raises(UserError, match='"head" gives no maps'):
+        layer_maps(model, x, ["head"])
 
 
 def test_nothing_above_nothing_below_and_bad_requests():
