@@ -56,7 +56,7 @@ LAYERS = ("head", "backbone.layer3", "backbone.layer2", "backbone.layer1", "back
 
 #: What a row is measured with, beside this file.
 CODE = ("handful/attribution", "handful/birds", "handful/bottleneck", "handful/metrics", "handful/networks",
-        "handful/blur.py", "handful/inputs.py", __file__)  # fmt: skip
+        "handful/blur.py", "handful/conversions.py", __file__)  # fmt: skip
 
 #: Below this rank correlation of magnitudes, after the last of the layers, a method has passed.
 PASSED = 0.5
@@ -123,10 +123,13 @@ class Bench:
         self.watched: WatchedBirds = watch_birds(self.model, data.birds["test"], self.birds, dataset._normalised)
 
     def decides(self) -> dict[str, Any]:
-        """All that decides a row beside the method and its options, as plain values."""
-        weights = {phase: self.run.made_of(phase) for phase in ("finetune", "plugin")}
-        return {"weights": weights, "data": self.run.config["data"], "images": self.ids, "few": self.few,
-                "birds": self.birds, "code": code_digest(CODE)}  # fmt: skip
+        """All that decides every row, as plain values."""
+        return {"weights": self.run.made_of("finetune"), "data": self.run.config["data"], "images": self.ids,
+                "few": self.few, "birds": self.birds, "code": code_digest(CODE)}  # fmt: skip
+
+    def of_row(self, method: str) -> list[Any]:
+        """What decides the row of a method beside that: its options, and the plug-in's weights where it has them."""
+        return [METHODS[method], self.run.made_of("plugin") if method in PLUGIN else None]
 
     def of(self, method: str) -> nn.Module:
         """The model that a method explains."""
@@ -216,9 +219,9 @@ def write_page(lines: list[str], page: Path = PAGE) -> None:
 def measured(bench: Bench, kept: KeptRows) -> dict[str, dict[str, float]]:
     """The rows of all methods; those that are kept are not measured again."""
     rows = {}
-    for name, options in METHODS.items():
+    for name in METHODS:
         started = time.process_time()
-        rows[name] = kept.row(name, options, lambda name=name: bench.row(name))  # type: ignore[misc]
+        rows[name] = kept.row(name, bench.of_row(name), lambda name=name: bench.row(name))  # type: ignore[misc]
         print(f"{name}: {time.process_time() - started:.0f} s", flush=True)
     return rows
 

@@ -6,11 +6,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from benchmarks.__main__ import BENCHMARKS, ON_REAL_IMAGES, main
-from benchmarks.attribution_measures import Bench
+from benchmarks.attribution_measures import BIRD_COLUMNS, COLUMNS, Bench, tables, write_page
 from benchmarks.kept_rows import KeptRows, code_digest
 from benchmarks.results import write_section
+from handful.networks import DenseHead
 
 
 def test_sections_are_replaced_in_place(tmp_path):
@@ -54,7 +56,9 @@ def test_what_a_row_of_attribution_measures_hangs_on(monkeypatch):
     bench.run = SimpleNamespace(made_of=lambda phase: f"weights of {phase}", config={"data": {"seed": 0}})
     bench.ids, bench.few, bench.birds = [3, 5], 1, [0]
     decides = bench.decides()
-    assert decides["weights"] == {"finetune": "weights of finetune", "plugin": "weights of plugin"}
+    assert decides["weights"] == "weights of finetune"
+    assert bench.of_row("lime") == [{"samples": 150}, None]
+    assert bench.of_row("general") == [{}, "weights of plugin"]
     assert (decides["images"], decides["few"], decides["birds"]) == ([3, 5], 1, [0])
     monkeypatch.setattr("benchmarks.attribution_measures.CODE", ("handful/blur.py",))
     assert bench.decides()["code"] != decides["code"]
@@ -84,6 +88,35 @@ def test_every_benchmark_has_a_help_and_starts_nothing_for_it(name, capsys, monk
     said = " ".join(capsys.readouterr().out.split())
     assert end.value.code == 0
     assert " ".join(module.__doc__.split())[:60] in said
+
+
+def test_the_page_of_attribution_measures_is_written_whole(tmp_path):
+    bench = Bench.__new__(Bench)
+    bench.run = SimpleNamespace(config={"phases": {"plugin": {"max_epochs": 4}}})
+    bench.ids, bench.few, bench.birds, bench.accuracy = [3, 5], 2, [0], 99.0
+    bench.masks = torch.ones(2, 4, 4, dtype=torch.bool)
+    bench.model = SimpleNamespace(head=DenseHead(6, 3))
+    bench.watched = SimpleNamespace(images=torch.zeros(1, 3, 4, 4))
+    birds = [f"birds_{name}" for name in (*BIRD_COLUMNS, "accuracy", "background_independence")]
+    row = dict.fromkeys([*COLUMNS, *birds], 0.2)
+    rows = {
+        "cam": row | {"randomised_undefined": 0.0},
+        "gradient": row | {"randomised": -0.9, "randomised_undefined": 1.0},
+        "keep": row | {"randomised": math.nan, "randomised_undefined": 2.0},
+    }
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- measured -->\nan old line by hand\n<!-- end of measured -->\nafter\n")
+    write_page(tables(rows, bench), page)
+    text = page.read_text()
+    assert text.startswith("before\n<!-- measured -->\n")
+    assert text.endswith("<!-- end of measured -->\nafter\n")
+    assert "an old line by hand" not in text
+    assert "--images 2 --few 2 --birds 1" in text
+    assert "trained for 4 epochs" in text
+    assert "gradient (1 of 2), Kept share (2 of 2)" in text
+    lines = [line for line in text.splitlines() if line.count("|") == 15 and "---" not in line]
+    passed = [line.split("|")[-2].strip() for line in lines]
+    assert passed == ["passed", "✓", "✗", "–"]
 
 
 @pytest.mark.parametrize("name", [*BENCHMARKS, *ON_REAL_IMAGES])
