@@ -19,6 +19,7 @@ from handful.errors import did_you_mean
 BENCHMARKS = (
     "pipeline",
     "cpu_speed",
+    "dashboards",
     "sparse_solver",
     "sparse_growth",
     "sparse_imagenet",

@@ -64,7 +64,7 @@ class AttributionMaps(pl.Callback):
         choose: where a number is given: `"classes"` takes the first images of every class in turn, `"worst"` those
             with the highest loss in the first validation epoch.
         target: `"pred"`, `"label"` or a class number; see `handful.attribution.attribute`.
-        every_n_epochs: epochs between two drawings in training.
+        every_n_epochs: epochs between two drawings in training; the last epoch is drawn in any case.
         options: by method, further arguments of `attribute`: `{"gradcam": {"layer": "backbone.layer2"}}`.
         features: how many features of the predicted class are drawn at most.
         strict: whether a failing map ends training; otherwise it is logged and skipped.
@@ -193,14 +193,17 @@ class AttributionMaps(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw training images where there are no validation images."""
         data = TrainerData(trainer)
-        if not data.validates and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+        if not data.validates and self._is_due(trainer):
             self._draw(trainer, pl_module, "attribution", data.watched)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw; in training, every n-th epoch."""
-        skipped = trainer.state.fn == "fit" and (trainer.current_epoch + 1) % self.every_n_epochs != 0
-        if not trainer.sanity_checking and not skipped:
+        """Draw; in training, every n-th epoch and the last."""
+        if not trainer.sanity_checking and (trainer.state.fn != "fit" or self._is_due(trainer)):
             self._draw(trainer, pl_module, "attribution", loaded_images(trainer.val_dataloaders))
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        epoch = trainer.current_epoch + 1
+        return epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw."""

@@ -21,7 +21,7 @@ from handful.filters import (
 )
 from handful.ranks import dataset_indices
 from lightning_modules import ClassifierModule
-from lightning_modules.trainer_data import names_of_classes
+from lightning_modules.trainer_data import TrainerData, names_of_classes
 
 
 class ClassFilters(pl.Callback):
@@ -34,8 +34,10 @@ class ClassFilters(pl.Callback):
     instead of other features (`filters/noise_on_…`, in per cent).
 
     Features come from the validation step, so there is no second forward pass; for the noise test only the head
-    is evaluated again. Counts are summed over the ranks, so any number of processes gives the same numbers. The
-    model is only read. Modules that are not classifiers are skipped.
+    is evaluated again. Where there are no validation images, the filters are those of the training steps' features,
+    hence of augmented images and of a model that changes from step to step, and there is no noise test. Counts are
+    summed over the ranks, so any number of processes gives the same numbers. The model is only read. Modules that
+    are not classifiers are skipped.
 
     Args:
         k1: number of strongest features counted per image, or the share of the L1 mass they carry.
@@ -72,12 +74,27 @@ class ClassFilters(pl.Callback):
         """Restore the filters of the last epoch."""
         self.before = state_dict.get("filters")
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reset the counts, where training images stand in for validation images."""
+        if not TrainerData(trainer).validates:
+            self._restart(pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the features of a batch, where training images stand in for validation images."""
+        if not TrainerData(trainer).validates:
+            self._count(outputs, keep=False)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sum over the ranks, compare and log, where training images stand in for validation images."""
+        if not TrainerData(trainer).validates:
+            self._log(trainer, pl_module, "training", noise=False)
+
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reset the counts, on the model's device."""
-        self._collector, self._kept = None, []
-        if isinstance(pl_module, ClassifierModule) and not trainer.sanity_checking:
-            collector = StatisticsCollector(pl_module.num_classes, pl_module.model.num_features, (self.k1,))
-            self._collector = collector.to(pl_module.device)
+        if not trainer.sanity_checking:
+            self._restart(pl_module)
 
     def on_validation_batch_end(
         self,
@@ -89,21 +106,33 @@ class ClassFilters(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count the features of a batch."""
+        self._count(outputs, keep=self.noise_test)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sum over the ranks, compare and log."""
+        self._log(trainer, pl_module, "validation", noise=self.noise_test)
+
+    def _restart(self, pl_module: pl.LightningModule) -> None:
+        self._collector, self._kept = None, []
+        if isinstance(pl_module, ClassifierModule):
+            collector = StatisticsCollector(pl_module.num_classes, pl_module.model.num_features, (self.k1,))
+            self._collector = collector.to(pl_module.device)
+
+    def _count(self, outputs: STEP_OUTPUT, keep: bool) -> None:
         if self._collector is None or not isinstance(outputs, Mapping):
             return
         features, labels = outputs["features"].detach().float(), outputs["labels"]
         self._collector.update(features, labels)
-        if self.noise_test:
+        if keep:
             self._kept.append((features, labels))
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sum over the ranks, compare and log."""
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, images: str, noise: bool) -> None:
         if self._collector is None or not isinstance(pl_module, ClassifierModule):
             return
         statistics: FeatureStatistics = self._collector.compute()
         self._collector = None
         if (statistics.images == 0).any():
-            rank_zero_warn("ClassFilters: a class has no validation image, so this epoch's filters are skipped")
+            rank_zero_warn(f"ClassFilters: a class has no {images} image, so this epoch's filters are skipped")
             return
         weight = pl_module.model.head.class_weights()[0].detach()
         filters = select_filters(self.rule, self.k2, statistics, weight, self.k1)
@@ -112,7 +141,7 @@ class ClassFilters(pl.Callback):
         pl_module.log("filters/union", float(union_size(filters)), sync_dist=False)
         if same is not None:
             pl_module.log("filters/overlap", float(same.mean()), sync_dist=False)
-        if self.noise_test:
+        if noise:
             for name, value in self._noise(trainer, pl_module, filters).items():
                 pl_module.log(f"filters/{name}", value, sync_dist=False)
         log_table(

@@ -32,7 +32,8 @@ def epoch_file(trainer: pl.Trainer, name: str, suffix: str) -> Path:
 def log_image(trainer: pl.Trainer, name: str, image: Image.Image | Path, caption: str | None = None) -> Path | None:
     """Save a picture as `<phase>/<name>/epoch_NNN.png` and hand it to every logger that takes pictures.
 
-    W&B, TensorBoard and every logger with a `log_image` like W&B's get it at the Trainer's global step.
+    W&B, TensorBoard, MLflow and every logger with a `log_image` like W&B's get it at the step of the last batch, where
+    Lightning logs the measures of the same loop.
 
     Args:
         trainer: the running Trainer.
@@ -54,7 +55,7 @@ def log_image(trainer: pl.Trainer, name: str, image: Image.Image | Path, caption
         opened = image
         path = save_file(trainer, epoch_file(trainer, name, ".png"), lambda file: image.save(file, format="PNG"))
     words = None if caption is None else safe_text(caption)
-    _to_loggers(trainer, "picture", name, lambda logger: _send_image(logger, trainer.global_step, name, opened, words))
+    _to_loggers(trainer, "picture", name, lambda logger: send_image(logger, step_of(trainer), name, opened, words))
     return path
 
 
@@ -79,7 +80,7 @@ def log_table(
     saved = attempt(trainer, f"the table {name}", save)
     shown = [[safe_text(cell) if isinstance(cell, str) else cell for cell in row] for row in data]
     names = [safe_text(column) for column in columns]
-    _to_loggers(trainer, "table", name, lambda logger: _send_table(logger, trainer.global_step, name, names, shown))
+    _to_loggers(trainer, "table", name, lambda logger: send_table(logger, step_of(trainer), name, names, shown))
     return saved
 
 
@@ -113,7 +114,13 @@ def _to_loggers(trainer: pl.Trainer, kind: str, name: str, send: Callable[[Logge
         attempt(logger, f"{type(logger).__name__}: the {kind} {name}", action)
 
 
-def _send_image(logger: Logger, step: int, name: str, image: Image.Image, caption: str | None) -> None:
+def step_of(trainer: pl.Trainer) -> int:
+    """The step at which Lightning logs measures in a hook at the end of a loop: in training that of the last batch."""
+    return max(0, trainer.global_step - 1) if trainer.state.fn == "fit" else trainer.global_step
+
+
+def send_image(logger: Logger, step: int, name: str, image: Image.Image, caption: str | None = None) -> None:
+    """Hand a picture to a logger, in the form in which it takes one; one that takes none gets nothing."""
     if isinstance(logger, CSVLogger):
         return
     if isinstance(logger, TensorBoardLogger):
@@ -122,7 +129,8 @@ def _send_image(logger: Logger, step: int, name: str, image: Image.Image, captio
             logger.experiment.add_text(f"{name}/caption", _markdown(caption), step)
         return
     if isinstance(logger, MLFlowLogger):
-        logger.experiment.log_image(logger.run_id, image.convert("RGB"), key=name, step=step)
+        if not _has_image(logger, name, step):  # a resumed run may have drawn it before it was stopped
+            logger.experiment.log_image(logger.run_id, image.convert("RGB"), key=name, step=step)
         if caption is not None:
             logger.experiment.log_text(logger.run_id, caption, f"captions/{name}/{step:07d}.txt")
         return
@@ -131,7 +139,14 @@ def _send_image(logger: Logger, step: int, name: str, image: Image.Image, captio
         sender(key=name, images=[image], step=step, **({} if caption is None else {"caption": [caption]}))
 
 
-def _send_table(logger: Logger, step: int, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+def _has_image(logger: MLFlowLogger, name: str, step: int) -> bool:
+    """Whether an MLflow run has a picture of this name at this step."""
+    begin = f"images/{name.replace('/', '#')}%step%{step}%"
+    return any(file.path.startswith(begin) for file in logger.experiment.list_artifacts(logger.run_id, "images"))
+
+
+def send_table(logger: Logger, step: int, name: str, columns: Sequence[str], rows: Sequence[list[Any]]) -> None:
+    """Hand a table to a logger, in the form in which it takes one; one that takes none gets nothing."""
     if isinstance(logger, CSVLogger):
         return
     if isinstance(logger, TensorBoardLogger):

@@ -3,9 +3,10 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -80,9 +81,27 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text)
 
 
+def json_text(value: Any) -> str:
+    """Plain values as JSON that every reader takes: what is no finite number, which JSON does not have, is null.
+
+    Example:
+        >>> json_text([1.5, float("nan"), float("inf")]).split()
+        ['[', '1.5,', 'null,', 'null', ']']
+    """
+    return json.dumps(_finite(value), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def write_json(path: str | Path, value: Any) -> None:
-    """Write plain values as a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=2))
+    """Write plain values as a JSON file atomically, as `json_text` has them."""
+    write_text(path, json_text(value) + "\n")
 
 
 def copy_file(source: str | Path, target: str | Path) -> None:

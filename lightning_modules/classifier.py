@@ -36,8 +36,8 @@ def sgd(params: Any) -> torch.optim.Optimizer:
 class ClassifierModule(TrainedModule):
     """A classifier with its losses, steps, measures and optimizer.
 
-    The validation and test steps return `{"loss", "logits", "features", "maps", "labels"}`, so that callbacks
-    need no forward pass of their own.
+    All steps return `{"loss", "logits", "features", "maps", "labels"}`, so that callbacks need no forward pass of
+    their own.
 
     Args:
         network: the network in plain values (`handful.networks.NetworkConfig`).
@@ -189,7 +189,7 @@ class ClassifierModule(TrainedModule):
             "labels": labels,
         }
 
-    def training_step(self, batch: tuple[Tensor, Tensor] | FeatureBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor] | FeatureBatch, batch_idx: int) -> dict[str, Tensor]:
         """Cross-entropy plus β · L_div on the maps that the head looks at."""
         try:
             out = self.shared_step(batch)
@@ -213,7 +213,7 @@ class ClassifierModule(TrainedModule):
             loss = loss + self.beta * diversity
         loss = loss + self.further_loss(out)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch[1]))
-        return loss
+        return {**{name: value.detach() for name, value in out.items()}, "loss": loss}
 
     def further_loss(self, out: dict[str, Tensor]) -> Tensor | float:
         """Whatever else a kind of training adds to its loss; `out` is that of `shared_step`."""

@@ -58,7 +58,7 @@ class Dense(ClassifierModule):
         backbone = self.model.backbone
         self.auxiliary = None if auxiliary is None else AuxiliaryClassifier.on(backbone, num_classes, auxiliary)
 
-    def training_step(self, batch: tuple[Tensor, Tensor] | FeatureBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor] | FeatureBatch, batch_idx: int) -> dict[str, Tensor]:
         """The step of any classifier, the auxiliary one looking on."""
         with contextlib.nullcontext() if self.auxiliary is None else self.auxiliary.watching(self.model.backbone):
             return super().training_step(batch, batch_idx)

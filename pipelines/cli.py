@@ -39,6 +39,7 @@ COMMANDS = {
     "export": "a run's model as a folder to hand on: safetensors, ONNX or torch.export, with a model card",
     "push": "the same, uploaded to the Hugging Face Hub; --dry_run true sends nothing",
     "demo": "a page on your own machine: drop a picture, see what decided, move a feature (needs gradio)",
+    "workspace": "a saved W&B workspace with panels for what a run logged; --dry_run true sends nothing",
     "fit": "train one module (LightningCLI)",
     "validate": "validate a module, or a finished run: --run_dir RUN [--phase PHASE]",
     "test": "test a module, or a finished run: --run_dir RUN [--phase PHASE]",

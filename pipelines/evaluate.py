@@ -1,6 +1,5 @@
 """`python train.py evaluate`: what can be said in numbers of a run's stages, beside their accuracy."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from handful.atomic import write_text
+from handful.atomic import write_json
 from handful.errors import UserError
 from handful.explain.explainer import method_names
 from handful.networks import Classifier
@@ -115,7 +114,7 @@ def evaluate(
         "left_out": left_out,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "measures.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    write_json(folder / "measures.json", record)
     print(_table(record), flush=True)
     return folder / "measures.json"
 

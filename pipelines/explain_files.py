@@ -1,7 +1,6 @@
 """What `explain` writes, picture by picture: any number of them, and earlier results stay until all is there."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from handful.atomic import json_text
 from handful.explain import Explanation
 from handful.report.explain_page import Entry, Pictures, explain_page, index_page
 from handful.report.overlays import data_uri
@@ -52,7 +52,7 @@ class ExplanationFiles:
         self._arrays = GrowingArrays(self._draft)
         try:
             with (self._draft / "explain.json").open("w", encoding="utf-8") as self._json:
-                head = json.dumps(dict(self._head), indent=2).rstrip("}").rstrip()
+                head = json_text(dict(self._head)).rstrip("}").rstrip()
                 self._json.write(f'{head},\n  "images": [')
                 yield self
         finally:
@@ -64,7 +64,7 @@ class ExplanationFiles:
     def add(self, why: Explanation) -> None:
         """Append one picture's explanation."""
         record = why.to_dict()
-        text = json.dumps(record, indent=2).replace("\n", "\n    ")
+        text = json_text(record).replace("\n", "\n    ")
         self._json.write(f"{',' if self._written else ''}\n    {text}")
         for method, found in why.methods.items():
             self._arrays.append(method, found.raw[None].numpy())
@@ -85,7 +85,7 @@ class ExplanationFiles:
         Returns:
             The first page.
         """
-        listed = json.dumps(dict(unreadable), indent=2).replace("\n", "\n  ")
+        listed = json_text(dict(unreadable)).replace("\n", "\n  ")
         self._json.write(f'\n  ],\n  "unreadable": {listed}\n}}\n')
         self._json.flush()
         os.fsync(self._json.fileno())

@@ -1,5 +1,6 @@
 """The loggers of a phase: CSV always, Weights & Biases on request. Their errors never end a phase."""
 
+import contextlib
 import csv
 import os
 import sys
@@ -14,14 +15,19 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from handful.atomic import atomic
+from handful.errors import UserError, did_you_mean
 from handful.report.csv_file import csv_text
 from handful.report.log_and_skip import attempt
 from pipelines.config import WandbConfig
 from pipelines.ranks import global_rank
 from pipelines.run_folder import wandb_id
+from pipelines.wandb_sweep import in_sweep, leave_sweep
 
 #: What the Trainer calls of a logger while a phase runs.
 _CALLED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
+
+#: What WANDB_MODE may be; `dryrun` is an old name of `offline`, `run` of `online`.
+_MODES = ("auto", "online", "offline", "disabled", "dryrun", "run", "shared")
 
 
 def guard(loggers: Sequence[Logger]) -> None:
@@ -106,11 +112,41 @@ def _write_rows(file: Path, columns: Sequence[str], rows: Sequence[dict[str, str
         stream.write(csv_text(columns, [[row.get(column, "") for column in columns] for row in rows]).encode())
 
 
-def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Logger | None:
+def check_wandb(config: WandbConfig) -> None:
+    """Refuse what W&B would refuse when a phase begins.
+
+    Raises:
+        UserError: names the option.
+        ImportError: W&B is not installed.
+    """
+    mode = (os.environ.get("WANDB_MODE") or "auto") if config.mode == "auto" else config.mode
+    if mode not in _MODES:
+        raise UserError(f"WANDB_MODE: {mode!r} is none of {', '.join(_MODES)}{did_you_mean(mode, _MODES)}")
+    if mode == "disabled":
+        return
+    import wandb
+
+    try:
+        wandb.Settings(project=config.project, entity=config.entity)
+    except (wandb.errors.UsageError, ValueError) as error:
+        raise UserError(f"wandb.project, wandb.entity: {' '.join(str(error).split()):.200}") from error
+
+
+def wandb_logger(
+    config: WandbConfig, run: str, phase: str, folder: Path, of_sweep: bool = False
+) -> Logger | None:
     """One W&B run for the phase, in the group of the pipeline; a resumed phase continues its run.
 
     Online where somebody is logged in, otherwise offline, without a question.
+
+    Args:
+        config: project, owner and mode.
+        run: name of the pipeline.
+        phase: its phase.
+        folder: of the phase.
+        of_sweep: whether this is the run that a sweep looks at, where W&B's agent started the process.
     """
+    leave_sweep()
     mode = _mode(config)
     if mode == "disabled" or global_rank() != 0:
         return None
@@ -119,7 +155,9 @@ def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Log
         rank_zero_info(f"W&B: offline; `wandb sync --append {folder / 'wandb'}/offline-run-*` uploads the run")
     for attempted, otherwise in ((mode, "offline instead"), ("offline", "this phase is not logged to W&B")):
         try:
-            logger = _logger(config, run, phase, folder, wandb_id(folder), attempted)
+            with in_sweep() if of_sweep else contextlib.nullcontext(False) as chosen:
+                identity = None if chosen else wandb_id(folder)
+                logger = _logger(config, run, phase, folder, identity, attempted)
         except Exception as error:  # no network, a key that is refused, no leave to write: never worth a run
             rank_zero_warn(f"W&B: {type(error).__name__}: {error}; {otherwise}")
         else:
@@ -128,14 +166,19 @@ def wandb_logger(config: WandbConfig, run: str, phase: str, folder: Path) -> Log
     return None
 
 
-def _logger(config: WandbConfig, run: str, phase: str, folder: Path, identity: str, mode: str) -> WandbLogger:
-    """The logger of a run that is started here: Lightning would pass on an option that wandb warns of."""
+def _logger(
+    config: WandbConfig, run: str, phase: str, folder: Path, identity: str | None, mode: str
+) -> WandbLogger:
+    """The logger of a run that is started here: Lightning would pass on an option that wandb warns of.
+
+    Without an identity it is the run that a sweep has chosen, in the sweep's project.
+    """
     import wandb
 
     begun = wandb.init(
         name=f"{run}-{phase}",
-        project=config.project,
-        entity=config.entity,
+        project=config.project if identity else None,
+        entity=config.entity if identity else None,
         group=run,
         job_type=phase,
         dir=folder,
@@ -153,7 +196,7 @@ def _mode(config: WandbConfig) -> str:
     if config.mode != "auto":
         return config.mode
     if os.environ.get("WANDB_MODE"):
-        return {"dryrun": "offline"}.get(os.environ["WANDB_MODE"], os.environ["WANDB_MODE"])
+        return {"dryrun": "offline", "run": "online"}.get(os.environ["WANDB_MODE"], os.environ["WANDB_MODE"])
     import wandb
 
     try:

@@ -1,23 +1,24 @@
 """Loggers beside CSV and W&B: TensorBoard and MLflow, by name."""
 
-import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
-from handful.atomic import write_text
 from handful.errors import UserError, did_you_mean
-from handful.record_files import read_text
-from pipelines.loggers import guard
+from pipelines.config import WandbConfig
+from pipelines.loggers import check_wandb, guard
+from pipelines.mlflow_run import mlflow_run, tracking_uri
 from pipelines.ranks import global_rank
 
 #: What `--loggers` takes; CSV is always there.
 LOGGERS = ("wandb", "tensorboard", "mlflow", "csv")
 
-#: The package that each needs, and whether it can be imported tells Lightning.
-_NEEDS = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}
+#: The package that each needs.
+_NEEDS = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}
 
 
 def logger_names(given: str) -> list[str]:
@@ -38,44 +39,78 @@ def logger_names(given: str) -> list[str]:
     return names
 
 
-def more_loggers(names: Sequence[str], run: str, phase: str, folder: Path) -> list[Logger]:
+def check_loggers(names: Sequence[str], dashboard: WandbConfig) -> None:
+    """Build what is asked for once, elsewhere, so that what cannot be built ends a run before its first phase.
+
+    Args:
+        names: as `logger_names` gives them.
+        dashboard: Weights & Biases' options.
+
+    Raises:
+        UserError: a package is not installed, a name that W&B does not take, a place or server that MLflow cannot use.
+    """
+    checks: dict[str, Callable[[], None]] = {
+        "wandb": lambda: check_wandb(dashboard), "tensorboard": _check_tensorboard, "mlflow": _check_mlflow,
+    }  # fmt: skip
+    for name in names:
+        if name in checks:
+            try:
+                checks[name]()
+            except ImportError as error:
+                needed = _NEEDS[name]
+                raise UserError(f"--loggers {name}: pip install {needed}, or leave it out ({error})") from error
+
+
+def _check_tensorboard() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        logger = TensorBoardLogger(folder)
+        logger.experiment.add_scalar("check", 0.0)
+        logger.experiment.close()
+
+
+def _check_mlflow() -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    with tempfile.TemporaryDirectory() as folder:
+        uri = tracking_uri(Path(folder))
+        try:
+            MlflowClient(uri).search_experiments(max_results=1)
+        except (MlflowException, OSError) as error:
+            first = " ".join(str(error).split())
+            raise UserError(f"--loggers mlflow: {uri} (MLFLOW_TRACKING_URI) cannot be used: {first:.200}") from error
+
+
+def more_loggers(
+    names: Sequence[str], run: str, phase: str, folder: Path, resumed_step: int | None, parameters: dict[str, Any]
+) -> list[Logger]:
     """TensorBoard and MLflow for a phase, where they are asked for; a resumed phase continues its run.
+
+    What a resumed phase had logged at the step that it resumes from and later, it logs again, and shows once.
 
     Args:
         names: as `logger_names` gives them.
         run: name of the pipeline.
         phase: its phase.
         folder: of the phase.
-
-    Raises:
-        UserError: the package of a logger is not installed.
+        resumed_step: the step that the phase is resumed from; None where it begins.
+        parameters: to be shown.
     """
     makers: dict[str, Callable[[], Logger]] = {
-        "tensorboard": lambda: TensorBoardLogger(folder, name="", version="tensorboard"),
-        "mlflow": lambda: _mlflow(run, phase, folder),
+        "tensorboard": lambda: TensorBoardLogger(
+            folder, name="", version="tensorboard", **({} if resumed_step is None else {"purge_step": resumed_step})
+        ),
+        "mlflow": lambda: mlflow_run(run, phase, folder, resumed_step),
     }
     found = []
     for name in names:
         if name in makers and global_rank() == 0:
             try:
                 found.append(makers[name]())
-            except ModuleNotFoundError as error:
-                raise UserError(f"--loggers {name}: pip install {_NEEDS[name]} ({error})") from error
             except Exception as error:  # no answer, no place to write: a logger costs no phase
                 rank_zero_warn(f"--loggers {name}: skipped for phase {phase} ({type(error).__name__}: {error})")
     guard(found)
+    for logger in found:
+        if resumed_step is None or not isinstance(logger, TensorBoardLogger):  # which has them, at step 0
+            logger.log_hyperparams(parameters)
     return found
-
-
-def _mlflow(run: str, phase: str, folder: Path) -> MLFlowLogger:
-    """A run in the experiment of the pipeline, on the server of MLFLOW_TRACKING_URI or in the run's folder."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri is None:
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # plain files need no database
-        uri = (folder.parent / "mlruns").resolve().as_uri()
-    kept = folder / "mlflow_id"
-    known = read_text(kept).strip() if kept.is_file() else None
-    logger = MLFlowLogger(run, run_name=f"{run}-{phase}", tracking_uri=uri, run_id=known, tags={"phase": phase})
-    if known is None and logger.run_id is not None:
-        write_text(kept, logger.run_id)
-    return logger

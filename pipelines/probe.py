@@ -1,6 +1,5 @@
 """`python train.py probe`: does the score of a class hang on the region that should decide it?"""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.images import batches
-from handful.atomic import write_text
+from handful.atomic import write_json
 from handful.errors import UserError, did_you_mean
 from handful.metrics.bias_probe import FILLS, BiasProbe, Fill, filled
 from handful.networks import Classifier
@@ -91,7 +90,7 @@ def probe(
         },
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "probe.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    write_json(folder / "probe.json", record)
     print(f"\n{format_table(*probe_rows(record))}\n", flush=True)
     return folder / "probe.json"
 

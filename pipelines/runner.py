@@ -26,6 +26,7 @@ from pipelines.find_run import check_run_dir
 from pipelines.lightning_config import phase_config, pipeline_config
 from pipelines.loggers import finish_wandb
 from pipelines.monitors import check_monitors
+from pipelines.more_loggers import check_loggers, logger_names
 from pipelines.one_decision import decided_once
 from pipelines.output_places import check_places
 from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
@@ -138,6 +139,7 @@ class Runner:
 
     def _check(self, shared: dict[str, Any]) -> None:
         """Build everything once, so that a mistake in the last phase ends the run before the first."""
+        check_loggers(logger_names(self.pipeline.loggers), self.pipeline.wandb)
         classifier = build_classifier(shared["network"], shared["num_classes"])
         before: dict[str, frozenset[str]] = {}
         for index, (name, phase) in enumerate(self.pipeline.phases.items()):
@@ -168,7 +170,7 @@ class Runner:
             check_places(key, self.folder / name, [*callbacks, profiler])
             if isinstance(what, Train):
                 self._needs_validation += check_monitors(key, phase, what.module, callbacks)
-            self._processes = try_trainer(key, self.pipeline, phase)
+            self._processes = try_trainer(key, self.pipeline, phase, PhaseFolder(self.folder / name))
             before[name] = what.leaves
 
     def _check_images(self, datamodule: HandfulDataModule) -> None:

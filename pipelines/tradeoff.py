@@ -1,13 +1,12 @@
 """`python train.py tradeoff`: what fewer features, and fewer of them per class, cost in accuracy."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from handful.atomic import write_text
+from handful.atomic import write_json
 from handful.errors import UserError
 from handful.explain.trade_off import accuracy, accuracy_grid, default_sizes, trade_off, trade_off_figure
 from handful.report.csv_file import write_csv
@@ -110,7 +109,7 @@ def _numbers(name: str, given: Sequence[int] | str, largest: int) -> list[int]:
 
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
-    write_text(folder / "tradeoff.json", json.dumps(record, indent=2))
+    write_json(folder / "tradeoff.json", record)
     columns = [name for name in record["sizes"][0] if name != "features"]
     write_csv(folder / "tradeoff.csv", columns, [[size[name] for name in columns] for size in record["sizes"]])
     dense = record["dense"]

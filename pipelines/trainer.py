@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -64,18 +65,30 @@ def build_trainer(
     if arguments.get("strategy", "auto") in ("auto", "ddp") and _several_processes(arguments):
         arguments["strategy"] = DDPStrategy(timeout=PATIENCE)
     step = None if resume is None else _step_of(resume)
-    loggers: list[Any] = [csv_logger(folder.path, step)]
-    shows = arguments.get("enable_progress_bar", True)
+    loggers: list[Logger] = [csv_logger(folder.path, step)]
     names = logger_names(pipeline.loggers)
     dashboard = wandb_logger(pipeline.wandb, pipeline.name, folder.name, folder.path) if "wandb" in names else None
-    for logger in more_loggers(names, pipeline.name, folder.name, folder.path):
-        logger.log_hyperparams(parameters)
-        loggers.append(logger)
+    loggers += more_loggers(names, pipeline.name, folder.name, folder.path, step, parameters)
     if dashboard is not None:
         dashboard.log_hyperparams(parameters)
         loggers.append(dashboard)
+    trainer = _trainer(arguments, phase, folder, seed, validates, loggers)
+    watch_processes(trainer)
+    return trainer
+
+
+def _trainer(
+    arguments: Mapping[str, Any],
+    phase: PhaseConfig,
+    folder: PhaseFolder,
+    seed: int,
+    validates: bool,
+    loggers: Sequence[Logger],
+) -> pl.Trainer:
+    """A Trainer with a phase's callbacks and loggers; nothing is written yet."""
+    shows = arguments.get("enable_progress_bar", True)
     arguments = synchronised({**arguments, "plugins": [AtomicCheckpointIO()]})
-    trainer = pl.Trainer(
+    return pl.Trainer(
         **{
             "max_epochs": phase.max_epochs,
             "num_sanity_val_steps": 0,
@@ -87,7 +100,7 @@ def build_trainer(
             **arguments,
         },
         default_root_dir=folder.path,
-        logger=loggers,
+        logger=list(loggers),
         callbacks=[
             EpochSeed(seed),
             ExactResume(),
@@ -95,8 +108,6 @@ def build_trainer(
             *with_progress_bar(_observers_first(build_callbacks(phase.callbacks)), shows),
         ],
     )
-    watch_processes(trainer)
-    return trainer
 
 
 def share_the_cores(trainer: pl.Trainer) -> None:
@@ -104,8 +115,8 @@ def share_the_cores(trainer: pl.Trainer) -> None:
     use_the_cores(trainer.num_devices if trainer.strategy.root_device.type == "cpu" else 1)
 
 
-def try_trainer(key: str, pipeline: Pipeline, phase: PhaseConfig) -> int:
-    """Build a phase's Trainer without loggers and checkpoints, for its complaints.
+def try_trainer(key: str, pipeline: Pipeline, phase: PhaseConfig, folder: PhaseFolder) -> int:
+    """Build a phase's Trainer with its callbacks, for its complaints; nothing is written.
 
     Returns:
         The number of processes it would run on.
@@ -115,8 +126,11 @@ def try_trainer(key: str, pipeline: Pipeline, phase: PhaseConfig) -> int:
     """
     arguments = {**pipeline.trainer, **phase.trainer}
     try:
-        trainer = pl.Trainer(**arguments, logger=False, enable_checkpointing=False, max_epochs=phase.max_epochs)
+        logger = CSVLogger(folder.path.parent, name=folder.name, version="")
+        trainer = _trainer(arguments, phase, folder, seed=0, validates=True, loggers=[logger])
     except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{key}: the Trainer refuses its arguments: {' '.join(str(error).split())}") from error
     slow = str(trainer.precision).startswith("bf16") and has_bf16() is False
     if slow and trainer.strategy.root_device.type == "cpu":

@@ -82,6 +82,13 @@ class DecidingFeatures:
         """Counts `(C, C)`, int64: images of each class by predicted class."""
         return self._confusion
 
+    def mistakes(self, most: int) -> list[tuple[int, int, int]]:
+        """True class, predicted class and number of images of the mistakes made most often, at most `most` pairs."""
+        wrong = self.confusion().clone().fill_diagonal_(0)
+        order = wrong.flatten().argsort(descending=True, stable=True)[:most].tolist()
+        found = [(*divmod(place, len(wrong)), int(wrong.flatten()[place])) for place in order]
+        return [pair for pair in found if pair[2]]
+
     def classes(self) -> list[ClassRow]:
         """Every class: how well it is recognised, what decides it, what it is mistaken for."""
         return [self._class(label, counts) for label, counts in enumerate(self.confusion().double())]

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from handful.atomic import atomic, write_text
+from handful.atomic import atomic, write_json, write_text
 from handful.errors import UserError, did_you_mean
 from handful.explain.feature_names import NAMES_FILE
 from handful.export.card import model_card
@@ -77,7 +77,7 @@ def export(
         _write_torch(deployed, folder / FORMATS[to])
     with atomic(folder / "model.safetensors") as file:
         file.write(save(state, {KEY: description, "format": "pt"}))
-    write_text(folder / "config.json", json.dumps(json.loads(description), indent=2) + "\n")
+    write_json(folder / "config.json", json.loads(description))
     if classifier.feature_names:
         write_csv(folder / NAMES_FILE, ["feature", "name"], sorted(classifier.feature_names.items()))
     write_text(folder / "README.md", model_card(classifier, results or {}, name, stage))

@@ -9,7 +9,6 @@ from jsonargparse import Namespace
 import pipelines.report
 from pipelines.config import Pipeline
 from pipelines.finished_run import Run
-from pipelines.more_loggers import logger_names
 from pipelines.option_parser import OneSentenceParser
 from pipelines.parse import pipeline_of, prepare_pipeline
 from pipelines.ranks import global_rank
@@ -50,5 +49,4 @@ def _write_report(pipeline: Pipeline, folder: Path) -> None:
         first = (str(error).splitlines() or [""])[0]
         warnings.warn(f"the report could not be written ({type(error).__name__}: {first})", stacklevel=2)
         return
-    if "wandb" in logger_names(pipeline.loggers):
-        log_summary(pipeline, folder, content)
+    log_summary(pipeline, folder, content)

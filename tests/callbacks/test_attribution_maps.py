@@ -350,7 +350,7 @@ def test_real_loggers_keep_every_sheet_of_every_epoch(cache, tmp_path):
     for kept in (wandb_kept(tmp_path), tensorboard_kept(tmp_path / "board")):
         for name in ("cam", "gradient", "features"):
             for epoch, one in enumerate(kept[f"attribution/{name}"]):
-                assert one.step == 5 * (epoch + 1)  # 18 images in batches of 4
+                assert one.step == 5 * (epoch + 1) - 1  # 18 images in batches of 4
                 with Image.open(tmp_path / f"attribution/{name}/epoch_{epoch:03d}.png") as saved:
                     assert (np.asarray(one.content) == np.asarray(saved.convert("RGB"))).all()
             assert len(kept[f"attribution/{name}"]) == 2

@@ -50,14 +50,30 @@ def tensorboard_kept(folder: Path) -> dict[str, list[Kept]]:
     from tensorboard.backend.event_processing.event_accumulator import IMAGES, TENSORS, EventAccumulator
 
     found: dict[str, list[Kept]] = {}
-    for file in sorted(folder.rglob("events.out.tfevents.*")):
-        events = EventAccumulator(str(file), {IMAGES: 0, TENSORS: 0}).Reload()
+    for place in _runs(folder):
+        events = EventAccumulator(str(place), {IMAGES: 0, TENSORS: 0}).Reload()
         for tag in events.Tags()["images"]:
             found[tag] = [Kept(e.step, _opened(e.encoded_image_string)) for e in events.Images(tag)]
         for tag in events.Tags()["tensors"]:
             name = tag.removesuffix("/text_summary")
             found[name] = [Kept(e.step, e.tensor_proto.string_val[0].decode()) for e in events.Tensors(tag)]
     return found
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values that TensorBoard shows for every measure beneath a folder."""
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    found = {}
+    for place in _runs(folder):
+        events = EventAccumulator(str(place), {SCALARS: 0}).Reload()
+        found |= {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return found
+
+
+def _runs(folder: Path) -> list[Path]:
+    """Folders of event files, each one run to TensorBoard, in which later files continue earlier ones."""
+    return sorted({file.parent for file in folder.rglob("events.out.tfevents.*")})
 
 
 def _opened(content: bytes) -> Image.Image:

@@ -99,7 +99,7 @@ def test_balanced_weights_enter_the_training_loss_and_nothing_else(tmp_path):
     module.train()
     module.log = lambda *a, **k: None
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    loss = module.training_step(batch, 0).detach()
+    loss = module.training_step(batch, 0)["loss"].detach()
     module.load_state_dict(before)
     logits = module.model(batch[0])
     each = functional.cross_entropy(logits, batch[1], reduction="none") * module.loss_weights[batch[1]]

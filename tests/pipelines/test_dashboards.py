@@ -4,19 +4,19 @@ import csv
 import json
 
 import pytest
-import yaml
 
+import pipelines.report
 import pipelines.summary_run
-from callbacks import AttributionMaps, ClassFilters, Diversity
 from handful.errors import UserError
 from handful.report.content import Content
-from pipelines.build import build_callbacks
 from pipelines.cli import main
 from pipelines.config import Pipeline, WandbConfig
+from pipelines.finished_run import Run
 from pipelines.more_loggers import logger_names
+from pipelines.parse import parse_pipeline
 from pipelines.summary_run import log_summary
-from tests.helpers.logged import tensorboard_kept, wandb_kept
-from tests.helpers.pipeline import ROOT, tiny_config, write_config
+from tests.helpers.logged import scalars, tensorboard_kept, wandb_kept
+from tests.helpers.pipeline import tiny_config, write_config
 from tests.helpers.wandb_file import records, run_of, wait_for_end
 
 CALLBACKS = [
@@ -62,6 +62,7 @@ def test_they_are_in_mlflow_too(run):
     (experiment,) = (file for file in (run / "mlruns").iterdir() if file.name.isdecimal() and file.name != "0")
     identity = (run / "dense/mlflow_id").read_text()
     folder = experiment / identity
+    assert "status: 3" in (folder / "meta.yaml").read_text()  # finished
     assert (folder / "metrics/val/accuracy").read_text().count("\n") == 2
     assert len(list((folder / "artifacts/images").glob("*cam*.png"))) >= 2
     assert len(list((folder / "artifacts/tables/class_filters").iterdir())) == 2
@@ -105,20 +106,52 @@ def test_the_summary_run_has_stages_weights_path_confusion_examples_report_and_m
     assert len(weights["data"]) == 3
 
 
+SHOWN = {"stages", "confusion", "weights_table", "regularisation_path", "examples"}
+
+
+def test_tensorboard_has_every_measure_and_the_summary(run):
+    with (run / "dense/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    kept = scalars(run / "dense/tensorboard")
+    for name in ("val/accuracy", "val/diversity@5", "filters/union", "train/loss"):
+        assert kept[name] == [(int(row["step"]), pytest.approx(float(row[name]))) for row in rows if row[name]], name
+    path = scalars(run / "sparsify/tensorboard")
+    assert [step for step, _ in path["path/density"]] == list(range(len(path["path/density"])))
+    summary = tensorboard_kept(run / "summary")
+    assert set(summary) >= SHOWN | {"weights", "confusion_matrix"}
+    stages = json.loads((run / "results.json").read_text())["stages"]
+    assert scalars(run / "summary")["sparse/accuracy"] == [(0, pytest.approx(stages["sparse"]["accuracy"]))]
+
+
+def test_mlflow_has_the_summary(run):
+    folder = next((run / "mlruns").glob(f"*/{(run / 'summary/mlflow_id').read_text()}"))
+    files = {file.name for file in (folder / "artifacts").iterdir()}
+    assert files >= {f"{name}.csv" for name in SHOWN} | {"weights.png", "confusion_matrix.png", "examples.png"}
+    assert (folder / "artifacts/report/index.html").is_file()
+    assert (folder / "artifacts/model/best.ckpt").read_bytes() == (run / "sparsify/best.ckpt").read_bytes()
+    stages = json.loads((run / "results.json").read_text())["stages"]
+    _, value, step = (folder / "metrics/sparse/accuracy").read_text().split()
+    assert (float(value), step) == (stages["sparse"]["accuracy"], "0")
+
+
+def test_a_summary_that_is_logged_again_is_there_once(run):
+    shown = run_summary_again(run)
+    assert [one.step for one in shown["weights"]] == [0]
+    folder = next((run / "mlruns").glob(f"*/{(run / 'summary/mlflow_id').read_text()}"))
+    assert (folder / "metrics/sparse/accuracy").read_text().count("\n") == 1
+
+
+def run_summary_again(run):
+    given = ["--config", str(run / "config.yaml"), "--run_dir", str(run), "--loggers", "tensorboard,mlflow"]
+    pipeline, _ = parse_pipeline(given)
+    log_summary(pipeline, run, pipelines.report.content_of(Run(run)))
+    return tensorboard_kept(run / "summary")
+
+
 def test_names_of_loggers_are_checked():
     assert logger_names("csv,tensorboard") == ["csv", "tensorboard"]
     with pytest.raises(UserError, match=r"--loggers: there is no logger 'tensorbord'; did you mean 'tensorboard'"):
         logger_names("wandb,tensorbord")
-
-
-@pytest.mark.parametrize("path", sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("configs/*/*photos.yaml")))
-def test_shipped_pipelines_watch_what_they_train(path):
-    phases = yaml.safe_load((ROOT / path).read_text())["phases"]
-    trained = [phase for phase in phases.values() if phase.get("max_epochs", 0) and phase.get("callbacks")]
-    assert trained
-    for phase in trained:
-        kinds = [type(callback) for callback in build_callbacks(phase["callbacks"])]
-        assert kinds[:3] == [Diversity, ClassFilters, AttributionMaps]
 
 
 def test_without_a_dashboard_there_is_no_folder_of_one(tmp_path):
@@ -132,7 +165,7 @@ def test_a_summary_that_fails_is_a_warning(tmp_path, monkeypatch):
         raise RuntimeError("no ink")
 
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(pipelines.summary_run, "_log", broken)
+    monkeypatch.setattr(pipelines.summary_run, "_to_wandb", broken)
     with pytest.warns(UserWarning, match="the summary run: RuntimeError: no ink"):
         log_summary(
             Pipeline(phases={}, data={}, wandb=WandbConfig(mode="offline")), tmp_path, Content("tiny", tmp_path, {})

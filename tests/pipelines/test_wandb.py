@@ -3,9 +3,11 @@
 import csv
 
 import pytest
+import yaml
 
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
+from tests.helpers.logged import scalars, tensorboard_kept
 from tests.helpers.pipeline import run_train, tiny_config, write_config
 from tests.helpers.wandb_file import records, run_of, wait_for_end
 
@@ -43,8 +45,10 @@ def test_offline_runs_can_be_read_back(tmp_path, monkeypatch):
 
 def test_a_killed_phase_goes_on_in_its_own_run(tmp_path):
     phases = {name: tiny_config()["phases"][name] for name in ("dense", "evaluate")}
+    maps = {"class_path": "AttributionMaps", "init_args": {"methods": ["cam"], "images": 2}}
+    phases["dense"]["callbacks"] += [{"class_path": "ClassFilters"}, maps]
     config = write_config(tmp_path, phases=phases, wandb={"mode": "auto", "project": "birds"})
-    command = ("pipeline", "--config", config, "--run_dir", tmp_path / "run")
+    command = ("pipeline", "--config", config, "--run_dir", tmp_path / "run", "--loggers", "wandb,tensorboard,mlflow")
     # WANDB_SERVICE: the helper process of an earlier test's runs, which would be taken for this one's
     environment = {"WANDB_MODE": "offline", "HOME": str(tmp_path), "WANDB_SERVICE": ""}
     assert run_train(*command, HANDFUL_KILL="Dense/1/2", **environment).returncode == -9
@@ -60,6 +64,48 @@ def test_a_killed_phase_goes_on_in_its_own_run(tmp_path):
         # what the killed process had told of the broken epoch, the other tells again, at the same steps
         first, second = ({row["trainer/global_step"]: row.get("train/loss") for row in r[2]} for r in (killed, resumed))
         assert all(second[step] == pytest.approx(first[step]) for step in first.keys() & second.keys())
+    check_tensorboard(tmp_path / "run/dense")
+    check_mlflow(tmp_path / "run")
+
+
+def logged_by_csv(folder):
+    """Steps and values of every measure."""
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in rows[0] if name not in ("step", "epoch")]
+    return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in names}
+
+
+def check_tensorboard(dense):
+    """One run of two files, in which every step is once, those of the broken epoch too."""
+    assert len(list((dense / "tensorboard").glob("events.*"))) == 2
+    kept, expected = scalars(dense / "tensorboard"), logged_by_csv(dense)
+    for name in ("train/loss", "val/accuracy", "val/diversity@5", "filters/union"):
+        assert kept[name] == [(step, pytest.approx(value, rel=1e-5)) for step, value in expected[name]], name
+    at = [step for step, _ in expected["val/accuracy"]]
+    shown = tensorboard_kept(dense)
+    assert [one.step for one in shown["attribution/cam"]] == at
+    assert [one.step for one in shown["class_filters"]] == at
+
+
+def check_mlflow(run):
+    """One run for the phase, in which every step is once."""
+    experiment = next((run / "mlruns").glob("*/*/metrics")).parent.parent
+    names = [yaml.safe_load(file.read_text())["run_name"] for file in experiment.glob("*/meta.yaml")]
+    assert sorted(names) == ["tiny-dense", "tiny-evaluate", "tiny-summary"]
+    folder = experiment / (run / "dense/mlflow_id").read_text()
+    assert "status: 3" in (folder / "meta.yaml").read_text()  # finished
+    expected = logged_by_csv(run / "dense")
+    for name in ("train/loss", "val/accuracy", "filters/union"):
+        lines = [line.split() for line in (folder / "metrics" / name).read_text().splitlines()]
+        assert [(int(step), float(value)) for _, value, step in lines] == [
+            (step, pytest.approx(value, rel=1e-5)) for step, value in expected[name]
+        ], name
+    assert len((folder / "metrics/val/diversity_at_5").read_text().splitlines()) == 3
+    pictures = [file.name.split("%")[2] for file in (folder / "artifacts/images").glob("*cam*.png")]
+    at = [step for step, _ in expected["val/accuracy"]]
+    assert sorted(map(int, pictures)) == at
+    assert sorted(int(f.stem) for f in (folder / "artifacts/tables/class_filters").iterdir()) == at
 
 
 def accuracies(folder):

@@ -16,13 +16,8 @@ def build(content: Content) -> Mapping[str, Any] | None:
         return None
     counts = deciding.confusion()
     totals = counts.sum(dim=1)
-    wrong = counts.clone().fill_diagonal_(0)
-    order = wrong.flatten().argsort(descending=True, stable=True)[:SHOWN].tolist()
     pairs = []
-    for place in order:
-        truth, predicted = divmod(place, len(counts))
-        if not wrong[truth, predicted]:
-            break
+    for truth, predicted, count in deciding.mistakes(SHOWN):
         mine, theirs = deciding.weights_in(truth), deciding.weights_in(predicted)
         pairs.append(
             {
@@ -30,8 +25,8 @@ def build(content: Content) -> Mapping[str, Any] | None:
                 "truth_link": content.class_link(truth),
                 "predicted": deciding.names[predicted],
                 "predicted_link": content.class_link(predicted),
-                "count": int(wrong[truth, predicted]),
-                "share": 100 * float(wrong[truth, predicted]) / float(totals[truth]),
+                "count": count,
+                "share": 100 * count / float(totals[truth]),
                 "common": len(set(mine) & set(theirs)),
             }
         )
@@ -44,7 +39,7 @@ def build(content: Content) -> Mapping[str, Any] | None:
     ]
     return {
         "pairs": pairs,
-        "errors": int(wrong.sum()),
+        "errors": int(counts.sum() - counts.diagonal().sum()),
         "images": int(counts.sum()),
         "listed": sum(pair["count"] for pair in pairs),
         "few": content.few,
