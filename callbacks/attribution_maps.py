@@ -361,8 +361,11 @@ def _test_folder(pl_module: pl.LightningModule) -> str:
 
 
 def _class_names(trainer: pl.Trainer, at_least: int, groups: Sequence[_Group]) -> list[str]:
-    classes = [found.logits.shape[1] for g in groups for found in g.maps.values() if isinstance(found, Attribution)]
-    return names_of_classes(trainer, max([at_least, *classes]))
+    """Names of the data's classes, and numbers for further outputs of the model, as an embedding has them."""
+    outputs = [found.logits.shape[1] for g in groups for found in g.maps.values() if isinstance(found, Attribution)]
+    count = max([at_least, *outputs])
+    names = names_of_classes(trainer, count)
+    return [*names, *(f"output {number}" for number in range(len(names), count))]
 
 
 def _is_sparse(model: nn.Module) -> bool:

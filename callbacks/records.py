@@ -4,6 +4,7 @@ A picture or table that cannot be written, or that a logger refuses, is skipped 
 others get theirs and training is not affected.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,8 @@ def send_image(logger: Logger, step: int, name: str, image: Image.Image, caption
 
 def _has_image(logger: MLFlowLogger, name: str, step: int) -> bool:
     """Whether an MLflow run has a picture of this name at this step."""
-    begin = f"images/{name.replace('/', '#')}%step%{step}%"
-    return any(file.path.startswith(begin) for file in logger.experiment.list_artifacts(logger.run_id, "images"))
+    begin = re.compile(rf"images/{re.escape(name.replace('/', '#'))}[+%]step[+%]{step}[+%]")  # as MLflow names files
+    return any(begin.match(file.path) for file in logger.experiment.list_artifacts(logger.run_id, "images"))
 
 
 def send_table(logger: Logger, step: int, name: str, columns: Sequence[str], rows: Sequence[list[Any]]) -> None:

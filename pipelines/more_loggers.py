@@ -97,9 +97,7 @@ def more_loggers(
         parameters: to be shown.
     """
     makers: dict[str, Callable[[], Logger]] = {
-        "tensorboard": lambda: TensorBoardLogger(
-            folder, name="", version="tensorboard", **({} if resumed_step is None else {"purge_step": resumed_step})
-        ),
+        "tensorboard": lambda: TensorBoardLogger(folder, name="", version="tensorboard", purge_step=resumed_step),
         "mlflow": lambda: mlflow_run(run, phase, folder, resumed_step),
     }
     found = []

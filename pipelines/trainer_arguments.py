@@ -50,7 +50,7 @@ def check_values(key: str, arguments: Mapping[str, Any]) -> None:
         _check_kind(f"{key}.{name}", name, value)
         before = {} if name == "accelerator" else {k: v for k, v in with_hardware.items() if k != name}
         try:
-            pl.Trainer(**{**before, name: value}, logger=False, enable_checkpointing=False)
+            pl.Trainer(**{"logger": False, "enable_checkpointing": False, **before, name: value})
         except REFUSALS as error:
             raise UserError(f"{key}.{name}: the Trainer refuses {value!r}: {' '.join(str(error).split())}") from error
 

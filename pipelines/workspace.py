@@ -88,7 +88,7 @@ def build_workspace(run: Run, entity: str, project: str, name: str) -> Any:
         UserError: the package is not installed.
     """
     try:
-        import wandb_workspaces.reports.v2 as wr
+        import wandb_workspaces.reports.v2.interface as wr
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
         raise UserError(f"workspace: pip install 'wandb-workspaces>=0.4,<0.5' ({error})") from error
@@ -112,7 +112,7 @@ def build_workspace(run: Run, entity: str, project: str, name: str) -> Any:
         wr.MediaBrowser(title=key, media_keys=[key], gallery_axis="step", num_columns=1) for key in _pictures(run)
     ]
     seen = {"train/loss", "val/accuracy", "val/loss", *beginning("val/diversity", "train/diversity@", "filters/")}
-    sections = {
+    sections: dict[str, list[Any]] = {
         "Stages": [*bars, pictures, *tables],
         "Where it looks": maps,
         "Diversity and class filters": [
@@ -144,9 +144,9 @@ def _logged(run: Run) -> set[str]:
     """Names of the measures that the run's phases logged."""
     found: set[str] = set()
     for folder in _folders(run):
-        file = folder / "metrics.csv"
-        rows = read_csv(file) if file.is_file() else []
-        found |= set(rows[0]) if rows else set()
+        for file, before in ((folder / "metrics.csv", ""), (folder / "path.csv", "path/")):
+            rows = read_csv(file) if file.is_file() else []
+            found |= {f"{before}{name}" for name in (rows[0] if rows else ())}
     return found - {"epoch", "step"}
 
 

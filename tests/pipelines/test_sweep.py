@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
-from sweeps.config import schema_violations_from_proposed_config
 from wandb.sdk.launch.sweeps.utils import load_sweep_config
 from wandb.wandb_agent import Agent
 
@@ -20,12 +20,16 @@ from tests.helpers.wandb_file import records, wait_for_end
 SWEEP = ROOT / "configs/sweeps/features_by_features_per_class.yaml"
 
 
-def test_wandb_takes_the_sweep():
+def test_every_point_of_the_grid_can_be_run():
     sweep = load_sweep_config(str(SWEEP))
-    assert schema_violations_from_proposed_config(sweep) == []
     values = {name.rpartition(".")[2]: one["values"] for name, one in sweep["parameters"].items()}
-    assert min(values["n_features"]) >= max(values["features_per_class"])  # every point of the grid can be run
+    assert min(values["n_features"]) >= max(values["features_per_class"])
     assert sweep["project"] == "handful"
+
+
+def test_wandbs_scheme_of_sweeps_takes_it():
+    schema = pytest.importorskip("sweeps.config", reason="pip install --no-deps sweeps: it asks for numpy before 2")
+    assert schema.schema_violations_from_proposed_config(yaml.safe_load(SWEEP.read_text())) == []
 
 
 def run_of(folder: Path):

@@ -1,6 +1,7 @@
 """Offline W&B runs: one a phase, in one group, readable, continued when a phase is resumed."""
 
 import csv
+import re
 
 import pytest
 import yaml
@@ -102,7 +103,7 @@ def check_mlflow(run):
             (step, pytest.approx(value, rel=1e-5)) for step, value in expected[name]
         ], name
     assert len((folder / "metrics/val/diversity_at_5").read_text().splitlines()) == 3
-    pictures = [file.name.split("%")[2] for file in (folder / "artifacts/images").glob("*cam*.png")]
+    pictures = [re.split("[+%]", file.name)[2] for file in (folder / "artifacts/images").glob("*cam*.png")]
     at = [step for step, _ in expected["val/accuracy"]]
     assert sorted(map(int, pictures)) == at
     assert sorted(int(f.stem) for f in (folder / "artifacts/tables/class_filters").iterdir()) == at

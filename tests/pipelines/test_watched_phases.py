@@ -4,7 +4,6 @@ import csv
 import json
 
 import pytest
-import torch
 
 from callbacks import AttributionMaps, ClassFilters, Diversity
 from lightning_modules import ClassifierModule, InfoMaxPlugin, Prototypical, TrainedModule
@@ -27,7 +26,7 @@ def pipelines():
             yield str(file.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", pipelines())
+@pytest.mark.parametrize("path", list(pipelines()))
 def test_what_is_trained_is_watched(path):
     for name, phase in read_config(ROOT / path)[1]["phases"].items():
         kind = phase_class(phase["module"], name)
@@ -70,15 +69,15 @@ def test_a_retrained_head_without_validation_images_has_tables_maps_and_diversit
     )  # fmt: skip
     with (tmp_path / "retrain/metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len([row for row in rows if row["train/diversity@5"]]) == 2
+    diversity = [float(row["train/diversity@2"]) for row in rows if row["train/diversity@2"]]
+    assert len(diversity) == 2
+    assert all(0 < value <= 1 for value in diversity)
     assert len([row for row in rows if row["filters/union"]]) == 2
     assert "filters/noise_on_filters" not in rows[0]
     tables = sorted((tmp_path / "retrain/class_filters").iterdir())
     assert [file.name for file in tables] == ["epoch_000.csv", "epoch_001.csv"]
     # every fifth epoch and the last
     assert {file.name for file in (tmp_path / "retrain/attribution").rglob("*.png")} == {"epoch_001.png"}
-    with torch.no_grad():
-        assert 0 < float(rows[-1]["train/diversity@5"] or rows[-2]["train/diversity@5"]) <= 1
 
 
 def test_a_plug_in_on_episodes_draws_its_bits(tmp_path):
