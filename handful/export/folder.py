@@ -159,6 +159,15 @@ def _write_torch(deployed: Deployed, path: Path) -> None:
         torch.export.save(program, file, extra_files={"handful.json": json.dumps(_metadata(deployed))})
 
 
+def _name_the_batch(graph: Any) -> None:
+    """Call the images' axis `batch` wherever the exporter gave it a name of its own, `s81` for instance."""
+    given = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if given and axis.dim_param == given:
+                axis.dim_param = "batch"
+
+
 def _write_onnx(deployed: Deployed, path: Path) -> None:
     try:
         import onnx
@@ -176,6 +185,7 @@ def _write_onnx(deployed: Deployed, path: Path) -> None:
         raise UserError(f"--to onnx: not exported ({' '.join(str(error).split())[:300]})") from error
     assert exported is not None
     model = exported.model_proto
+    _name_the_batch(model.graph)
     onnx.helper.set_model_props(model, _metadata(deployed))
     with atomic(path) as file:
         file.write(model.SerializeToString())
