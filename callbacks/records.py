@@ -54,7 +54,9 @@ def log_image(trainer: pl.Trainer, name: str, image: Image.Image | Path, caption
             return None
     else:
         opened = image
-        path = save_file(trainer, epoch_file(trainer, name, ".png"), lambda file: image.save(file, format="PNG"))
+        written = epoch_file(trainer, name, ".png")
+        # zlib's fastest level: at its default, writing took as long as the maps
+        path = save_file(trainer, written, lambda file: image.save(file, format="PNG", compress_level=1))
     words = None if caption is None else safe_text(caption)
     _to_loggers(trainer, "picture", name, lambda logger: send_image(logger, step_of(trainer), name, opened, words))
     return path

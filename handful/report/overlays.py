@@ -4,7 +4,7 @@ import base64
 import io
 import textwrap
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -97,8 +97,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(font_file(), size)
 
 
-def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+@lru_cache(maxsize=4096)  # the same names stand beneath the pictures of every method and epoch
+def _wrapped(line: str, size: int, width: int) -> list[str]:
     """A line in parts that are at most `width` pixels wide."""
+    font = _font(size)
     for letters in range(len(line), 1, -1):
         parts = textwrap.wrap(line, letters)
         if all(font.getlength(part) <= width for part in parts):
@@ -109,7 +111,7 @@ def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 def captioned(image: Image.Image, lines: Sequence[str], size: int = 12) -> Image.Image:
     """Return the picture with lines of text beneath it, wrapped to its width."""
     font = _font(size)
-    wrapped = [part for line in lines for part in _wrapped(drawable(line, _CAPTION), font, image.width - 2)]
+    wrapped = [part for line in lines for part in _wrapped(drawable(line, _CAPTION), size, image.width - 2)]
     step = round(1.3 * size)
     result = Image.new("RGB", (image.width, image.height + step * len(wrapped) + size // 2), _PAPER)
     result.paste(image, (0, 0))

@@ -9,7 +9,7 @@ import torch
 import handful
 from handful import Inputs, SparseHead, UserError, build_classifier
 from handful.export import Deployed, export
-from handful.networks.head import Head
+from handful.networks.head import Head, build_head
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,60 @@ def test_torch_export_gives_the_same_logits_for_any_batch(model, pixels, wanted,
     for batch in (pixels, pixels[:1]):
         torch.testing.assert_close(program.module()(batch)[0], wanted[: len(batch)])
     assert json.loads(json.loads(extra["handful.json"])["class_names"]) == list(model.inputs.class_names)
+
+
+def with_head(network, size, kind):
+    """A classifier of five classes with random weights and a head of few features."""
+    torch.manual_seed(0)
+    model = build_classifier({**network, "image_size": size}, 5).eval()
+    if kind != "dense":
+        options = {"relu": True} if kind == "binary" else {}
+        head = build_head(
+            {"kind": kind, "num_features": model.num_features, "num_classes": 5, "n_selected": 4, **options}
+        )
+        values = head.state_dict() | {"selection": torch.arange(4), "std": torch.rand(4) + 0.5}
+        signs = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1], [1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 1]])
+        if kind != "binary":
+            signs = signs * torch.tensor([1, -1, 1, -1])
+        values["weight"] = (signs if kind == "binary" else 0.5 * signs).to(values["weight"].dtype)
+        head.load_state_dict(values)
+        model.head = head.eval()
+    model.inputs = Inputs(list("abcde"), size, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+    return model
+
+
+def check_every_runtime(model, folder):
+    """Same logits through onnxruntime and torch.export, of three images and of one; classes agree with the head."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    size = model.inputs.image_size
+    pixels = torch.randint(0, 256, (3, 3, size, size), dtype=torch.uint8)
+    with torch.no_grad():
+        wanted = model(model.inputs.normalise(pixels))
+    assert float(wanted.std()) > 0
+    session = onnxruntime.InferenceSession(export(model, folder, "onnx"), providers=["CPUExecutionProvider"])
+    program = torch.export.load(export(model, folder, "torch_export")).module()
+    scale = float(wanted.abs().max())
+    assert session.get_inputs()[0].shape == ["batch", 3, size, size]
+    assert [output.shape[0] for output in session.get_outputs()] == ["batch", "batch"]
+    for batch in (pixels, pixels[:1]):
+        logits = session.run(["logits"], {"pixels": batch.numpy()})[0]
+        np.testing.assert_allclose(logits, wanted[: len(batch)], rtol=1e-4, atol=1e-5 * scale)
+        torch.testing.assert_close(program(batch)[0], wanted[: len(batch)], rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("kind", ["ternary", "binary"])
+def test_heads_of_few_values_in_every_runtime(kind, tmp_path):
+    check_every_runtime(with_head({"backbone": "conv4", "options": {"width": 4}}, 32, kind), tmp_path)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("backbone", "kind"),
+    [("tf_efficientnet_lite0", "sparse"), ("resnet18", "ternary"), ("convnext_atto", "dense"),
+     ("convnext_tiny", "binary"), ("vit_tiny_patch16_224", "sparse"), ("densenet121", "binary")],
+)  # fmt: skip
+def test_timm_networks_in_every_runtime(backbone, kind, tmp_path):
+    check_every_runtime(with_head({"backbone": backbone}, 64, kind), tmp_path)
 
 
 def test_the_card_says_what_was_measured(model, tmp_path):
