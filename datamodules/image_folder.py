@@ -199,7 +199,7 @@ class ImageFolder(HandfulDataModule):
         conflicts = reading.conflicts(self.listing) if self.repeats == "refuse" else []
         advice = []
         if unreadable:
-            advice.append("Replace or remove what cannot be read, or leave it out with data.unreadable skip.")
+            advice.append("Replace or remove what cannot be read, or leave it out with --data.unreadable skip.")
         if conflicts:
             advice.append("Keep each image in one place, or choose data.repeats warn or drop.")
         refuse(unreadable + conflicts, " ".join(advice), self.cache)

@@ -1,5 +1,6 @@
 """Which phases of a run are finished, which are resumed or continued, and which run from their beginning."""
 
+import contextlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -99,7 +100,7 @@ class Plan:
             if key == "module":
                 value = _without_new_defaults(value, found[key], phase_class(phase.module, name))
             if _given(value) != _given(found.get(key)):
-                differing[key] = f"{_brief(found.get(key))}, now {_brief(asked[key])}"
+                differing[key] = _difference(found.get(key), asked[key])
         return differing
 
     def _compare(self, folder: PhaseFolder, phase: PhaseConfig, found: Mapping[str, Any], how: str) -> bool:
@@ -197,6 +198,26 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, dict):
         return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
     return {prefix[:-1]: value}
+
+
+def _difference(found: Any, asked: Any) -> str:
+    """Two values in a few words; of mappings, and text of one, the first entry that differs."""
+    one, other = _mapping(found), _mapping(asked)
+    if one is None or other is None:
+        return f"{_brief(found)}, now {_brief(asked)}"
+    for name in dict.fromkeys((*other, *one)):
+        if one.get(name) != other.get(name):
+            inner = _difference(one.get(name), other.get(name))
+            return inner if name == "init_args" else f"{name} {inner}"
+    return f"{_brief(found)}, now {_brief(asked)}"
+
+
+def _mapping(value: Any) -> dict[str, Any] | None:
+    """A mapping, or the one that a text holds as JSON."""
+    if isinstance(value, str) and value.startswith("{"):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    return value if isinstance(value, dict) else None
 
 
 def _brief(value: Any) -> str:

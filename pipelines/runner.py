@@ -179,10 +179,8 @@ class Runner:
             return
         if self._needs_validation and "val" not in datamodule.splits:
             raise UserError(f"{self._needs_validation[0]}, but there are no validation images")
-        if self._processes == 1:
-            return
-        for split, images in datamodule.splits.items():
-            if len(images) < self._processes:
+        for split, images in datamodule.splits.items():  # images that cannot be read end a run before it has a folder
+            if len(images) < self._processes > 1:
                 raise UserError(
                     f"trainer.devices: {self._processes} processes, but only {len(images)} {split} images; "
                     f"take at most {len(images)}"

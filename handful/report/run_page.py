@@ -13,6 +13,9 @@ from handful.report.sections.classes import class_weights
 from handful.report.sections.decisions import cards
 from handful.report.sections.pairs import pair, similarity
 
+#: Splits in words, in the order in which they are listed.
+_SPLITS = {"train": "training", "val": "validation", "test": "test"}
+
 #: Classes that a class's page compares with.
 _ALIKE = 3
 
@@ -89,7 +92,8 @@ def _facts(results: Mapping[str, Any]) -> list[str]:
     data, versions = results.get("data", {}), results.get("versions", {})
     facts = [f"{data.get('name', '')}, {data['num_classes']} classes"] if "num_classes" in data else []
     splits = data.get("images") or data.get("splits") or {}
-    facts += [", ".join(f"{count} {split}" for split, count in splits.items()) + " images"] if splits else []
+    counted = [f"{splits[split]:,} {words}" for split, words in _SPLITS.items() if split in splits]
+    facts += [", ".join(counted) + " images"] if counted else []
     facts += [f"started from {results['weights']}"] if results.get("weights") else []
     facts += [" ".join(f"{name} {version}" for name, version in versions.items() if name in ("handful", "torch"))]
     return [fact for fact in facts if fact]

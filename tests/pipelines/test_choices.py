@@ -1,6 +1,8 @@
 """What a config leaves to the images and the machine: settled, printed with its reason, overridden by options."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ from handful.errors import UserError
 from pipelines.cli import main
 from pipelines.lightning_config import pipeline_config
 from pipelines.parse import parse_pipeline
+from pipelines.plan import _difference
+from tests.helpers.pipeline import write_config
 
 PHOTOS = "configs/sldd/photos.yaml"
 
@@ -27,6 +31,27 @@ def photos(tmp_path_factory):
         for n in range(4):
             Image.new("RGB", (12, 12), (40 * n, 60 * c, 9)).save(root / f"class{c}" / f"{n}.png")
     return root
+
+
+def test_a_picture_that_cannot_be_read_ends_a_run_before_it_has_a_folder(photos, tmp_path, capsys):
+    """What the sentence advises works at once, without another folder or --start_at."""
+    root = tmp_path / "photos"
+    shutil.copytree(photos, root)
+    (root / "class1" / "broken.jpg").write_bytes(b"")
+    given = ["pipeline", "--config", write_config(tmp_path), "--data", "ImageFolder", "--data.root", root,
+             "--data.image_size", "12", "--run_dir", tmp_path / "run"]  # fmt: skip
+    with pytest.raises(SystemExit):
+        main([str(argument) for argument in given])
+    assert "leave it out with --data.unreadable skip" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_part_of_the_data_that_differs_is_named():
+    one = json.dumps({"class_path": "datamodules.ImageFolder", "init_args": {"root": "a", "unreadable": "refuse"}})
+    other = json.dumps({"class_path": "datamodules.ImageFolder", "init_args": {"root": "a", "unreadable": "skip"}})
+    assert _difference(one, other) == 'unreadable "refuse", now "skip"'
+    assert _difference({"a": {"b": 1}}, {"a": {"b": 2}}) == "a b 1, now 2"
+    assert _difference(3, 5) == "3, now 5"
 
 
 def chosen(*arguments):
