@@ -120,7 +120,7 @@ class Bench:
         self.accuracy = 100 * len(right) / len(every)
         self.size = data.image_size
         self.birds = [i * len(every) // birds for i in range(birds)]
-        self.watched: WatchedBirds = watch_birds(self.model, data.birds["test"], self.birds, dataset._normalised)
+        self.watched: WatchedBirds = watch_birds(self.model, data.birds["test"], self.birds, dataset.normalised)
 
     def decides(self) -> dict[str, Any]:
         """All that decides every row, as plain values."""

@@ -136,7 +136,7 @@ def replaced(birds: Any, ids: Sequence[int], part: str) -> Tensor:
         others = {p.name: (scene.variants[p.name] + 1) % len(p.variants) for p in PARTS if p.name != part}
         drawn = birds.rendering("test", i, replace=others).image
         pictures.append(torch.from_numpy(drawn.copy()).permute(2, 0, 1))
-    return dataset._normalised(torch.stack(pictures))
+    return dataset.normalised(torch.stack(pictures))
 
 
 # -- CIFAR-10 ---------------------------------------------------------------------------------------------------------

@@ -3,24 +3,28 @@
 import json
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.augmentation import AugmentationName, build_augmentation
+from datamodules.augmented import Augmented, augmented_pixels, marks_on_image
 from datamodules.cache import Cache
 from datamodules.dataset import ImageDataset
 from datamodules.file_tree import digest
 from datamodules.images import Split
 from datamodules.module_loaders import ModuleLoaders
 from datamodules.normalisation import Triple, channel_statistics, given_normalisation, is_normalisation
+from datamodules.placed import PlacedAnnotations
+from datamodules.samplers import mixed
 from handful.annotations import Annotations
 from handful.errors import UserError
-from handful.images import Fit
 from handful.images.model_inputs import LARGEST_IMAGE
 from handful.look_alikes import look_alike_warning
+from handful.networks import NetworkConfig, input_config
+from handful.networks.input_config import publishers_framing
 
 #: What was printed by this process about images that were read.
 _reported: set[str] = set()
@@ -40,7 +44,7 @@ class HandfulDataModule(ModuleLoaders):
             have to spare, which are none on two; see `spare_processes`.
         normalisation: "compute" (mean and deviation of the training images), "imagenet", "backbone" (what the
             pretrained backbone was trained with: a pipeline sets it) or {"mean": [r, g, b], "std": [r, g, b]}.
-        augmentation: of training images: "none", "flip", "crop_flip", "standard", "resized_crop"; see
+        augmentation: of training images: "none", "flip", "crop_flip", "standard", "resized_crop", "timm"; see
             `build_augmentation`.
         seed: of the order, the augmentations and whatever else the data set draws.
         cache_dir: where decoded images are kept; by default `$XDG_CACHE_HOME/handful`, else `~/.cache/handful`.
@@ -81,12 +85,13 @@ class HandfulDataModule(ModuleLoaders):
         self.cache = Cache(cache_dir)
         self._augment = build_augmentation(augmentation, image_size)
         self._given = given_normalisation(normalisation)
+        self._known: dict[str, Annotations] = {}
 
     #: Whether the seed decides which images there are or in which split they are, not their order alone.
     seed_draws_images: bool = True
 
     #: How pictures are brought into a square.
-    fit: Fit = "crop"
+    fit: str = "crop"
 
     # -- what a subclass provides ---------------------------------------------------------------------------------
 
@@ -160,6 +165,28 @@ class HandfulDataModule(ModuleLoaders):
         augment = self._augment if augmented else None
         return ImageDataset(self.splits[split], self.image_size, self.mean, self.std, augment, self.seed)
 
+    def augmented(self, index: int, epoch: int = 0) -> Augmented:
+        """Return a training image as the loader gives it in an epoch, with its parts, box and masks moved alike.
+
+        Args:
+            index: in the training split.
+            epoch: from 0.
+
+        Raises:
+            UserError: this torchvision cannot move boxes unless they are cut.
+        """
+        if "train" not in self._known:
+            self._known["train"] = self.annotations("train")
+        known, dataset = self._known["train"], self.train_dataset
+        image = dataset.split.pixels(index)
+        placed = known.boxes or known.parts or known.segmentation
+        if isinstance(placed, PlacedAnnotations):
+            marks = placed.stored_marks(index)
+        else:
+            marks = marks_on_image(known, index, self.image_size, image)
+        pixels, moved = augmented_pixels(self._augment, image, marks, mixed(self.seed, epoch, index))
+        return Augmented(dataset.normalised(pixels), moved)
+
     def summary(self) -> dict[str, Any]:
         """Return what a results file says about the data: plain values."""
         return {
@@ -189,6 +216,21 @@ class HandfulDataModule(ModuleLoaders):
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Normalise with these from now on; data sets and loaders made before keep what they have."""
         self._given = given_normalisation({"mean": list(mean), "std": list(std)})
+
+    def follow(self, network: NetworkConfig | Mapping[str, Any]) -> None:
+        """Take from a network what is left to it: `normalisation: backbone`, `fit: timm` and `augmentation: timm`.
+
+        Raises:
+            UserError: nothing is published of how its images are resized.
+        """
+        if self.normalisation == "backbone":
+            found = input_config(network)
+            self.set_normalisation(found.mean, found.std)
+        if self.augmentation == "timm":
+            resampling = publishers_framing(input_config(network)).resampling
+            self._augment = build_augmentation("timm", self.image_size, resampling)
+        if self.fit == "timm":
+            self.fit = str(publishers_framing(input_config(network)))
 
     @property
     def _mean_and_std(self) -> tuple[Triple, Triple]:

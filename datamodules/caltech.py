@@ -74,6 +74,7 @@ class CaltechTables(OfficialData):
             x, y, width, height = self._numbers(BOXES, number, cells)
             if image in paths:
                 found[paths[image]] = (x, y, x + width, y + height)
+        self._complete(BOXES, found, paths)
         return found
 
     def parts(self) -> tuple[list[str], Mapping[str, Any]] | None:
@@ -89,9 +90,20 @@ class CaltechTables(OfficialData):
                 raise UserError(f"{self.files.shown(PART_PLACES)}, line {number}: there is no part {part}"
                                 f"{did_you_mean(part, place)}.")  # fmt: skip
             if image in paths:
-                rows = found.setdefault(paths[image], np.zeros((len(named), 3)))
+                rows = found.setdefault(paths[image], np.full((len(named), 3), np.nan))
                 rows[place[part]] = self._numbers(PART_PLACES, number, cells)
+        self._complete(PART_PLACES, found, paths)
+        for path, rows in found.items():
+            if np.isnan(rows).any():
+                part = list(named.values())[int(np.isnan(rows).any(axis=1).argmax())]
+                raise UserError(f"{self.files.shown(PART_PLACES)} says nothing of {part} in {path}: unpack it again.")
         return list(named.values()), found
+
+    def _complete(self, name: str, found: Mapping[str, Any], paths: Mapping[str, str]) -> None:
+        """Refuse a table of annotations that ends before the last image."""
+        without = next((image for image, path in paths.items() if path not in found), None)
+        if without is not None:
+            raise UserError(f"{self.files.shown(name)} has no line for image {without} of {IMAGES}: unpack it again.")
 
     def _numbers(self, name: str, line: int, cells: list[str]) -> list[float]:
         try:

@@ -1,6 +1,5 @@
 """CUB-200-2011: 200 species of birds with boxes, 15 parts, 312 attributes and, beside it, segmentations."""
 
-import io
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -9,9 +8,11 @@ import numpy as np
 import torch
 
 from datamodules.caltech import CaltechTables
+from datamodules.locate import lines_of
 from datamodules.placed import PlacedAnnotations
 from handful.annotations import Annotations, AttributeTable
 from handful.errors import UserError
+from handful.text import safe_text
 
 _LABELS = "attributes/image_attribute_labels.txt"
 # attributes.txt lies beside the folder in the archive; copies have it inside, or among the attributes
@@ -104,13 +105,15 @@ class CUB200(CaltechTables):
             if self.files.find(name) is not None:
                 return [cells[1] for _, cells in self.files.rows(name, 2)]
         tree = self.files.tree
-        above = self.files.base.rstrip("/").rpartition("/")[0]
-        beside = f"{above}/attributes.txt" if above else "attributes.txt"
-        if beside in tree.files():
-            return [line.split(None, 1)[1].strip() for line in tree.read(beside).decode().splitlines() if line.strip()]
+        # beside the data set's folder, or beside one that it was unpacked into
+        places = [path for path in tree.files() if path.rpartition("/")[2] == "attributes.txt"]
+        if places:
+            path = min(places, key=lambda path: (path.count("/"), path))
+            return [line.split(None, 1)[1].strip() for line in lines_of(tree.read(path), path) if line.strip()]
         outside = tree.root.parent / "attributes.txt"
         if tree.root.is_dir() and outside.is_file():
-            return [line.split(None, 1)[1].strip() for line in outside.read_text().splitlines() if line.strip()]
+            content = lines_of(outside.read_bytes(), safe_text(outside))
+            return [line.split(None, 1)[1].strip() for line in content if line.strip()]
         raise UserError(
             f"There is no attributes.txt in {self.files.shown()} nor beside it, where CUB_200_2011.tgz has it: put it "
             "there."
@@ -119,6 +122,6 @@ class CUB200(CaltechTables):
     def _label_rows(self) -> Any:
         """Image, attribute, whether present, and certainty, int32 `(N, 4)`; some official lines have more cells."""
         try:
-            return np.loadtxt(io.BytesIO(self.files.content(_LABELS)), usecols=(0, 1, 2, 3), dtype=np.int32, ndmin=2)
+            return np.loadtxt(self.files.lines(_LABELS), usecols=(0, 1, 2, 3), dtype=np.int32, ndmin=2)
         except (ValueError, IndexError) as error:
             raise UserError(f"{self.files.shown(_LABELS)} is truncated or not a table: {error}.") from None

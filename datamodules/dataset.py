@@ -76,7 +76,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 
     def _items(self, keys: Sequence[int | EpochAndIndex]) -> list[tuple[Tensor, int]]:
         pairs = [key if isinstance(key, tuple) else (0, int(key)) for key in keys]
-        images = self._normalised(torch.stack([self._pixels(epoch, index) for epoch, index in pairs]))
+        images = self.normalised(torch.stack([self._pixels(epoch, index) for epoch, index in pairs]))
         labels = self.split.labels[[index for _, index in pairs]].tolist()
         return list(zip(images, labels, strict=True))
 
@@ -88,5 +88,6 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
             return centre_crop(image, self.size)
         return self.augmentation(image, mixed(self.seed, epoch, index))
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Return pixels, uint8 `(…, 3, H, W)`, as float32 by mean and deviation."""
         return pixels.to(torch.float32).mul_(self._scale).add_(self._shift)

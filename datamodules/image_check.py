@@ -12,7 +12,7 @@ import numpy.typing as npt
 from datamodules.images import pixel_digest
 from datamodules.listing import Listing, is_utf8
 from handful.errors import UserError
-from handful.images import Fit, open_image, resize
+from handful.images import open_image, resize
 from handful.progress import ProgressBar
 
 RepeatsPolicy = Literal["refuse", "warn", "drop"]
@@ -119,7 +119,7 @@ class Reader:
     """
 
     def __init__(
-        self, listing: Listing, size: int | None, white: float | None, max_pixels: int, fit: Fit = "crop"
+        self, listing: Listing, size: int | None, white: float | None, max_pixels: int, fit: str = "crop"
     ) -> None:
         self._listing, self._size, self._fit = listing, size, fit
         self._white, self._max_pixels = white, max_pixels

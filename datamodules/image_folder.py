@@ -22,7 +22,7 @@ from datamodules.splitting import divide
 from handful.errors import UserError
 from handful.images import MAX_PIXELS, Fit, read_image
 from handful.images.clutter import LeftOut
-from handful.images.placement import check_fit
+from handful.images.placement import Framing, check_fit
 from handful.text import safe_text
 
 # With cache "auto", decoded images up to so many bytes are kept, where they leave three quarters of the free disk.
@@ -59,7 +59,8 @@ class ImageFolder(HandfulDataModule):
         white: value of white in images of 32-bit whole numbers or floating point, whose type does not say it.
         max_megapixels: larger images are refused, in millions of pixels.
         cache: keep decoded images: true, false or "auto" (up to 8 GiB, and a quarter of the free disk).
-        fit: how pictures are brought into a square: "crop" takes the middle, "pad" adds black bars, "squash" stretches.
+        fit: how pictures are brought into a square: "crop" takes the middle, "pad" adds black bars, "squash" stretches,
+            "timm" resizes and crops as the backbone's publisher tests it (a pipeline says which backbone).
         image_size: side of the images in pixels.
         batch_size: see `HandfulDataModule`, as all below.
         eval_batch_size: see there.
@@ -114,7 +115,7 @@ class ImageFolder(HandfulDataModule):
             if number is not None and not 0 < number < math.inf:
                 raise UserError(f"data.{name} must be a number above 0, not {number}.")
         check_fit(fit)
-        self.fit: Fit = fit
+        self.fit = fit
         self.root = Path(root).expanduser()
         self.labels = Path(labels).expanduser() if labels else None
         self.val_fraction = val_fraction
@@ -160,6 +161,11 @@ class ImageFolder(HandfulDataModule):
 
     def load_splits(self) -> dict[str, Split]:
         """Return the splits; decodes and checks all images unless the cache knows them."""
+        if self.fit == "timm":
+            raise UserError(
+                "data.fit is 'timm', but nothing has said of which network: run it in a pipeline, or choose crop, pad "
+                "or squash."
+            )
         images, reading = self._packed() if self._keeps_decoded() else self._files()
         gone = self._judge(reading)
         splits = {split: self._split(split, images[split], gone) for split in self.listing.files}
@@ -241,7 +247,7 @@ class ImageFolder(HandfulDataModule):
 
     def _keeps_decoded(self) -> bool:
         # photographs are seldom narrower than 3:4
-        bytes_needed = self.listing.count * 3 * self.image_size**2 * 4 // 3
+        bytes_needed = self.listing.count * 3 * Framing.of(self.fit).resized_side(self.image_size) ** 2 * 4 // 3
         if self.keep != "auto":
             return self.keep
         # what is kept already stays in use, however full the disk is by now
@@ -297,7 +303,7 @@ class ImageFiles:
     def __init__(self, data: ImageFolder, split: str) -> None:
         self._tree: FileTree = data.listing.tree
         self._size, self._white, self._max_pixels = data.image_size, data.white, data.max_pixels
-        self._fit: Fit = data.fit
+        self._fit = data.fit
         self._paths = [path for path, _ in data.listing.files[split]]
         self._boxes = data.listing.boxes
 

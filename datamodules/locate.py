@@ -9,6 +9,7 @@ from datamodules.cache import Cache
 from datamodules.file_tree import FileTree
 from datamodules.open_tree import open_tree
 from handful.errors import UserError
+from handful.images import is_image_name
 from handful.text import safe_text
 
 # What file managers and unzip tools add to the name of a second copy: "name (1).jpg", "name(1).jpg", "name copy.jpg".
@@ -19,8 +20,9 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
 class Files:
     """The files of a data set below its own folder, by the names that its tables give them.
 
-    A name is also found where a tool has changed its case, its Unicode form or its separators, or has marked it as a
-    copy, as long as one file alone can be meant.
+    A name is also found where a tool has changed its case, its Unicode form or its separators, has marked it as a copy,
+    has unpacked a folder into one of its own name, or has given an image another suffix (`.jpeg`, `.png`), as long as
+    one file alone can be meant.
 
     Args:
         tree: where the files are.
@@ -32,22 +34,27 @@ class Files:
         inside = [path for path in tree.files() if path.startswith(base)]
         self._exact = {path[len(base) :]: path for path in inside}
         self._loose: dict[str, list[str]] = {}
+        self._changed: dict[str, list[str]] = {}
         for path in inside:
-            self._loose.setdefault(plain_name(path[len(base) :]), []).append(path)
+            plain = plain_name(path[len(base) :])
+            self._loose.setdefault(plain, []).append(path)
+            self._changed.setdefault(_without_suffix(without_doubled_folders(plain)), []).append(path)
 
     def find(self, name: str) -> str | None:
         """Return the path in the tree of a file; None where there is none, or several could be meant."""
         found = self._exact.get(name)
         if found is None:
-            like = self._loose.get(plain_name(name), [])
+            plain = plain_name(name)
+            like = self._loose.get(plain) or self._changed.get(_without_suffix(plain), [])
             found = like[0] if len(like) == 1 else None
         return found
 
     def names(self, folder: str) -> Iterator[str]:
         """Yield the official names of all files in a folder of the data set."""
         for name in self._exact:
-            if name.startswith(folder):
-                yield name
+            flat = without_doubled_folders(name)
+            if flat.startswith(folder):
+                yield flat
 
     def shown(self, name: str = "") -> str:
         """Return a file's path, or that of the data set, as it stands in messages."""
@@ -65,27 +72,22 @@ class Files:
         return self.tree.read(path)
 
     def lines(self, name: str) -> list[str]:
-        """Return the lines of a text file, without empty ones at its end.
+        """Return the lines of a text file, in UTF-8, or in UTF-16 as editors of Windows save it.
 
         Raises:
             UserError: it is not there, cannot be read, or is not text.
         """
-        try:
-            text = self.content(name).decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise UserError(f"{self.shown(name)} is not text in UTF-8: unpack the data set again.") from None
-        lines = text.splitlines()
-        while lines and not lines[-1].strip():
-            lines.pop()
-        return lines
+        return lines_of(self.content(name), self.shown(name))
 
     def rows(self, name: str, columns: int) -> Iterator[tuple[int, list[str]]]:
-        """Yield number and cells of every line; the last of `columns` cells takes what is left of the line.
+        """Yield number and cells of every line with any; the last of `columns` cells takes what is left of the line.
 
         Raises:
             UserError: as `lines`, or a line has fewer cells: the file is truncated.
         """
         for number, line in enumerate(self.lines(name), start=1):
+            if not line.strip():
+                continue
             cells = line.split(None, columns - 1)
             if len(cells) < columns:
                 raise UserError(
@@ -104,6 +106,37 @@ def plain_name(path: str) -> str:
     """
     tidy = unicodedata.normalize("NFC", path.replace("\\", "/")).casefold().removeprefix("./")
     return _COPY.sub("", tidy)
+
+
+def lines_of(content: bytes, shown: str) -> list[str]:
+    """Return the lines of a text, without empty ones at its end.
+
+    Args:
+        content: in UTF-8, or in UTF-16 with a byte order mark.
+        shown: the file, for the sentence.
+
+    Raises:
+        UserError: it is no text.
+    """
+    try:
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{shown} is not text in UTF-8: unpack the data set again.") from None
+    lines = text.splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
+def without_doubled_folders(path: str) -> str:
+    """`images/images/owl/1.jpg` → `images/owl/1.jpg`: tools unpack a folder into one that they call like it."""
+    parts = path.split("/")
+    return "/".join(part for place, part in enumerate(parts) if place == 0 or part != parts[place - 1])
+
+
+def _without_suffix(plain: str) -> str:
+    """A name without the suffix of an image; all of another file."""
+    return plain.rpartition(".")[0] + "." if is_image_name(plain) else plain
 
 
 def open_published(root: Path, cache: Cache, advice: str) -> FileTree:
@@ -143,7 +176,7 @@ def locate(tree: FileTree, root: Path, title: str, markers: Sequence[str], advic
         raise UserError(f"data.root {safe_text(root)} holds {title} twice, in {one} and {two}: give one of them.")
     if whole:
         return Files(tree, "" if whole[0] == "/" else whole[0])
-    _refuse_inside(root, title, markers)
+    refuse_inside(root, title, markers)
     if found:
         base, has = max(found.items(), key=lambda item: len(item[1]))
         lacking = [marker for marker in markers if marker not in has]
@@ -155,7 +188,7 @@ def locate(tree: FileTree, root: Path, title: str, markers: Sequence[str], advic
     raise UserError(f"data.root {safe_text(root)} is not {title}: there is no {markers[0]} in it.{hint} {advice}")
 
 
-def _refuse_inside(root: Path, title: str, markers: Sequence[str]) -> None:
+def refuse_inside(root: Path, title: str, markers: Sequence[str]) -> None:
     """Refuse a root inside the data set, naming the folder that is meant."""
     for parent in list(root.expanduser().absolute().parents)[:3]:
         if all((parent / marker).is_file() for marker in markers):

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from datamodules.augmented import Marks
 from handful.annotations import Concept
 from handful.errors import UserError
 from handful.images import Box, Placement
@@ -40,7 +42,7 @@ class PlacedAnnotations:
         masks: Mapping[str, str] | None = None,
         kind: str = "object",
     ) -> None:
-        self._data, self._names = data, data.splits[split].names
+        self._data, self._split, self._names = data, split, data.splits[split].names
         self._boxes, self._masks = boxes, masks or {}
         self.part_names, self._parts = parts or ([], {})
         self.concepts: Sequence[Concept] = [Concept(kind, "object")] if self._masks else []
@@ -51,6 +53,28 @@ class PlacedAnnotations:
         path = self._names[index]
         used = self._data.listing.boxes.get(path)
         return Placement.of(self._size(path), self._data.image_size, self._data.fit, used)
+
+    def stored_marks(self, index: int) -> Marks:
+        """Return what lies on the image as it is kept, resized but not yet cut to the square."""
+        path, placement = self._names[index], self.placement(index)
+        image = self._data.splits[self._split].pixels(index)
+        start = (0, 0) if tuple(image.shape[-2:]) == placement.target[::-1] else placement.offset
+        kept = replace(placement, offset=start)
+        known = self._parts.get(path)
+        rows = torch.zeros(len(self.part_names), 3).double() if known is None else torch.from_numpy(np.asarray(known))
+        edges = torch.tensor(cut_box(self._size(path), self._boxes.get(path, (0, 0, 0, 0))), dtype=torch.float64)
+        box = (kept.points(edges.view(2, 2) - 0.5) + 0.5).flatten() if self._boxes else None
+        masks = torch.zeros(2 if self._masks else 0, *image.shape[-2:], dtype=torch.bool)
+        if path in self._masks:
+            canvas = Image.new("L", (image.shape[-1], image.shape[-2]))
+            canvas.paste(kept.resized(self._grey(path)), start)
+            masks[:] = torch.from_numpy(np.asarray(canvas) > 127)
+        parts, ends = kept.points(rows[:, :2].double()), torch.tensor(image.shape[:0:-1]) - 0.5
+        return Marks(parts, (rows[:, 2] > 0) & ((parts >= -0.5) & (parts < ends)).all(dim=1), box, masks)
+
+    def _grey(self, path: str) -> Image.Image:
+        with Image.open(io.BytesIO(self._data.listing.tree.read(self._masks[path]))) as picture:
+            return picture.convert("L")
 
     def _read_size(self, path: str) -> tuple[int, int]:
         try:
@@ -90,11 +114,9 @@ class PlacedAnnotations:
         side = self._data.image_size
         found = torch.zeros(len(indices), side, side, dtype=torch.bool)
         for row, index in enumerate(map(int, indices)):
-            mask = self._masks.get(self._names[index])
-            if mask is not None:
-                with Image.open(io.BytesIO(self._data.listing.tree.read(mask))) as picture:
-                    grey = picture.convert("L")
-                pixels = np.asarray(self.placement(index).square(grey))
+            path = self._names[index]
+            if path in self._masks:
+                pixels = np.asarray(self.placement(index).square(self._grey(path)))
                 found[row] = torch.from_numpy(pixels > 127)
         return found
 

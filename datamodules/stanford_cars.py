@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datamodules.locate import Files, locate, open_published
+from datamodules.file_tree import FileTree
+from datamodules.locate import Files, locate, open_published, refuse_inside
 from datamodules.official import OfficialData
 from handful.errors import UserError
 from handful.images import Box
@@ -43,8 +44,12 @@ class StanfordCars(OfficialData):
     def files(self) -> Files:
         """The files of whichever form is there."""
         tree = open_published(self.root, self.cache, self.how_to_get())
+        if not any(path.casefold().endswith((_META, _ALL)) for path in tree.files()):
+            for marker in (f"devkit/{_META}", _META, _ALL):
+                refuse_inside(self.root, self.title, (marker,))
         ends = [path.rpartition("/")[2].casefold() for path in tree.files()]
-        if _ALL in ends:
+        # copies of the devkit's form have cars_annos.mat beside it, which names none of their images
+        if _ALL in ends and (_TRAIN not in ends or _has_images(tree)):
             return locate(tree, self.root, self.title, (_ALL,), self.how_to_get())
         # devkit's files lie in a folder of their own, or beside the images
         inside = any(path.casefold().endswith(f"devkit/{_META}") for path in tree.files())
@@ -62,7 +67,8 @@ class StanfordCars(OfficialData):
 
     @property
     def _is_single(self) -> bool:
-        return self.files.find(_ALL) is not None
+        there = self.files.find(_ALL) is not None
+        return there and (self._find(self.files, _TRAIN) is None or _has_images(self.files.tree))
 
     @cached_property
     def _rows(self) -> "tuple[list[str], list[tuple[str, int, bool, Box]]]":
@@ -119,3 +125,8 @@ class StanfordCars(OfficialData):
         """Boxes around the cars."""
         found = ((self.files.find(name), box) for name, _, _, box in self._rows[1])
         return {path: box for path, box in found if path is not None}
+
+
+def _has_images(tree: FileTree) -> bool:
+    """Whether the images of the single form are there."""
+    return any("car_ims/" in path.casefold() for path in tree.files())

@@ -58,7 +58,10 @@ class TinyImageNet(OfficialData):
                     raise UserError(f"{files.shown(_VAL)}, line {line}: the class {wnid} is not in {_IDS}.")
                 test.append((f"val/images/{image}", number[wnid]))
         words = {cells[0]: cells[1].split(",")[0] for _, cells in files.rows(_WORDS, 2)}
-        titles = [words.get(wnid, wnid) for wnid in ids]
+        unnamed = [wnid for wnid in ids if wnid not in words]
+        if unnamed:
+            raise UserError(f"{files.shown(_WORDS)} has no line for the class {unnamed[0]}: unpack it again.")
+        titles = [words[wnid] for wnid in ids]
         return [f"{t} {wnid}" if titles.count(t) > 1 else t for t, wnid in zip(titles, ids, strict=True)], {
             "train": train,
             "test": test,

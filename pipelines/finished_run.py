@@ -11,7 +11,6 @@ from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
 from handful.file_digest import file_digest
 from handful.images import Inputs
-from handful.networks import input_statistics
 from lightning_modules import TrainedModule, load_module
 from pipelines.build import build_datamodule
 from pipelines.configs import read_config
@@ -113,8 +112,7 @@ class Run:
         if not isinstance(self.config.get("network"), dict):
             raise UserError(f"{path}: network is not a description of a network")
         datamodule = build_datamodule(self.config["data"], overrides)
-        if datamodule.normalisation == "backbone":
-            datamodule.set_normalisation(*input_statistics(self.config["network"]))
+        datamodule.follow(self.config["network"])
         return datamodule
 
     def inputs(self) -> "Inputs":

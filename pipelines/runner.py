@@ -18,7 +18,7 @@ from datamodules.base import HandfulDataModule
 from handful.atomic import copy_file, write_json, write_text
 from handful.errors import UserError, did_you_mean
 from handful.freed_memory import hand_back_memory
-from handful.networks import build_classifier, input_statistics
+from handful.networks import build_classifier
 from lightning_modules import TrainedModule
 from pipelines.build import build_callbacks, build_datamodule, build_phase, plain
 from pipelines.config import PhaseConfig, Pipeline
@@ -127,8 +127,7 @@ class Runner:
 
     def _data(self, overrides: Mapping[str, Any]) -> HandfulDataModule:
         datamodule = build_datamodule(self.pipeline.data, dict(overrides))
-        if datamodule.normalisation == "backbone":
-            datamodule.set_normalisation(*input_statistics(self.pipeline.network))
+        datamodule.follow(self.pipeline.network)
         return datamodule
 
     def _shared(self, datamodule: HandfulDataModule) -> dict[str, Any]:

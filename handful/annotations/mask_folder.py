@@ -8,7 +8,7 @@ from torch import Tensor
 
 from handful.annotations.pixels import KINDS, Concept
 from handful.errors import UserError
-from handful.images import Fit, centre_crop, read_image
+from handful.images import centre_crop, read_image
 
 _SUFFIX = ".png"
 
@@ -24,7 +24,8 @@ class MaskFolder:
         root: the folder.
         names: of the images, in the order of the data set.
         size: side of the images in pixels, as the network gets them.
-        fit: how its images were brought into a square; see `handful.images.placement.Fit`.
+        fit: how its images were brought into a square; "crop", "pad", "squash" or the text of a
+            `handful.images.placement.Framing`.
 
     Raises:
         UserError: no such folder, or no mask in it belongs to one of the images.
@@ -40,7 +41,7 @@ class MaskFolder:
         ([Concept(name='wing', kind='part')], [16, 0], [[True], [False]])
     """
 
-    def __init__(self, root: str | Path, names: Sequence[str], size: int, fit: Fit = "crop") -> None:
+    def __init__(self, root: str | Path, names: Sequence[str], size: int, fit: str = "crop") -> None:
         self.root, self.size, self.fit = Path(root).expanduser(), size, fit
         if not self.root.is_dir():
             raise UserError(f"{self.root}: there is no such folder of masks")

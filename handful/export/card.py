@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from handful.images.placement import Framing
 from handful.networks import Classifier
 from handful.text import markdown_text
 
@@ -66,7 +67,7 @@ def model_card(classifier: Classifier, results: Mapping[str, Any], name: str, st
         'handful.explain(model, "photo.jpg").to_html("why.html")  # the features that decided, and where they looked',
         "```",
         "",
-        f"Input: RGB, the shorter side resized to {inputs.image_size} pixels, the middle cut out; normalisation (mean "
+        f"Input: RGB, {Framing.of(inputs.fit).described(inputs.image_size)}; normalisation (mean "
         f"{_numbers(inputs.mean)}, std {_numbers(inputs.std)} of pixels in [0, 1]) is part of `model.onnx` and "
         "`model.pt2`, which take uint8 pixels `(B, 3, S, S)` and give `logits` and `features`.",
         "",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from handful.errors import UserError
-from handful.images.placement import Fit, Placement
+from handful.images.placement import Framing, Placement
 
 #: Largest side of images in pixels: one of them takes 0.8 GB as numbers.
 LARGEST_IMAGE = 8192
@@ -56,7 +56,8 @@ class Inputs:
         image_size: side in pixels.
         mean: of the channels, for pixel values in [0, 1].
         std: of the channels.
-        fit: how pictures are brought into the square; see `handful.images.placement.Fit`.
+        fit: how pictures are brought into the square: "crop", "pad", "squash" or the text of a
+            `handful.images.placement.Framing`.
 
     Example:
         >>> inputs = Inputs(["owl", "wren"], 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -69,12 +70,12 @@ class Inputs:
     image_size: int
     mean: Sequence[float]
     std: Sequence[float]
-    fit: Fit = "crop"
+    fit: str = "crop"
 
     @classmethod
     def of(cls, data: DescribedImages) -> "Inputs":
         """Those of a data module."""
-        fit: Fit = getattr(data, "fit", "crop")  # data of other code crop
+        fit: str = getattr(data, "fit", "crop")  # data of other code crop
         return cls(list(data.class_names), data.image_size, list(data.mean), list(data.std), fit)
 
     @classmethod
@@ -101,8 +102,10 @@ class Inputs:
         if min(std) <= 0:
             raise UserError(f"{where}: std must be above 0, not {std!r}")
         fit = record.get("fit", "crop")  # records of before know the crop alone
-        if fit not in get_args(Fit):
-            raise UserError(f"{where}: fit must be one of {', '.join(get_args(Fit))}, not {fit!r}")
+        try:
+            Framing.of(str(fit))
+        except UserError as error:
+            raise UserError(f"{where}: fit: {error}") from None
         return cls(names, size, mean, std, fit)
 
     def normalise(self, pixels: Tensor) -> Tensor:
@@ -135,6 +138,6 @@ class Inputs:
         return list(self.class_names).index(name)
 
 
-def _square(picture: Image.Image, size: int, fit: Fit) -> Tensor:
+def _square(picture: Image.Image, size: int, fit: str) -> Tensor:
     pixels: Any = np.array(Placement.of(picture.size, size, fit).square(picture))
     return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -1,5 +1,6 @@
 """Where the pixels of a picture come to lie in the square that a network gets, and points and boxes with them."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from handful.errors import UserError, did_you_mean
 
-#: How a picture is brought into a square: its middle, all of it with black bars, or all of it stretched.
-Fit = Literal["crop", "pad", "squash"]
+#: How a picture is brought into a square: its middle, all of it with black bars, or all of it stretched; "timm" as the
+#: backbone's publisher does, which becomes the text of a `Framing` once the backbone is known.
+Fit = Literal["crop", "pad", "squash", "timm"]
 
 #: Left, top, right and bottom in pixels of the picture; right and bottom of 0 and below count from its far edges.
 Box = tuple[float, float, float, float]
@@ -29,6 +31,62 @@ def check_fit(fit: str) -> None:
         raise UserError(
             f"data.fit must be one of {', '.join(get_args(Fit))}, not {fit!r}{did_you_mean(fit, get_args(Fit))}."
         )
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What of a picture the square shows, and how it is resized.
+
+    Attributes:
+        kind: "crop", "pad" or "squash".
+        share: side of the square over the side that the picture is resized to, in (0, 1]; timm's `crop_pct`.
+        resampling: how the picture is resized, by Pillow's name in lower case.
+
+    Example:
+        >>> framing = Framing.of("crop 0.875 bicubic")
+        >>> framing.resized_side(224), str(framing), str(Framing.of("pad"))
+        (256, 'crop 0.875 bicubic', 'pad')
+    """
+
+    kind: str = "crop"
+    share: float = 1.0
+    resampling: str = "bilinear"
+
+    @classmethod
+    def of(cls, fit: str) -> "Framing":
+        """Read `crop`, `pad`, `squash`, or one of them with share and resampling behind it.
+
+        Raises:
+            UserError: it is something else.
+        """
+        kind, *rest = fit.split(" ")
+        try:
+            share = float(rest[0]) if rest else 1.0
+        except ValueError:
+            share = math.nan
+        resampling = rest[1] if len(rest) == 2 else "bilinear"
+        if kind not in ("crop", "pad", "squash") or len(rest) not in (0, 2) or not 0 < share <= 1:
+            raise UserError(f"no way to bring a picture into a square: {fit!r}")
+        known = [name.lower() for name in Image.Resampling.__members__]
+        if resampling not in known:
+            raise UserError(f"no way to resize a picture: {resampling!r}{did_you_mean(resampling, known)}")
+        return cls(kind, share, resampling)
+
+    def __str__(self) -> str:
+        return self.kind if self == Framing(self.kind) else f"{self.kind} {self.share:.12g} {self.resampling}"
+
+    def resized_side(self, side: int) -> int:
+        """Return what a picture's side is resized to for a square of `side` pixels, rounded down as timm has it."""
+        return max(side, math.floor(side / self.share))
+
+    def described(self, side: int) -> str:
+        """Return what is done with a picture, in words."""
+        resized, how = self.resized_side(side), "" if self.resampling == "bilinear" else f" ({self.resampling})"
+        square = f", the middle {side} × {side} cut out"
+        if self.kind == "crop":
+            return f"the shorter side resized to {resized} pixels{how}{square}"
+        words = "stretched to" if self.kind == "squash" else "resized, with black bars, into"
+        return f"{words} {resized} × {resized} pixels{how}" + (square if resized > side else "")
 
 
 def cut_box(size: tuple[int, int], box: Box) -> tuple[int, int, int, int]:
@@ -58,6 +116,7 @@ class Placement:
         target: width and height that this part is resized to.
         offset: x and y of its left upper corner in the square; below 0 where the square cuts it.
         side: of the square, in pixels.
+        resampling: how it is resized.
 
     Example:
         >>> placement = Placement.of((40, 20), 10)
@@ -74,37 +133,45 @@ class Placement:
     offset: tuple[int, int]
     side: int
 
+    resampling: Image.Resampling = Image.Resampling.BILINEAR
+
     @classmethod
-    def of(cls, size: tuple[int, int], side: int, fit: Fit = "crop", box: Box | None = None) -> "Placement":
+    def of(cls, size: tuple[int, int], side: int, fit: str = "crop", box: Box | None = None) -> "Placement":
         """Return the placement of a picture.
 
         Args:
             size: its width and height in pixels.
             side: of the square in pixels.
-            fit: see `Fit`.
+            fit: "crop", "pad", "squash" or the text of a `Framing`.
             box: the part of the picture that is used; None for all of it.
         """
+        framing = Framing.of(fit)
         left, top, right, bottom = (0, 0, *size) if box is None else cut_box(size, box)
         width, height = right - left, bottom - top
-        if fit == "squash":
-            return cls((left, top, right, bottom), (side, side), (0, 0), side)
-        if fit == "pad":
+        resized = framing.resized_side(side)
+        if framing.kind == "squash":
+            target = (resized, resized)
+        elif framing.kind == "pad":
             longer = max(width, height)
-            target = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
-            return cls((left, top, right, bottom), target, ((side - target[0]) // 2, (side - target[1]) // 2), side)
-        shorter = min(width, height)
-        longest = MAX_ASPECT * shorter
-        left, top = left + max(width - longest, 0) // 2, top + max(height - longest, 0) // 2
-        width, height = min(width, longest), min(height, longest)
-        target = (max(side, width * side // shorter), max(side, height * side // shorter))
-        offset = (-round((target[0] - side) / 2), -round((target[1] - side) / 2))
-        return cls((left, top, left + width, top + height), target, offset, side)
+            target = (max(1, round(width * resized / longer)), max(1, round(height * resized / longer)))
+        else:
+            shorter = min(width, height)
+            longest = MAX_ASPECT * shorter
+            left, top = left + max(width - longest, 0) // 2, top + max(height - longest, 0) // 2
+            width, height = min(width, longest), min(height, longest)
+            target = (max(resized, width * resized // shorter), max(resized, height * resized // shorter))
+        if framing.kind == "pad":
+            offset = ((side - target[0]) // 2, (side - target[1]) // 2)
+        else:
+            offset = (-round((target[0] - side) / 2), -round((target[1] - side) / 2))
+        how = Image.Resampling[framing.resampling.upper()]
+        return cls((left, top, left + width, top + height), target, offset, side, how)
 
     def resized(self, picture: Image.Image) -> Image.Image:
         """Return the used part of the picture at its target size, not yet placed in the square."""
         if self.source != (0, 0, *picture.size):
             picture = picture.crop(self.source)
-        return picture if picture.size == self.target else picture.resize(self.target, Image.Resampling.BILINEAR)
+        return picture if picture.size == self.target else picture.resize(self.target, self.resampling)
 
     def square(self, picture: Image.Image) -> Image.Image:
         """Return the square; what the picture does not cover is black."""

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from handful.errors import UserError
 from handful.images.colour import settle_clear_colour, to_rgb
 from handful.images.formats import HEAD, allowed_formats, unreadable_kind
-from handful.images.placement import Box, Fit, Placement, cut_box
+from handful.images.placement import Box, Framing, Placement, cut_box
 from handful.images.strips import Rows, in_strips, is_deep, is_large, loaded_rows, stored_rows
 
 #: Pixels of the largest image that is read unless a caller allows more; a bomb of so many stays below 1 GB.
@@ -54,7 +54,7 @@ def read_image(
     *,
     white: float | None = None,
     max_pixels: int = MAX_PIXELS,
-    fit: Fit = "crop",
+    fit: str = "crop",
     box: Box | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Return an image file's pixels, upright, transparency on white, its shorter side resized to `size`.
@@ -178,14 +178,15 @@ def _decoded(
     return image, loaded_rows(image) if is_large(image) or is_deep(image) else None, turn
 
 
-def resize(image: Image.Image, size: int | None, fit: Fit = "crop", box: Box | None = None) -> npt.NDArray[np.uint8]:
+def resize(image: Image.Image, size: int | None, fit: str = "crop", box: Box | None = None) -> npt.NDArray[np.uint8]:
     """Return an image's pixels, uint8 `(h, w, 3)`, resized; None leaves the size.
 
     Args:
         image: the picture.
         size: side of the square in pixels.
         fit: "crop" resizes the shorter side to `size` and leaves it to others to crop a square; an image more than
-            `MAX_ASPECT` times as long as wide is cropped to its middle before. "pad" and "squash" give the square.
+            `MAX_ASPECT` times as long as wide is cropped to its middle before. "pad" and "squash" give the square. The
+            text of a `Framing` resizes to more, which is left to others to crop as well, except for "pad".
         box: the part of the picture that is used; None for all of it.
 
     Example:
@@ -196,7 +197,7 @@ def resize(image: Image.Image, size: int | None, fit: Fit = "crop", box: Box | N
     if size is None:
         return np.asarray(image if box is None else image.crop(cut_box(image.size, box)))
     placement = Placement.of(image.size, size, fit, box)
-    return np.asarray(placement.square(image) if fit == "pad" else placement.resized(image))
+    return np.asarray(placement.square(image) if Framing.of(fit).kind == "pad" else placement.resized(image))
 
 
 @contextmanager

@@ -167,24 +167,3 @@ def build_classifier(network: NetworkConfig | Mapping[str, Any], num_classes: in
     classifier = Classifier(backbone, DenseHead(num_features(backbone), num_classes, network.dropout))
     classifier.network = network
     return classifier
-
-
-def input_statistics(
-    network: NetworkConfig | Mapping[str, Any],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, per channel, in [0, 1], that the backbone's own config asks for.
-
-    Example:
-        >>> input_statistics({"backbone": "conv4"})[0]
-        (0.485, 0.456, 0.406)
-    """
-    network = NetworkConfig.of(network)
-    import timm
-
-    from handful.networks.published import published_config
-
-    if timm.is_model(network.backbone.split(".")[0]):
-        config = published_config(network.backbone)
-        if config is not None and config.mean is not None:
-            return tuple(config.mean), tuple(config.std)
-    return IMAGENET_MEAN, IMAGENET_STD

@@ -20,7 +20,7 @@ def noise(height=12, width=12, seed=0):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [(12, 12), (12, 17), (20, 12)])
 def test_every_augmentation_keeps_size_and_type_and_depends_on_the_seed_alone(name, shape):
-    augment = build_augmentation(name, 12)
+    augment = build_augmentation(name, 12, "bilinear")
     image = noise(*shape)
     before = image.clone()
     torch.manual_seed(1)
