@@ -13,9 +13,9 @@ quickstart: $(VENV)/runtime
 test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-# every config of the papers' tables: two steps of every phase on a small copy of its data set
+# every published recipe: two steps of every phase on a small copy of its data set
 nightly: $(VENV)/dev
-	$(BIN)/python -m pytest -m nightly -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -vv -m nightly -n auto --maxprocesses 4 --dist worksteal tests/pipelines/test_recipes.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """`python -m benchmarks`: every benchmark at its default size, one after another; each writes its own section.
 
 Those on real images run where HANDFUL_DATA names the folder with `cub100.zip`, `cifar10.zip` and
-`resnet20_cifar10.pth`. All of them take hours; each also runs alone, `python -m benchmarks.sparse_solver`.
+`resnet20_cifar10.pth`. All of them take hours; each also runs alone, `python -m benchmarks.sparse_solver`. Not among
+them: `gpu`, for a machine with one, and `attribution_gallery`, which draws a picture of a run that is named.
 """
 
 import ast
@@ -35,6 +36,8 @@ BENCHMARKS = (
     "measures birds",
     "measures filter_loss",
     "measures cost",
+    "loading",
+    "streaming",
 )
 
 #: Those that need real images.
@@ -46,7 +49,14 @@ ON_REAL_IMAGES = (
     "plugin fewshot",
     "filters_cifar10",
     "measures photographs",
+    "readable_heads",
 )
+
+#: What puts runs that are there beside published numbers; last.
+OF_RUNS = ("tables",)
+
+#: Those that are run by hand.
+BY_HAND = ("gpu", "attribution_gallery")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := [name for name in names if name.partition(" ")[0] not in _modules()]:
         parser.error(f"there is no benchmark {unknown[0]!r}{did_you_mean(unknown[0], _modules())}")
     if not names:
-        chosen = [*BENCHMARKS, *(ON_REAL_IMAGES if os.environ.get("HANDFUL_DATA") else ())]
+        chosen = [*BENCHMARKS, *(ON_REAL_IMAGES if os.environ.get("HANDFUL_DATA") else ()), *OF_RUNS]
         if not os.environ.get("HANDFUL_DATA"):
             print(f"HANDFUL_DATA is not set, left out: {', '.join(ON_REAL_IMAGES)}", flush=True)
     failed = []

@@ -1,10 +1,14 @@
 """Readable heads on the same frozen features: accuracy before any finetuning, seconds, and the coverage of sets.
 
-`python -m benchmarks.readable_heads --features FILE`; the file of torch holds `{"train": (features, labels), "test":
-(features, labels)}`. Heads: SLDD (greedy selection, cut average and refit), Q-SENN's ternary layer, QPM, CHiQPM; 50
-features, 5 per class. Coverage is measured over 200 random, stratified halves of the test images. CPU seconds.
+`python -m benchmarks.readable_heads [--run RUN]`: the features are those of the run's dense stage, which a frozen
+backbone keeps in the cache; training and validation images together. Without `--run`, `configs/sldd/photos_frozen.yaml`
+is run on `cub100.zip` of HANDFUL_DATA at 160 pixels. Heads: SLDD (greedy, cut average and refit), Q-SENN's
+ternary layer, QPM, CHiQPM; 50 features, 5 per class. Coverage is measured over 200 random, stratified halves of the
+test images. CPU seconds.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +27,17 @@ from handful.conformal import (
     stratified_halves,
     threshold_scores,
 )
+from handful.errors import UserError
 from handful.networks import BinaryHead, Head
 from handful.sparse import fit_sparse_layer
+from lightning_modules.classifier import ClassifierModule
+from pipelines.finished_run import Run
+from pipelines.parse import PHOTOS, parse_pipeline
+from pipelines.runner import Runner
+from pipelines.stored_features import features_of
 
 N, K, SPLITS = 50, 5, 200
+FROZEN = PHOTOS.with_name("photos_frozen.yaml")
 
 Pair = tuple[Tensor, Tensor]
 
@@ -96,18 +107,49 @@ def coverage_lines(head: BinaryHead, test: Pair, asked: float) -> list[str]:
     return lines
 
 
+def features_of_run(run: Run) -> tuple[Pair, Pair]:
+    """Features and labels of a run's training (with validation) and test images, by its dense stage.
+
+    Raises:
+        UserError: its dense stage is no classifier, or its images are not there.
+    """
+    dense = run.load("dense")
+    if not isinstance(dense, ClassifierModule):
+        raise UserError(f"{run.folder}: the dense stage is no classifier")
+    data = run.datamodule()
+    splits = ["train"] + ([] if data.val_dataset is None else ["val"])
+    parts = [features_of(dense, dense.model.eval(), data, split) for split in splits]
+    train = torch.cat([features for features, _ in parts]), torch.cat([labels for _, labels in parts])
+    return train, features_of(dense, dense.model, data, "test")
+
+
+def own_run(folder: Path) -> Path:
+    """A run of `photos_frozen.yaml` on the photographs of HANDFUL_DATA; finished phases are skipped."""
+    data = Path(os.environ.get("HANDFUL_DATA", ".")) / "cub100.zip"
+    options = {"data.root": data, "data.image_size": 160, "network.backbone": "tf_efficientnet_lite0",
+               "phases.sparsify.module.n_features": N, "wandb.mode": "disabled", "run_dir": folder}  # fmt: skip
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    Runner(parse_pipeline(["--config", str(FROZEN), *arguments])[0]).run()
+    return folder
+
+
 def main() -> None:
     """Measure and write."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--features", type=Path, required=True)
+    parser.add_argument("--run", type=Path, default=None, help="folder of a finished run")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    held = torch.load(given.features, weights_only=True)
-    train, test = held["train"], held["test"]
+    try:
+        run = Run(given.run or own_run(Path("runs/readable_heads")))
+        train, test = features_of_run(run)
+    except UserError as error:
+        sys.exit(str(error))
+    data = run.results["data"]
     lines = [
-        f"{given.features.stem}: {len(train[0]):,} training and {len(test[0]):,} test images of "
-        f"{int(train[1].max()) + 1} classes, {train[0].shape[1]:,} features of a frozen backbone; {N} features, {K} "
-        "per class; nothing is finetuned. `python -m benchmarks.readable_heads --features FILE`",
+        f"{len(train[0]):,} training and {len(test[0]):,} test images of {data['num_classes']} classes at "
+        f"{data['image_size']} px (data {data['fingerprint']}), {train[0].shape[1]:,} features of "
+        f"{run.config['network']['backbone']}; {N} features, {K} per class; nothing is finetuned. "
+        "`python -m benchmarks.readable_heads`",
         "", "| head | test accuracy % | features | per class | CPU s |", "|---|---|---|---|---|",
     ]  # fmt: skip
     last = None

@@ -79,6 +79,21 @@ def test_every_loss_trains(tmp_path, capsys):
         assert {name for name in columns if "mutual" in name} == logged
 
 
+def test_every_config_is_run_or_is_a_part():
+    """No recipe of these folders is forgotten."""
+    run = {f"sldd/{cell}" for cell in CELLS} | {"sldd/without_l_div", "sldd/mcl", "sldd/imagenet_resnet50"}
+    run |= {f"{method}/reference_resnet50" for method in ("qpm", "chiqpm", "qsenn")} | {"filters/imagenet_resnet50"}
+    run |= {f"filters/cifar10_resnet{depth}" for depth in (20, 32, 44, 56)}
+    run |= {"plugin/stl10_resnet50", "plugin/cifar10_resnet20", "plugin/cub_protonet", "plugin/cub_protonet_resnet50"}
+    found = {f"{file.parent.name}/{file.stem}" for file in (ROOT / "configs").glob("*/*.yaml")
+             if file.parent.name not in ("data", "model", "trainer")}  # fmt: skip
+    elsewhere = {"sldd/recipe", "sldd/photos", "sldd/photos_frozen", "sldd/cifar10_resnet20", "filters/last_layer",
+                 "filters/toy_birds", "plugin/quickstart", "plugin/learning", "plugin/after_quickstart"}  # fmt: skip
+    elsewhere |= {f"{method}/{name}" for method in ("qpm", "chiqpm", "qsenn") for name in ("photos", "quickstart")}
+    elsewhere |= {"qpm/photos_frozen"}
+    assert found - elsewhere == run
+
+
 # -- seeds --------------------------------------------------------------------------------------------------------
 
 
