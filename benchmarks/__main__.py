@@ -2,7 +2,7 @@
 
 Those on real images run where HANDFUL_DATA names the folder with `cub100.zip`, `cifar10.zip` and
 `resnet20_cifar10.pth`. All of them take hours; each also runs alone, `python -m benchmarks.sparse_solver`. Not among
-them: `gpu`, for a machine with one, and `attribution_gallery`, which draws a picture of a run that is named.
+them: `gpu`, for a machine with one, and `attribution_gallery` and `ternary_bias`, which look at runs that are named.
 """
 
 import ast
@@ -56,7 +56,7 @@ ON_REAL_IMAGES = (
 OF_RUNS = ("tables",)
 
 #: Those that are run by hand.
-BY_HAND = ("gpu", "attribution_gallery")
+BY_HAND = ("gpu", "attribution_gallery", "ternary_bias")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,7 +32,8 @@ from handful.networks import BinaryHead, Head
 from handful.sparse import fit_sparse_layer
 from lightning_modules.classifier import ClassifierModule
 from pipelines.finished_run import Run
-from pipelines.parse import PHOTOS, parse_pipeline
+from pipelines.parse import parse_pipeline
+from pipelines.plain_options import PHOTOS
 from pipelines.runner import Runner
 from pipelines.stored_features import features_of
 

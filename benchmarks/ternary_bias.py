@@ -5,7 +5,6 @@ validation images are split five times, class by class, into nine tenths to fit 
 selects features and solves the layer again. The test images are looked at for the rule that was chosen, and no other.
 """
 
-import argparse
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 from handful.networks.heads import SparseHead
 from handful.sparse import fit_sparse_layer
@@ -91,7 +91,7 @@ def chosen(found: Mapping[str, list[float]]) -> str:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser()
+    parser = argument_parser(__doc__)
     parser.add_argument("--run_dirs", type=Path, nargs="+", required=True)
     given = parser.parse_args()
     torch.set_num_threads(1)
