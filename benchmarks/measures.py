@@ -194,13 +194,13 @@ def _picture_of_features(run: Path, stage: str, rows: Sequence[dict[str, Any]], 
     sheet(tiles, COLUMNS, gap=4).save(path, "JPEG", quality=80, optimize=True)
 
 
-def filter_loss(runs: Path) -> None:
+def filter_loss(runs: Path, seeds: Sequence[int] = SEEDS) -> None:
     """Location instability of dense training with the interpretable-filter loss and without."""
     rows = []
     names = ("location_instability", "detector_share", "unique_detectors", "diversity@5")
     for weight, scale in VARIANTS:
         found = []
-        for seed in SEEDS:
+        for seed in seeds:
             run = _with_filter_loss(runs, weight, scale, seed)
             record = run / "measures" / "measures.json"
             if not record.is_file():
@@ -215,9 +215,10 @@ def filter_loss(runs: Path) -> None:
         rows.append([f"{weight:g}", title, *cells])
     columns = ["filter_loss", "filter_scale", "accuracy, %", "location instability ↓", "share of detectors ↑",
                "unique detectors ↑", "diversity@5 ↑"]  # fmt: skip
-    lines = ["`python -m benchmarks.measures filter_loss`: dense stage of `configs/quickstart.yaml` at 32 px, width 8, "
-             f"{IMAGES_PER_CLASS} images per class, {EPOCHS} epochs; means of seeds "
-             f"{', '.join(map(str, SEEDS))}, with the least and the largest.", "", *table(columns, rows)]  # fmt: skip
+    given = ",".join(map(str, seeds))
+    lines = [f"`python -m benchmarks.measures filter_loss --seeds {given}`: dense stage of `configs/quickstart.yaml` "
+             f"at 32 px, width 8, {IMAGES_PER_CLASS} images per class, {EPOCHS} epochs; means over the seeds, with the "
+             "least and the largest.", "", *table(columns, rows)]  # fmt: skip
     write_section("The interpretable-filter loss", lines)
     write_section("Measured: the interpretable-filter loss", lines, PAGE)
 
@@ -307,9 +308,13 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--runs", type=Path, default=Path("runs/measures"))
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="of filter_loss, with commas between")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    {"birds": birds, "photographs": photographs, "filter_loss": filter_loss, "cost": cost}[given.command](given.runs)
+    if given.command == "filter_loss":
+        filter_loss(given.runs, [int(seed) for seed in given.seeds.split(",")])
+        return
+    {"birds": birds, "photographs": photographs, "cost": cost}[given.command](given.runs)
 
 
 if __name__ == "__main__":
