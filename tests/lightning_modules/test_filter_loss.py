@@ -32,9 +32,21 @@ def test_it_joins_the_training_loss_by_its_weight(tmp_path):
     assert load_module(tmp_path / "last.ckpt").filter_loss == 2.0
 
 
+def test_its_scale_reaches_the_loss_and_the_checkpoint(tmp_path):
+    torch.manual_seed(0)
+    module = Dense(NETWORK, 2, beta=0.0, filter_loss=2.0, filter_scale=0.5)
+    images, labels = torch.rand(6, 3, 16, 16), torch.tensor([0, 1, 0, 1, 0, 1])
+    _, logged = step(module, images, labels)
+    expected = float(interpretable_filter_loss(module.model.feature_maps(images).detach(), 0.5))
+    assert logged["train/filter_loss"] == pytest.approx(expected, rel=1e-4)
+    save_module(module, tmp_path / "last.ckpt")
+    assert load_module(tmp_path / "last.ckpt").filter_scale == 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [({"filter_loss": -1.0}, "filter_loss: -1.0 lies outside"),
+     ({"filter_loss": 1.0, "filter_scale": 0.0}, "filter_scale: 0.0 lies outside"),
      ({"filter_loss": 1.0, "train_backbone": False, "init_from": "x.pth"}, "filter_loss: has nothing to change")],
 )  # fmt: skip
 def test_what_is_refused(options, sentence):

@@ -64,6 +64,23 @@ def test_maps_become_maps_of_one_peak():
     assert share_of_the_peak() > 1.5 * before
 
 
+def test_a_scale_is_that_of_templates_on_maps_of_unit_size():
+    maps = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.1
+    usual = maps.amax(dim=(2, 3)).mean(dim=0)[:, None, None]
+    scaled = float(interpretable_filter_loss(maps, 0.5))
+    assert scaled == pytest.approx(float(interpretable_filter_loss(maps / usual * 16)))  # 0.5 over 0.5 / 16
+    assert scaled == pytest.approx(float(interpretable_filter_loss(1000 * maps, 0.5)))  # larger maps gain nothing
+    grads = []
+    for scale in (None, 0.5):
+        given = maps.clone().requires_grad_()
+        interpretable_filter_loss(given, scale).backward()
+        grads.append(float(given.grad.norm()))
+    assert grads[1] > 50 * grads[0]  # the published templates hardly move maps of unit size
+    assert float(interpretable_filter_loss(torch.zeros(2, 1, 3, 3), 0.5)) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(UserError, match="scale: 0 lies outside"):
+        interpretable_filter_loss(maps, 0)
+
+
 def test_equal_maps_hold_no_information():
     assert float(interpretable_filter_loss(torch.ones(6, 3, 4, 4))) == pytest.approx(0, abs=1e-6)
     assert float(interpretable_filter_loss(torch.rand(1, 3, 4, 4))) == pytest.approx(0, abs=1e-6)

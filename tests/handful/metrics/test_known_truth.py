@@ -8,7 +8,7 @@ from torch import nn
 
 from handful.birds import PART_NAMES, ToyBirdsDataset, class_table
 from handful.errors import UserError
-from handful.metrics.funny_birds import funny_birds, watch_birds
+from handful.metrics.funny_birds import WatchedBirds, funny_birds, watch_birds
 from handful.metrics.knockouts import class_variants, contrasting_classes, knock_out, sufficient_sets
 from handful.metrics.known_truth import Answers, Importances, KnownTruth, mass_on, protocol
 
@@ -199,3 +199,17 @@ def test_birds_that_cannot_be_watched():
         watch_birds(model, birds, [0], lambda pixels: pixels.float())
     with pytest.raises(UserError, match="no birds"):
         watch_birds(model, birds, [], lambda pixels: pixels.float())
+
+
+@pytest.mark.parametrize(
+    ("maps", "sentence"),
+    [(torch.full((3, 4, 4, 4), torch.nan), "maps: row 0 holds"), (torch.rand(3, 2, 4, 4), "maps: expected")],
+)
+def test_maps_that_say_nothing_are_refused(maps, sentence):
+    answers, _, variants = additive_birds(3)
+    masks = torch.zeros(3, 6, 4, 4, dtype=torch.bool)
+    watched = WatchedBirds(
+        torch.zeros(3, 3, 4, 4), answers, masks, masks[:, :3], sufficient_sets(variants), contrasting_classes(variants)
+    )
+    with pytest.raises(UserError, match=sentence):
+        watched.importances(maps)
