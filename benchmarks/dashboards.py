@@ -40,8 +40,9 @@ class EpochSeconds(pl.Callback):
 
 def measure(kind: str, epochs: int) -> dict[str, float]:
     """Wall and CPU seconds of all epochs, in this process."""
-    from pipelines.parse import QUICKSTART, parse_pipeline
+    from pipelines.parse import parse_pipeline
     from pipelines.permitted_classes import trusting
+    from pipelines.plain_options import QUICKSTART
     from pipelines.runner import Runner
 
     watched, dashboard = KINDS[kind]
