@@ -5,16 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.conversions import as_labels
+from handful.conversions import as_float, as_labels
 from handful.errors import UserError
-from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 
 
 class EpisodeAccuracy(PlottedMetric):
     """Measure the mean accuracy over episodes and half its 95 % interval, both in per cent.
 
-    The interval is the field's, `1.96 · std / sqrt(episodes)`.
+    The interval is the field's, `1.96 · std / sqrt(episodes)`. Scores that are NaN make the result NaN.
 
     Example:
         >>> metric = EpisodeAccuracy()
@@ -41,13 +40,14 @@ class EpisodeAccuracy(PlottedMetric):
             labels: int64 `(Q,)`, in [0, way).
 
         Raises:
-            UserError: labels of other queries or classes, scores that are not finite, an episode without queries.
+            UserError: labels of other queries or classes, an episode without queries.
         """
-        scores = as_finite(scores, (None, None), "scores")
+        scores = as_float(scores, (None, None), "scores")
         if not scores.numel():
             raise UserError(f"scores: expected a query and a class at least, got {tuple(scores.shape)}")
         labels = as_labels(labels, len(scores), scores.shape[1]).to(scores.device)
         accuracy = (scores.argmax(1) == labels).double().mean()
+        accuracy = torch.where(scores.isnan().any(), torch.nan, accuracy)
         self.episodes += 1
         self.total += accuracy
         self.squares += accuracy.square()

@@ -244,7 +244,7 @@ CASES = {
     },
     EpisodeAccuracy: {
         "one class": (lambda: fed(EpisodeAccuracy(), LOGITS[:, :1], LABELS * 0)["accuracy"], 100.0),
-        "NaN scores": (lambda: fed(EpisodeAccuracy(), NAN_LOGITS, LABELS), "scores"),
+        "NaN scores": (lambda: fed(EpisodeAccuracy(), NAN_LOGITS, LABELS)["accuracy"], NAN),
         "no queries": (lambda: fed(EpisodeAccuracy(), LOGITS[:0], LABELS[:0]), "scores"),
     },
     Histogram: {
