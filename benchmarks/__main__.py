@@ -19,6 +19,7 @@ from handful.errors import did_you_mean
 #: Modules with a `main`, with their arguments.
 BENCHMARKS = (
     "pipeline",
+    "waiting",
     "cpu_speed",
     "dashboards",
     "sparse_solver",

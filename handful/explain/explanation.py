@@ -21,7 +21,7 @@ from handful.report.overlays import overlay, picture
 #: Side of the pictures: maps are laid over the photograph, not over the few pixels that the model saw.
 SIDE = 224
 
-#: A feature whose share of the lead is a smaller part of the largest is not drawn.
+#: A feature whose contribution, or whose share of the lead, is a smaller part of the largest is not drawn.
 SMALL = 0.01
 
 
@@ -157,8 +157,10 @@ class Explanation:
     def pictures(self) -> Pictures:
         """The image, and every map laid over it."""
         drawn = Pictures(picture(self.image, SIDE))
+        noticeable = {part.feature for part in self._noticeable}
         for feature, values in self.features.items():
-            drawn.features[feature] = overlay(self.image, values, True, SIDE)
+            if feature in noticeable:
+                drawn.features[feature] = overlay(self.image, values, True, SIDE)
         parting = self.parts.strongest_lead(0, self.shown_features)
         leads = self.parts.lead[0, parting].abs()
         for feature in parting[leads >= SMALL * leads.max()].tolist() if len(parting) else []:
@@ -171,6 +173,12 @@ class Explanation:
         for name, found in self.methods.items():
             drawn.methods[name] = overlay(self.image, found.map, found.signed, SIDE)
         return drawn
+
+    @property
+    def _noticeable(self) -> tuple[Contribution, ...]:
+        """The contributions but for those that are next to nothing beside the largest, as of features that are 0."""
+        least = SMALL * max((abs(part.contribution) for part in self.contributions), default=0.0)
+        return tuple(part for part in self.contributions if abs(part.contribution) >= least)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the explanation as a page that needs nothing but itself.
@@ -209,7 +217,7 @@ class Explanation:
             )
             text += " " + ", ".join(
                 f"{feature_label(part.feature, self.feature_names)} ({part.contribution:+.2f})"
-                for part in self.contributions[:3]
+                for part in self._noticeable[:3]
             )
             text += f"; {'strongest other' if asked_for else 'next'} {self.runner_up.name}"
         return text

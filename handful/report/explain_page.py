@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -52,7 +53,11 @@ def explain_page(
         other_pages: text → address of the pages with further images.
     """
     pairs = zip(records, pictures, strict=True)
-    cards = [{"record": record, "shown": shown, **_decided(record, shown)} for record, shown in pairs]
+    cards = [
+        {"record": record, "shown": shown, "called": partial(_label, names=record.get("feature_names", {}))}
+        | _decided(record, shown)
+        for record, shown in pairs
+    ]
     return render("explain.html", title=title, facts=facts, cards=cards, other_pages=other_pages or {})
 
 

@@ -76,13 +76,16 @@ def _pair(
     captions += [(f, f"only {deciding.names[c]}") for c in (one, other) for f in parting[c]]
     return {
         "names": [deciding.names[one], deciding.names[other]],
-        "shared": [(f, content.feature_link(f)) for f in shared],
-        "parting": [[(f, content.feature_link(f)) for f in parting[c]] for c in (one, other)],
+        "shared": [(content.label(f), content.feature_link(f)) for f in shared],
+        "parting": [[(content.label(f), content.feature_link(f)) for f in parting[c]] for c in (one, other)],
         "rows": [
             {
                 "name": deciding.names[c],
                 "image": picture(images[row], SIDE),
-                "maps": [(overlay(images[row], maps[row, f], side=SIDE), f, caption) for f, caption in captions],
+                "maps": [
+                    (overlay(images[row], maps[row, f], side=SIDE), content.label(f), caption)
+                    for f, caption in captions
+                ],
             }
             for row, c in enumerate((one, other))
         ],

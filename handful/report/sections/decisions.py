@@ -58,6 +58,7 @@ def _card(content: Content, decision: Decision) -> dict[str, Any]:
         "probability": decision.probability,
         "image": picture(image, _SIDE),
         "maps": {f: overlay(image, decision.maps[f], True, _SMALL) for f, _ in listed if f in decision.maps},
+        "called": {f: content.label(f) for f in decision.parts},
         "links": {f: content.feature_link(f) for f in decision.parts},
         "rows": rows,
         "total": total,

@@ -67,7 +67,7 @@ def test_the_table_adds_up_to_the_score_and_each_bar_begins_where_the_last_ends(
         (["feature 3", "0.5", "2", "+1.00"], (0, 50, "for")),
         (["2 other features", "", "", "-0.62"], (19, 31, "against")),
         (["bias", "", "", "+0.12"], (19, 6, "for")),
-        (["score (logit)", "", "", "-1.50"], (25, 75, "against")),
+        (["score (logit)", "", "", "-1.50"], (25, 75, "whole")),
     ]
     assert [cells for cells, _ in lead] == [
         ["feature 3", "-2.50"], ["feature 7", "-1.37"], ["biases", "+0.37"], ["lead", "-3.50"]
@@ -78,6 +78,7 @@ def test_features_are_called_by_the_names_that_a_person_gave_them(record):
     record["feature_names"] = {"7": "red <eye>"}
     page = explain_page("Why", [], [record], [Pictures(colour(0), {7: colour(1)})])
     assert page.count('<th scope="row">red &lt;eye&gt; (7)</th>') == 2
+    assert "<figcaption><b>red &lt;eye&gt; (7)</b>" in page
 
 
 def test_the_truth_is_marked(record):

@@ -56,6 +56,15 @@ def test_pages_are_quick_quiet_and_no_longer_than_fifteen_screens(chromium, fold
         assert page.messages == []
 
 
+def test_on_a_phone_the_features_of_a_class_are_seen_without_scrolling(chromium, folder):
+    with opened(chromium, folder / "index.html", PHONE) as page:
+        edges = page.eval_on_selector_all(
+            "#class-table tbody tr:first-child .chip", "chips => chips.map(chip => chip.getBoundingClientRect().right)"
+        )
+        assert edges
+        assert max(edges) <= PHONE["width"]
+
+
 def test_hovering_says_class_feature_and_the_weight_of_the_checkpoint(chromium, content, folder):
     weight = content.deciding.model.head.weight
     selection = content.deciding.model.head.selection.tolist()

@@ -1,0 +1,29 @@
+"""The page of `explain` in a real browser: every name can be read, nothing overflows or is out of reach."""
+
+import pytest
+
+from handful.report.explain_page import Pictures, explain_page
+from tests.handful.report.test_explain_page import colour, record  # noqa: F401  a fixture
+from tests.helpers.browser import DESKTOP, PHONE, browser, foreign, needs_chromium, opened, overflow, serious
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as found:
+        yield found
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_the_names_of_features_are_not_cut_off(chromium, record, tmp_path, size, scheme):  # noqa: F811
+    pictures = Pictures(colour(0), {7: colour(1), 3: colour(2)}, {3: colour(3)}, {"cam": colour(4)})
+    (tmp_path / "index.html").write_text(explain_page("Why", ["a fact"], [record], [pictures]), encoding="utf-8")
+    with opened(chromium, tmp_path / "index.html", size, scheme) as page:
+        cut = page.eval_on_selector_all(
+            ".steps th[scope=row]",
+            "cells => cells.filter(c => c.scrollWidth > c.clientWidth + 1).map(c => c.innerText)",
+        )
+        assert cut in ([], ["2 other features"])  # long ones may be, where a phone has no room
+        assert page.locator(".steps th[scope=row]").first.inner_text() == "feature 3"
+        assert (overflow(page), foreign(page), page.messages, serious(page)) == (0, [], [], [])
