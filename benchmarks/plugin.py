@@ -110,8 +110,6 @@ def toy(options: Sequence[str], seeds: Sequence[int] = (0, 1, 2)) -> None:
             save(information_sheet(colours, drawn, [data.class_names[int(labels[i])] for i in chosen]), "toy")
     area = float(masks.double().mean())
     lines = [
-        f"`python -m benchmarks.plugin toy {' '.join(options)}`".replace(" `", "`"),
-        "",
         f"Five classes that differ in the {part} alone ({100 * area:.1f} % of the pixels); {len(ids)} test images, "
         f"seeds {', '.join(map(str, seeds))}: mean (lowest to highest).",
         "",
@@ -181,8 +179,6 @@ def cifar(options: Sequence[str], images: int = 60) -> None:
     drawn = {m: maps[m][chosen] for m in ("general", "general_head", "sufficient", "iba", "iba readout", "gradcam")}
     save(information_sheet(denormalise(pictures[chosen], data.mean, data.std), drawn), "cifar10")
     lines = [
-        f"`HANDFUL_DATA=… python -m benchmarks.plugin cifar {' '.join(options)}`".replace(" `", "`"),
-        "",
         "Public ResNet-20, frozen; local layer and settings as in `configs/plugin/cifar10_resnet20.yaml`.",
         "",
         "| | plug-in | IBA readout |",
@@ -220,8 +216,6 @@ def fewshot(options: Sequence[str]) -> None:
     splits: Any = data
     classes = " / ".join(str(len(names)) for names in splits.class_splits.values())
     lines = [
-        f"`HANDFUL_DATA=… python -m benchmarks.plugin fewshot {' '.join(options)}`".replace(" `", "`"),
-        "",
         f"Conv-4, {data.image_size} px, {classes} base, validation and novel classes; {epochs} epochs of "
         f"{splits.episodes} episodes; {run.results['seconds']} seconds. Accuracies in per cent over 600 episodes of "
         "novel classes, with half the 95 % interval; guessing gives 20.",
@@ -264,8 +258,6 @@ def draw_episode(module: InfoMaxPlugin, data: Any) -> None:
 def cost(options: Sequence[str], repeats: int = 15) -> None:
     """A training step against two forward passes and one backward pass of the tail, alternating."""
     lines = [
-        "`python -m benchmarks.plugin cost`",
-        "",
         "A training step (both passes, all terms, backward, Adam) against two forward passes of the bare network and "
         f"one backward pass of its tail. Medians of {repeats} alternating repeats; of the ratio also the quartiles.",
         "",

@@ -149,8 +149,7 @@ def main() -> None:
     lines = [
         f"{len(train[0]):,} training and {len(test[0]):,} test images of {data['num_classes']} classes at "
         f"{data['image_size']} px (data {data['fingerprint']}), {train[0].shape[1]:,} features of "
-        f"{run.config['network']['backbone']}; {N} features, {K} per class; nothing is finetuned. "
-        "`python -m benchmarks.readable_heads`",
+        f"{run.config['network']['backbone']}; {N} features, {K} per class; nothing is finetuned.",
         "", "| head | test accuracy % | features | per class | CPU s |", "|---|---|---|---|---|",
     ]  # fmt: skip
     last = None

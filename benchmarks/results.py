@@ -4,6 +4,8 @@ import datetime
 import os
 import platform
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,8 +35,16 @@ def today() -> str:
     return datetime.date.today().isoformat()
 
 
+def command() -> str:
+    """How this process was started: module and arguments; of a path its last part, for folders differ elsewhere."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    module = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [Path(sys.argv[0]).name]
+    arguments = [re.sub(r"[^=]*/", "", one) for one in sys.argv[1:]]
+    return shlex.join(["python", *module, *arguments])
+
+
 def write_section(title: str, lines: Sequence[str], path: Path = RESULTS) -> None:
-    """Replace the section of that title, or add it; date, machine and versions are put beneath the title.
+    """Replace the section of that title, or add it; beneath the title stand date, machine, versions and the command.
 
     Args:
         title: of the section, without the `##`.
@@ -42,7 +52,8 @@ def write_section(title: str, lines: Sequence[str], path: Path = RESULTS) -> Non
         path: the file.
     """
     text = path.read_text() if path.is_file() else _HEAD
-    section = "\n".join([f"## {title}", "", f"*{today()}; {machine()}*", "", *lines]).rstrip() + "\n"
+    head = [f"## {title}", "", f"*{today()}; {machine()}*", "", f"`{command()}`", ""]
+    section = "\n".join([*head, *lines]).rstrip() + "\n"
     parts = re.split(r"(?m)^(?=## )", text)
     places = [i for i, part in enumerate(parts) if part.startswith(f"## {title}\n")]
     if places:

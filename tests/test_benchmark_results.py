@@ -25,7 +25,7 @@ def test_sections_are_replaced_in_place(tmp_path):
     text = path.read_text()
     assert text.index("## First") < text.index("## Second")
     assert "three" in text
-    assert "one" not in text
+    assert "\none\n" not in text
     assert text.count("## ") == 2
     assert "torch" in text
 
@@ -120,6 +120,15 @@ def test_the_page_of_attribution_measures_is_written_whole(tmp_path):
     lines = [line for line in text.splitlines() if line.count("|") == 15 and "---" not in line]
     passed = [line.split("|")[-2].strip() for line in lines]
     assert passed == ["passed", "✓", "✗", "–"]
+
+
+def test_a_section_says_the_command_that_wrote_it(tmp_path, monkeypatch):
+    options = ["--features", "/home/somebody/lite0.pt", "--out=/tmp/a/b.json", "--small", "40"]
+    monkeypatch.setattr("sys.argv", ["/usr/bin/anything", *options])
+    monkeypatch.setitem(sys.modules, "__main__", importlib.import_module("benchmarks.assignment"))
+    write_section("First", ["one"], tmp_path / "RESULTS.md")
+    expected = "`python -m benchmarks.assignment --features lite0.pt --out=b.json --small 40`"
+    assert expected in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_no_benchmark_is_forgotten():

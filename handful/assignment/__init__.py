@@ -4,15 +4,17 @@ Source: QPM (ICLR 2025). The authors solve its quadratic program with a commerci
 features is searched directly, in seconds, and a bound states how far from the optimum it can be.
 """
 
+from handful.assignment.bound import UpperBound, upper_bound
 from handful.assignment.constants import (
     ClassSums,
     class_correlation,
     feature_similarity,
     qpm_problem,
     similarity_penalty,
+    similarity_threshold,
 )
 from handful.assignment.estimator import BinaryAssignmentClassifier
-from handful.assignment.linear_program import UpperBound, solve_exactly, upper_bound
+from handful.assignment.exact import solve_exactly
 from handful.assignment.locality import LocalitySums
 from handful.assignment.problem import Assignment, AssignmentProblem, check_sizes
 from handful.assignment.search import Search
@@ -33,6 +35,7 @@ __all__ = [
     "feature_similarity",
     "qpm_problem",
     "similarity_penalty",
+    "similarity_threshold",
     "solve",
     "solve_exactly",
     "upper_bound",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+import warnings
+
 import torch
 from torch import Tensor
 
+from handful.assignment.order import canonical_order, inverse
 from handful.assignment.problem import AssignmentProblem, check_sizes
 from handful.assignment.threshold import clique_threshold
+from handful.conversions import as_float, as_labels, as_tensor, check_real, check_whole
 from handful.errors import UserError
+from handful.sparse.standardise import never_vary
 
 #: The published scale of the gains: the best assignment is worth at most so much.
 SCALE = 1000.0
@@ -38,27 +45,45 @@ class ClassSums:
         self.counts = torch.zeros(n_classes, dtype=torch.float64, device=device)
 
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Add a batch: features `(B, F)` and labels `(B,)` in [0, C)."""
-        features, labels = features.to(self.totals), labels.to(self.totals.device)
+        """Add a batch: features `(B, F)` of any number type and labels `(B,)` in [0, C).
+
+        Raises:
+            UserError: another shape or number of features, features that are not finite, labels out of range.
+        """
+        features = as_tensor(features, "features")
+        if features.ndim != 2 or features.shape[1] != self.totals.shape[1]:
+            raise UserError(f"features: shape (images, {self.totals.shape[1]}), not {tuple(features.shape)}")
+        labels = as_labels(labels, len(features), len(self.counts)).to(self.totals.device)
+        features = features.to(self.totals)
+        if not features.isfinite().all():
+            column = int((~features.isfinite()).any(dim=0).nonzero()[0])
+            raise UserError(f"features: the values of feature {column} are not all finite")
         self.totals.index_add_(0, labels, features)
         self.squares += features.square().sum(dim=0)
         self.counts += torch.bincount(labels, minlength=len(self.counts))
 
+    @property
+    def mean(self) -> Tensor:
+        """(F,) over all images."""
+        return self.totals.sum(dim=0) / self.counts.sum()
+
+    @property
+    def std(self) -> Tensor:
+        """(F,) population standard deviation."""
+        return (self.squares / self.counts.sum() - self.mean.square()).clamp(min=0).sqrt()
+
     def class_correlation(self) -> Tensor:
         """A `(C, F)`: Pearson correlation of each feature with each class's indicator, divided by max |A|.
 
-        Constant features and classes without an image, or with all of them, get 0. Rounded to float32's 24 bits, so
-        that the order in which images were added does not reach the choice of features.
+        Features that do not vary (`never_vary`) and classes without an image, or with all of them, get 0. Rounded to
+        float32's 24 bits, so that the order in which images were added does not reach the choice of features.
         """
         images = self.counts.sum()
         share = self.counts / images
-        mean = self.totals.sum(dim=0) / images
-        variance = (self.squares / images - mean.square()).clamp(min=0)
-        # what is left of a constant column after rounding is not variance
-        constant = variance <= 1e-12 * (self.squares / images)
+        mean, std = self.mean, self.std
         covariance = self.totals / images - share[:, None] * mean
-        scale = (share * (1 - share))[:, None] * variance
-        correlation = torch.where((scale > 0) & ~constant, covariance / scale.clamp(min=1e-300).sqrt(), 0.0)
+        scale = (share * (1 - share)).sqrt()[:, None] * std
+        correlation = torch.where((scale > 0) & ~never_vary(mean, std), covariance / scale.clamp(min=1e-300), 0.0)
         return rounded(correlation / correlation.abs().max().clamp(min=1e-300))
 
 
@@ -70,14 +95,30 @@ def rounded(values: Tensor) -> Tensor:
 def class_correlation(features: Tensor, labels: Tensor, n_classes: int | None = None) -> Tensor:
     """A `(C, F)` of features `(N, F)` and labels `(N,)`, see `ClassSums`.
 
+    Args:
+        features: (N, F) of any number type.
+        labels: (N,) class numbers.
+        n_classes: C; one more than the largest label where None. Classes without images are named in a warning.
+
+    Raises:
+        UserError: no images, shapes that do not belong together, features that are not finite, labels out of range.
+
     Source: QPM (ICLR 2025), section "Constants".
 
     Example:
         >>> class_correlation(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])).tolist()
         [[1.0, -1.0], [-1.0, 1.0]]
     """
-    sums = ClassSums(int(labels.max()) + 1 if n_classes is None else n_classes, features.shape[1], features.device)
+    features, labels = as_tensor(features, "features"), as_labels(labels)
+    if features.ndim != 2 or not len(features) or not len(labels):
+        raise UserError(f"features: shape (images, features) and at least one image, not {tuple(features.shape)}")
+    count = max(int(labels.max()) + 1, 1) if n_classes is None else check_whole("n_classes", n_classes, 1)
+    sums = ClassSums(count, features.shape[1], features.device)
     sums.update(features, labels)
+    empty = (sums.counts == 0).nonzero()[:, 0].tolist()
+    if empty:
+        names = ", ".join(map(str, empty))
+        warnings.warn(f"classes without images, whose features mean nothing: {names}", stacklevel=2)
     return sums.class_correlation()
 
 
@@ -88,11 +129,31 @@ def feature_similarity(correlation: Tensor) -> Tensor:
         >>> feature_similarity(torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])).tolist()
         [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
-    columns = correlation / correlation.norm(dim=0).clamp(min=1e-8)
+    order = canonical_order(correlation)  # the last bits of a matrix product depend on where a column stands
+    columns = correlation[:, order]
+    columns = columns / columns.norm(dim=0).clamp(min=1e-8)
     similarity = columns.T @ columns
     similarity = (similarity / similarity.abs().max().clamp(min=1e-300)).clamp(min=0)
     similarity = (similarity + similarity.T) / 2
-    return similarity.fill_diagonal_(0)
+    place = inverse(order)
+    return similarity.fill_diagonal_(0)[place][:, place]
+
+
+def similarity_threshold(correlation: Tensor, n_features: int) -> float:
+    """The smallest similarity from which on pairs can be penalised: `clique_threshold`, whatever the features' order.
+
+    Args:
+        correlation: (C, F) A, see `class_correlation`.
+        n_features: n.
+
+    Raises:
+        UserError: fewer than n features.
+
+    Example:
+        >>> 0 < similarity_threshold(class_correlation(torch.rand(40, 9), torch.arange(40) % 4), n_features=4) < 1
+        True
+    """
+    return clique_threshold(feature_similarity(correlation[:, canonical_order(correlation)]), n_features)
 
 
 def similarity_penalty(similarity: Tensor, threshold: float) -> Tensor:
@@ -131,8 +192,10 @@ def qpm_problem(
             features where None; infinite for no penalty.
         rho: int(rho · C) pairs of classes have to share all features but one (CHiQPM has 0.5).
 
+    Features that correlate with no class, as those that do not vary, are never chosen.
+
     Raises:
-        UserError: sizes out of range, or values that are not finite.
+        UserError: sizes out of range, values that are not finite, fewer than n features that correlate with a class.
 
     Example:
         >>> correlation = class_correlation(torch.rand(40, 6), torch.arange(40) % 4)
@@ -140,19 +203,56 @@ def qpm_problem(
         >>> problem.n_classes, problem.n_candidates
         (4, 6)
     """
-    check_sizes(correlation.shape[0], correlation.shape[1], n_features, features_per_class)
+    correlation = as_tensor(correlation, "correlation")
+    if correlation.ndim != 2:
+        raise UserError(f"correlation: shape (classes, features), not {tuple(correlation.shape)}")
+    n_classes, count = correlation.shape
+    if n_classes < 2:
+        raise UserError(f"correlation: {n_classes} classes; at least two are needed")
+    check_sizes(n_classes, count, n_features, features_per_class)
+    check_rho(rho, n_classes)
+    check_threshold(threshold)
     if not correlation.isfinite().all():
         raise UserError("correlation: holds values that are not finite")
-    if not 0 <= rho <= (len(correlation) - 1) / 2:
-        raise UserError(f"rho: 0 to {(len(correlation) - 1) / 2:g} pairs per class, not {rho}")
-    similarity = feature_similarity(correlation.double())
+    correlation = correlation.double()
+    useless = ~correlation.any(dim=0)
+    if count - int(useless.sum()) < n_features:
+        raise UserError(
+            f"n_features: {n_features}, but only {count - int(useless.sum())} of {count} features vary with the classes"
+        )
     if threshold is None:
-        threshold = clique_threshold(similarity, n_features)
+        threshold = similarity_threshold(correlation, n_features)
+    bias = torch.zeros_like(correlation[0]) if bias is None else as_float(bias, (count,), "bias").to(correlation)
+    # more than all gains, penalties and other biases together
+    never = -(2 * SCALE + n_features**2 + 2 * n_features * float(bias.abs().max()))
     return AssignmentProblem(
-        gain=correlation.double() * (SCALE / (features_per_class * len(correlation))),
-        penalty=similarity_penalty(similarity, threshold),
-        bias=torch.zeros_like(similarity[0]) if bias is None else bias.double(),
+        gain=correlation * (SCALE / (features_per_class * n_classes)),
+        penalty=similarity_penalty(feature_similarity(correlation), threshold),
+        bias=bias.masked_fill(useless, never),
         n_features=n_features,
         features_per_class=features_per_class,
-        pairs=int(rho * len(correlation)),
+        pairs=int(rho * n_classes),
     )
+
+
+def check_rho(rho: float, n_classes: int) -> None:
+    """Refuse a number of pairs per class that there cannot be.
+
+    Raises:
+        UserError: naming the range.
+    """
+    most = (n_classes - 1) / 2
+    if not 0 <= check_real("rho", rho, -math.inf) <= most:
+        raise UserError(f"rho: 0 to {most:g} pairs per class, not {rho}")
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Refuse what is no similarity.
+
+    Raises:
+        UserError: naming what would be one.
+    """
+    if threshold is None or threshold == math.inf:
+        return
+    if isinstance(threshold, bool) or not isinstance(threshold, numbers.Real) or not float(threshold) >= 0:
+        raise UserError(f"threshold: a similarity of at least 0, or infinity for no penalty, not {threshold!r}")

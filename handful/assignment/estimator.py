@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from math import comb
 from typing import Any
 
@@ -9,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from handful.assignment.constants import class_correlation, qpm_problem
+from handful.assignment.constants import check_rho, class_correlation, qpm_problem
 from handful.assignment.problem import Assignment, AssignmentProblem
 from handful.assignment.search import Search
 from handful.assignment.solve import solve
-from handful.conversions import as_float
+from handful.conversions import as_float, check_whole
 from handful.errors import UserError
 from handful.scikit import LinearClassifier
 
@@ -24,11 +25,13 @@ class BinaryAssignmentClassifier(LinearClassifier):
     A scikit-learn estimator of QPM's head before finetuning.
 
     Args:
-        n_features: how many features may decide, at most; fewer where X has fewer, or the classes use fewer.
-        features_per_class: k, at most; fewer where there would be fewer sets than classes.
+        n_features: how many features may decide, at most; fewer where fewer of X vary, or the classes use fewer. A
+            warning says how many.
+        features_per_class: k, at most; fewer where there would be fewer sets than classes. A warning says how many.
         threshold: from which similarity on a pair of features is penalised; the smallest that leaves n mutually
             dissimilar features where None, infinite for no penalty.
-        rho: share of classes' number that is the number of pairs of classes to share k − 1 features.
+        rho: share of classes' number that is the number of pairs of classes to share k − 1 features; a warning says
+            how many do where so many cannot.
         relu: whether a feature below its mean counts as absent.
         restarts: of the local search.
         patience: of the local search.
@@ -38,7 +41,7 @@ class BinaryAssignmentClassifier(LinearClassifier):
         classes_: (C,) the labels.
         selection_: (n,) the chosen columns of X, ascending.
         assignment_: (C, n) Booleans.
-        assigned_: the `Assignment`, problem_: the `AssignmentProblem`, for `upper_bound`.
+        problem_: the `AssignmentProblem` of the columns that vary, assigned_: its solution, for `upper_bound`.
         coef_, intercept_: (C, F) and (C,) on the raw features, without the ReLU.
         n_features_in_: F.
 
@@ -79,20 +82,26 @@ class BinaryAssignmentClassifier(LinearClassifier):
         Raises:
             UserError: for bad input; for too few features to keep the classes apart.
         """
+        search = Search(self.patience, self.restarts, seed=self.seed)
         found, numbers = self._labelled(X, y)
+        check_rho(self.rho, len(self.classes_))
         features, labels = as_float(found, found.shape, "X").double(), torch.from_numpy(numbers)
-        n, k = self._sizes(features.shape[1])
+        correlation = class_correlation(features, labels, len(self.classes_))
+        varying = correlation.any(dim=0).nonzero()[:, 0]
+        n, k = self._sizes(len(varying))
         self.problem_ = qpm_problem(
-            class_correlation(features, labels, len(self.classes_)),
-            n_features=n,
-            features_per_class=k,
-            threshold=self.threshold,
-            rho=self.rho,
+            correlation[:, varying], n_features=n, features_per_class=k, threshold=self.threshold, rho=self.rho
         )
-        self.assigned_ = solve(self.problem_, Search(self.patience, self.restarts, seed=self.seed))
-        selection = self.assigned_.selection
-        self.selection_, self.assignment_ = selection.numpy(), self.assigned_.assignment.numpy()
-        chosen = features[:, selection]
+        self.assigned_ = solve(self.problem_, search)
+        if self.assigned_.pairs < self.problem_.pairs:
+            warnings.warn(
+                f"rho: {self.problem_.pairs} pairs of classes were to share all features but one, "
+                f"{self.assigned_.pairs} do",
+                stacklevel=2,
+            )
+        self.selection_ = varying[self.assigned_.selection].numpy()
+        self.assignment_ = self.assigned_.assignment.numpy()
+        chosen = features[:, self.selection_]
         self._mean = chosen.mean(dim=0).numpy()
         std = chosen.std(dim=0, unbiased=False).numpy()
         self._std = np.where(std > 0, std, 1.0)
@@ -102,18 +111,24 @@ class BinaryAssignmentClassifier(LinearClassifier):
         return self
 
     def _sizes(self, available: int) -> tuple[int, int]:
-        """N and k as they can be."""
+        """N and k as they can be with so many features that vary."""
         for name in ("n_features", "features_per_class"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: at least 1, not {getattr(self, name)}")
+            check_whole(name, getattr(self, name), 1)
         classes = len(self.classes_)
-        if available == 1:
-            raise UserError("X has 1 feature(s), which cannot keep classes apart")
+        if available < 2:
+            raise UserError(f"X has {available} feature(s) that vary, which cannot keep classes apart")
         k = min(self.features_per_class, self.n_features, available)
         n = min(self.n_features, available, classes * k)
         while k > 1 and comb(n, k) < classes:
             k -= 1
             n = min(n, classes * k)
+        for name, taken in (("n_features", n), ("features_per_class", k)):
+            if taken < getattr(self, name):
+                warnings.warn(
+                    f"{name}: {taken} instead of {getattr(self, name)}, for {available} features that vary and "
+                    f"{classes} classes",
+                    stacklevel=3,
+                )
         return n, k
 
     def _logits(self, X: ArrayLike) -> NDArray[Any]:

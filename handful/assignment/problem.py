@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from handful.assignment.pairs import sharing_pairs
-from handful.conversions import as_tensor
+from handful.conversions import as_tensor, check_whole
 from handful.errors import UserError
 
 
@@ -68,6 +68,7 @@ class AssignmentProblem:
         if (self.penalty < 0).any() or self.penalty.diagonal().any() or not self.penalty.equal(self.penalty.T):
             raise UserError("penalty: non-negative, symmetric and with a zero diagonal")
         check_sizes(self.n_classes, count, self.n_features, self.features_per_class)
+        check_whole("pairs", self.pairs, 0)
         most = self.n_classes * (self.n_classes - 1) // 2
         if not 0 <= self.pairs <= most:
             raise UserError(f"pairs: {self.n_classes} classes make 0 to {most} pairs, not {self.pairs}")
@@ -81,6 +82,17 @@ class AssignmentProblem:
     def n_candidates(self) -> int:
         """F, the number of features to choose from."""
         return self.gain.shape[1]
+
+    def reordered(self, order: Tensor) -> AssignmentProblem:
+        """The same with its features in the order `(F,)`, without those that it leaves out."""
+        return AssignmentProblem(
+            self.gain[:, order],
+            self.penalty[order][:, order],
+            self.bias[order],
+            self.n_features,
+            self.features_per_class,
+            self.pairs,
+        )
 
     def set_value(self, selection: Tensor) -> float:
         """The best objective with this set `(n,)` if equal classes and unused features were allowed."""
@@ -141,6 +153,11 @@ class Assignment:
         """How many pairs of classes share all features but one."""
         return sharing_pairs(self.assignment)
 
+    def reordered(self, order: Tensor) -> Assignment:
+        """The solution in the numbers `order` `(F,)` that `AssignmentProblem.reordered` was given."""
+        selection, places = order[self.selection].sort()
+        return Assignment(selection, self.assignment[:, places], self.value)
+
 
 def check_sizes(n_classes: int, n_candidates: int, n_features: int, features_per_class: int) -> None:
     """Refuse sizes for which no assignment exists.
@@ -151,8 +168,8 @@ def check_sizes(n_classes: int, n_candidates: int, n_features: int, features_per
     Example:
         >>> check_sizes(n_classes=4, n_candidates=10, n_features=4, features_per_class=2)
     """
-    if features_per_class < 1:
-        raise UserError(f"features_per_class: at least 1, not {features_per_class}")
+    check_whole("features_per_class", features_per_class, 1)
+    check_whole("n_features", n_features, 1)
     if n_features < features_per_class:
         raise UserError(f"n_features: {n_features} is fewer than features_per_class, {features_per_class}")
     if n_features > n_candidates:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from handful.assignment.problem import AssignmentProblem
 from handful.assignment.swaps import SwapTable, greedy
+from handful.conversions import check_real, check_whole
 
 #: Best sets of descents that restarts start from.
 _PEAKS = 8
@@ -28,6 +29,9 @@ class Search:
         crossed: share of the restarts that start from what the best sets of two descents have in common.
         seed: of the exchanged features and of how long a feature stays forbidden.
 
+    Raises:
+        UserError: a value out of range.
+
     Example:
         >>> Search(restarts=2).patience
         60
@@ -38,6 +42,14 @@ class Search:
     exchange: float = 0.2
     crossed: float = 0.75
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        check_whole("patience", self.patience, 0)
+        check_whole("restarts", self.restarts, 0)
+        check_whole("seed", self.seed, 0, 2**63 - 1)
+        check_real("exchange", self.exchange, 0.0, 1.0, open_below=True)
+        check_real("crossed", self.crossed, 0.0, 1.0)
 
 
 #: Some five seconds for the choice of 50 of 2,048 features.

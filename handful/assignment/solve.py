@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from handful.assignment.completion import Completion, complete
-from handful.assignment.linear_program import solve_exactly
+from handful.assignment.exact import solve_exactly
+from handful.assignment.order import canonical_order, inverse
 from handful.assignment.problem import Assignment, AssignmentProblem
 from handful.assignment.search import DEFAULT_SEARCH, Search, local_search
 from handful.assignment.swaps import SwapTable
@@ -29,7 +30,7 @@ def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Te
 
     The local search relaxes "no two classes alike, every feature used"; a set's value there is an upper bound for that
     set. So only sets whose bound exceeds the best complete solution are completed. Small instances are solved to the
-    optimum (`solve_exactly`).
+    optimum (`solve_exactly`). The order of the features does not reach the choice, except that of equal ones.
 
     Args:
         problem: the instance; the search runs on its device.
@@ -47,12 +48,16 @@ def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Te
         >>> solution.selection.tolist(), solution.value
         ([0, 1, 2], 10.0)
     """
-    if problem.n_candidates * problem.n_classes <= SMALL and start is None:
-        exact = solve_exactly(problem)
+    order = canonical_order(problem.gain, problem.bias)
+    ordered = problem.reordered(order)
+    if start is not None:
+        start = inverse(order)[start.to(order.device)]
+    elif problem.n_candidates * problem.n_classes <= SMALL:
+        exact = solve_exactly(ordered)
         if exact.pairs >= problem.pairs:
-            return exact
+            return exact.reordered(order)
         start = exact.selection
-    return by_search(problem, search, start)
+    return by_search(ordered, search, start).reordered(order)
 
 
 def by_search(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Tensor | None = None) -> Assignment:

@@ -55,14 +55,23 @@ def clique_threshold(similarity: Tensor, size: int, *, steps: int = 100, tries: 
 def has_clique(adjacent: Tensor, size: int, tries: int = 40) -> bool:
     """Whether a clique of that size is found greedily in the graph `(F, F)` of Booleans; loops are ignored."""
     graph = adjacent.float().fill_diagonal_(0)
-    order = graph.sum(dim=1).argsort(descending=True, stable=True)
-    return any(_clique_size(graph, int(start), size) >= size for start in order[:tries])
+    starts = graph.sum(dim=1).argsort(descending=True, stable=True)[:tries]
+    degrees = graph[starts] @ graph  # whole numbers, exact in float32
+    return any(
+        _clique_size(graph, graph[start] > 0, degree, size) >= size
+        for start, degree in zip(starts.tolist(), degrees, strict=True)
+    )
 
 
-def _clique_size(graph: Tensor, start: int, enough: int) -> int:
-    """Grow a clique: always the candidate with most neighbours among the candidates, ties to the lower index."""
-    candidates = graph[start] > 0
-    degree = graph[candidates].sum(dim=0)
+def _clique_size(graph: Tensor, candidates: Tensor, degree: Tensor, enough: int) -> int:
+    """Grow a clique: always the candidate with most neighbours among the candidates, ties to the lower index.
+
+    Args:
+        graph: (F, F) zeros and ones.
+        candidates: (F,) neighbours of the first member.
+        degree: (F,) neighbours among them.
+        enough: the size at which to stop.
+    """
     size = 1
     while size < enough and bool(candidates.any()):
         chosen = int(torch.where(candidates, degree, -1.0).argmax())

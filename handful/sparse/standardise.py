@@ -22,8 +22,8 @@ class ColumnStatistics:
     Attributes:
         mean: (F,) float64.
         std: (F,) float64, population standard deviation (divided by N), not clamped.
-        dead: indices (D,) of columns without variance: a standard deviation below `MIN_STD`, or below the
-            float32 resolution of the column's own mean. They standardise to zero and are never selected.
+        dead: indices (D,) of columns without variance, see `never_vary`. They standardise to zero and are never
+            selected.
         n_rows: N over all processes.
 
     Example:
@@ -40,6 +40,22 @@ class ColumnStatistics:
     def scale(self) -> Tensor:
         """What standardising divides by, (F,) float64: std clamped at `MIN_STD`."""
         return self.std.clamp(min=MIN_STD)
+
+
+def never_vary(mean: Tensor, std: Tensor) -> Tensor:
+    """Which columns have no variance `(F,)`.
+
+    A standard deviation below `MIN_STD`, or below the float32 resolution of the column's own mean.
+
+    Args:
+        mean: (F,).
+        std: (F,) population standard deviation.
+
+    Example:
+        >>> never_vary(torch.tensor([1.0, 9.0]), torch.tensor([0.1, 1e-6])).tolist()
+        [False, True]
+    """
+    return std < torch.maximum(torch.full_like(std, MIN_STD), 1e-6 * mean.abs())
 
 
 def column_statistics(
@@ -82,7 +98,7 @@ def column_statistics(
         check_finite(rows)
         column = int((~torch.isfinite(std)).nonzero()[0])
         raise UserError(f"features: the values of feature {column} are too large to be squared in {rows.dtype}")
-    dead = (std < torch.maximum(torch.full_like(std, MIN_STD), 1e-6 * mean.abs())).nonzero()[:, 0]
+    dead = never_vary(mean, std).nonzero()[:, 0]
     return ColumnStatistics(mean, std, dead, int(count))
 
 

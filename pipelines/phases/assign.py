@@ -16,13 +16,14 @@ from handful.assignment import (
     LocalitySums,
     Search,
     check_sizes,
-    clique_threshold,
-    feature_similarity,
     qpm_problem,
+    similarity_threshold,
     solve,
     upper_bound,
 )
+from handful.assignment.constants import check_rho, check_threshold
 from handful.atomic import write_json
+from handful.conversions import check_real
 from handful.errors import UserError
 from handful.networks import BinaryHead, Classifier
 from handful.networks.heads import MIN_STD
@@ -88,11 +89,10 @@ class Assign(Phase):
     def check(self, classifier: Classifier) -> None:
         """Refuse sizes for which there is no assignment."""
         check_sizes(classifier.num_classes, classifier.num_features, self.n_features, self.features_per_class)
-        if not 0 <= self.rho <= (classifier.num_classes - 1) / 2:
-            raise UserError(f"rho: 0 to {(classifier.num_classes - 1) / 2:g} pairs per class, not {self.rho}")
-        for name in ("restarts", "bound_seconds"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: at least 0, not {getattr(self, name)}")
+        check_rho(self.rho, classifier.num_classes)
+        Search(restarts=self.restarts, seed=self.seed)
+        check_threshold(self.threshold)
+        check_real("bound_seconds", self.bound_seconds, 0.0)
 
     def take(self, earlier: Mapping[str, Path]) -> None:
         """Take the dense classifier of the `source` phase."""
@@ -106,19 +106,20 @@ class Assign(Phase):
 
     def _solve(self, context: Context, dense: ClassifierModule, sums: "_Sums") -> Finetune:
         names = context.datamodule.class_names
-        varying = sums.varying()
+        correlation = sums.classes.class_correlation()
+        varying = correlation.any(dim=0).nonzero()[:, 0]  # of the others some may be local, but none says anything
         if len(varying) < self.n_features:
             raise UserError(
-                f"n_features: {self.n_features}, but only {len(varying)} features of the phase {self.source!r} vary at "
-                "all over the training images"
+                f"n_features: {self.n_features}, but only {len(varying)} features of the phase {self.source!r} vary "
+                "with the classes over the training images"
             )
         without = [name for name, count in zip(names, sums.classes.counts.tolist(), strict=True) if not count]
         if without:
             rank_zero_warn(f"classes without training images, whose features mean nothing: {', '.join(without)}")
-        correlation = sums.classes.class_correlation()[:, varying]
+        correlation = correlation[:, varying]
         threshold = self.threshold
         if threshold is None:
-            threshold = clique_threshold(feature_similarity(correlation), self.n_features)
+            threshold = similarity_threshold(correlation, self.n_features)
         problem = qpm_problem(
             correlation,
             None if sums.locality is None else sums.locality.bias()[varying],
@@ -177,17 +178,7 @@ class _Sums:
 
     def statistics(self, selection: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of features, float32."""
-        images = self.classes.counts.sum()
-        mean = self.classes.totals.sum(dim=0) / images
-        std = (self.classes.squares / images - mean.square()).clamp(min=0).sqrt()
-        return mean[selection].float(), std[selection].clamp(min=MIN_STD).float()
-
-    def varying(self) -> Tensor:
-        """The features that are not constant, ascending."""
-        images = self.classes.counts.sum()
-        square = self.classes.squares / images
-        variance = square - (self.classes.totals.sum(dim=0) / images).square()
-        return (variance > 1e-12 * square).nonzero()[:, 0]
+        return self.classes.mean[selection].float(), self.classes.std[selection].clamp(min=MIN_STD).float()
 
 
 def _sums(context: Context, dense: ClassifierModule, locality: bool) -> _Sums:

@@ -212,10 +212,26 @@ def test_q_senns_rounds_keep_the_features(tmp_path):
     assert (heads[0].weight != 0).sum() == 6
 
 
-def test_sizes_that_cannot_be_are_refused_before_anything_runs(tmp_path):
-    own = phases()
-    own["assign"]["module"]["init_args"] |= {"n_features": 9}
-    ended = forked.run(command(write_config(tmp_path, phases=own), tmp_path / "run"), tmp_path / "run")
-    assert ended.status == 2
-    assert "3 classes with 2 features each can use at most 6 features, not 9" in ended.text
+@pytest.mark.parametrize(("option", "value", "words"), [
+    ("n_features", "9", "3 classes with 2 features each can use at most 6 features, not 9"),
+    ("n_features", "2", "2 features allow 1 different sets of 2, fewer than the 3 classes"),
+    ("n_features", "1", "n_features: 1 is fewer than features_per_class, 2"),
+    ("n_features", "99", "n_features: 99, but there are only 16 features to choose from"),
+    ("features_per_class", "0", "features_per_class: expected at least 1, got 0"),
+    ("rho", "1.5", "rho: 0 to 1 pairs per class, not 1.5"),
+    ("rho", "nan", "rho"),
+    ("threshold", "nan", "threshold: a similarity of at least 0, or infinity for no penalty, not nan"),
+    ("threshold", "-0.5", "threshold: a similarity of at least 0"),
+    ("restarts", "-1", "restarts: expected at least 0, got -1"),
+    ("seed", "-1", "seed: expected 0 to"),
+    ("bound_seconds", "nan", "bound_seconds: nan lies outside"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused_before_anything_runs(tmp_path, option, value, words):
+    config = write_config(tmp_path, phases=phases())
+    ended = forked.run(
+        [*command(config, tmp_path / "run"), f"--phases.assign.module.{option}", value], tmp_path / "run"
+    )
+    assert ended.status == 2, ended.text
+    assert words in ended.text
+    assert "Traceback" not in ended.text
     assert not (tmp_path / "run/dense").exists()

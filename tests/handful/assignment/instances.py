@@ -43,3 +43,52 @@ def alike(seed, candidates=200, classes=60, archetypes=12, features=30, per_clas
     gain = gain + noise * torch.randn(classes, candidates, generator=generator, dtype=torch.float64)
     empty = torch.zeros(candidates, candidates, dtype=torch.float64)
     return AssignmentProblem(gain, empty, empty[0], features, per_class)
+
+
+def by_whole_program(problem):
+    """The optimum by HiGHS, of the problem as it is defined: every row at once, none added as it is violated."""
+    import numpy as np
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import lil_array
+
+    n_classes, count = problem.gain.shape
+    penalised = problem.penalty.triu().nonzero().tolist()
+    classes = [(c, d) for c in range(n_classes) for d in range(c)]
+    own = count + n_classes * count  # s, then E, then pairs of features, then what two classes share
+    shared = own + len(penalised)
+    width = shared + len(classes) * count
+
+    def place(c, i):
+        return count + c * count + i
+
+    rows = [(dict.fromkeys(range(count), 1.0), problem.n_features, problem.n_features)]
+    for c in range(n_classes):
+        k = problem.features_per_class
+        rows.append(({place(c, i): 1.0 for i in range(count)}, k, k))
+        rows += [({place(c, i): 1.0, i: -1.0}, -np.inf, 0.0) for i in range(count)]
+    for i in range(count):
+        rows.append(({i: -1.0} | {place(c, i): 1.0 for c in range(n_classes)}, 0.0, np.inf))
+    for number, (i, j) in enumerate(penalised):
+        rows.append(({own + number: 1.0, i: -1.0, j: -1.0}, -1.0, np.inf))
+    for number, (c, d) in enumerate(classes):
+        first = shared + number * count
+        rows.append((dict.fromkeys(range(first, first + count), 1.0), -np.inf, problem.features_per_class - 1))
+        rows += [
+            ({first + i: 1.0, place(c, i): -1.0, place(d, i): -1.0}, -1.0, np.inf) for i in range(count)
+        ]
+    matrix = lil_array((len(rows), width))
+    for number, (row, _, _) in enumerate(rows):
+        for column, value in row.items():
+            matrix[number, column] = value
+    cost = np.zeros(width)
+    cost[:count] = -problem.bias.numpy()
+    cost[count:own] = -problem.gain.numpy().ravel()
+    cost[own:shared] = [float(problem.penalty[i, j]) for i, j in penalised]
+    whole = np.zeros(width)
+    whole[:own] = 1
+    result = milp(
+        cost, constraints=LinearConstraint(matrix.tocsr(), [row[1] for row in rows], [row[2] for row in rows]),
+        bounds=Bounds(0.0, 1.0), integrality=whole, options={"mip_rel_gap": 0.0},
+    )  # fmt: skip
+    assert result.status == 0
+    return -float(result.fun)
