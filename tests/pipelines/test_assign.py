@@ -220,11 +220,12 @@ def test_q_senns_rounds_keep_the_features(tmp_path):
     ("features_per_class", "0", "features_per_class: expected at least 1, got 0"),
     ("rho", "1.5", "rho: 0 to 1 pairs per class, not 1.5"),
     ("rho", "nan", "rho"),
-    ("threshold", "nan", "threshold: a similarity of at least 0, or infinity for no penalty, not nan"),
+    ("threshold", "nan", "threshold: Expected"),
     ("threshold", "-0.5", "threshold: a similarity of at least 0"),
     ("restarts", "-1", "restarts: expected at least 0, got -1"),
     ("seed", "-1", "seed: expected 0 to"),
-    ("bound_seconds", "nan", "bound_seconds: nan lies outside"),
+    ("bound_seconds", "nan", "bound_seconds: Expected a number"),
+    ("bound_seconds", "-1", "bound_seconds: -1.0 lies outside"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_runs(tmp_path, option, value, words):
     config = write_config(tmp_path, phases=phases())
