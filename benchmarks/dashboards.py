@@ -5,7 +5,6 @@ callbacks, with them, and with them and an offline W&B run. The machine must be 
 processes; given are the median over the rounds, the smallest and the largest.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -16,6 +15,7 @@ import time
 
 import lightning.pytorch as pl
 
+from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
 
 #: Kinds of a round, and whether each has callbacks and W&B.
@@ -72,7 +72,7 @@ def in_process(kind: str, epochs: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser()
+    parser = argument_parser(__doc__)
     parser.add_argument("--one", choices=KINDS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=10, help="of the quickstart's dense phase, which has 10")
