@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
+from handful.report.effects import TINY
 from handful.report.page import render, script_values
 from handful.report.waterfall import waterfall
 
@@ -106,9 +107,10 @@ def _decided(record: Mapping[str, Any], shown: Pictures) -> dict[str, Any]:
 def _lead(record: Mapping[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
     other = record["runner_up"]
     features = other["features"]
-    parts = [(_label(part["feature"], names), part["lead"], part["feature"]) for part in features[:_LEADING]]
-    if features[_LEADING:]:
-        rest = features[_LEADING:]
+    least = TINY * max((abs(part["lead"]) for part in features), default=0.0)
+    own = [part for part in features if abs(part["lead"]) >= least][:_LEADING]
+    parts = [(_label(part["feature"], names), part["lead"], part["feature"]) for part in own]
+    if rest := [part for part in features if part not in own]:
         parts.append((_others(len(rest)), sum(part["lead"] for part in rest), None))
     rows, total = waterfall([*parts, ("biases", other["bias_lead"], None)], "lead")
     return {"lead_rows": rows, "lead_total": total}

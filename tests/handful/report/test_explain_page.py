@@ -81,6 +81,13 @@ def test_features_are_called_by_the_names_that_a_person_gave_them(record):
     assert "<figcaption><b>red &lt;eye&gt; (7)</b>" in page
 
 
+def test_features_that_add_next_to_nothing_to_the_lead_are_one_row(record):
+    record["runner_up"]["features"] += [{"feature": 8, "lead": 0.004}, {"feature": 9, "lead": 0.0}]
+    page = explain_page("Why", [], [record], [Pictures(colour(0))])
+    lead = list(rows(re.findall(r'<table class="steps">(.*?)</table>', page, re.DOTALL)[0]))
+    assert [cells[0] for cells, _ in lead] == ["feature 3", "feature 7", "2 other features", "biases", "lead"]
+
+
 def test_the_truth_is_marked(record):
     assert "✗" not in explain_page("Why", [], [record], [Pictures(colour(0))])
     for right, mark in ((True, "✓"), (False, "✗")):
