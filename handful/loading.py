@@ -14,6 +14,7 @@ from handful.export.folder import read_exported
 from handful.images.model_inputs import Inputs
 from handful.networks.classifier import Classifier
 from handful.networks.description import KEY, describe, description_of, rebuild
+from handful.networks.restored import restored
 from handful.record_files import MAX_CONFIG, read_json, read_text
 from handful.tensor_files import CHECKPOINTS, read_tensors
 
@@ -87,21 +88,15 @@ def read_classifier(path: Path) -> Classifier:
         checkpoint = _of_export(path, checkpoint)
     if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
         raise UserError(f"{path}: not a checkpoint written by Handful")
-    try:
-        classifier = rebuild(description_of(checkpoint))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
     state = {
-        name.removeprefix(_PREFIX): value
+        str(name).removeprefix(_PREFIX): value
         for name, value in checkpoint["state_dict"].items()
-        if name.startswith(_PREFIX)
+        if str(name).startswith(_PREFIX)
     }
     try:
-        classifier.load_state_dict(state)
-    except RuntimeError as error:
-        first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
-        raise UserError(f"{path}: its weights do not fit the network it names ({first})") from error
-    return classifier
+        return restored(lambda: rebuild(description_of(checkpoint)), state)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _of_export(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Reading and writing checkpoints that hold tensors and plain values only."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from handful.atomic import atomic
 from handful.errors import UserError
-from handful.images import Inputs
 from handful.networks.description import KEY as DESCRIPTION
+from handful.networks.description import inputs_of
+from handful.networks.restored import restored
 from handful.tensor_files import read_tensors
 from lightning_modules.classifier import ClassifierModule
 from lightning_modules.trained_module import TrainedModule
@@ -32,17 +34,18 @@ def load_module(path: str | Path) -> TrainedModule:
         name, parameters, state = (checkpoint[k] for k in ("handful_module", "hyper_parameters", "state_dict"))
     except (TypeError, LookupError) as error:
         raise UserError(f"{path}: not a checkpoint written by Handful ({type(error).__name__})") from error
-    if name not in TrainedModule.registered:
-        raise UserError(f"{path}: a checkpoint of {name}, a module that is not known here")
-    module = TrainedModule.registered[name](**parameters)
+    if not isinstance(name, str) or name not in TrainedModule.registered:
+        raise UserError(f"{path}: a checkpoint of {name!s:.80}, a module that is not known here")
+    if not isinstance(parameters, Mapping) or not all(isinstance(key, str) for key in parameters):
+        raise UserError(f"{path}: not a checkpoint written by Handful (hyper_parameters)")
     try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if len(str(error).splitlines()) > 1 else str(error)
-        raise UserError(f"{path}: its weights do not fit the network it names ({first})") from error
-    inputs = checkpoint.get(DESCRIPTION, {}).get("inputs")
+        module = restored(lambda: TrainedModule.registered[name](**parameters), state)
+        description = checkpoint.get(DESCRIPTION, {})
+        inputs = inputs_of(description) if isinstance(description, Mapping) else None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     if inputs is not None and isinstance(module, ClassifierModule):
-        module.model.inputs = Inputs(**inputs)
+        module.model.inputs = inputs
     return module.eval()
 
 

@@ -45,8 +45,9 @@ class DecomposedHead(Head):
             raise UserError(
                 f"filters_per_class must lie in 1…{num_features}, the backbone's features; got {filters_per_class}"
             )
-        self.register_buffer("filters", torch.arange(filters_per_class).repeat(num_classes, 1))
-        self.weight = nn.Parameter(torch.zeros(num_classes, filters_per_class))
+        weight = torch.zeros(num_classes, filters_per_class)
+        self.register_buffer("filters", torch.arange(filters_per_class).expand_as(weight).clone())
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     @torch.no_grad()
@@ -61,14 +62,21 @@ class DecomposedHead(Head):
         for name, value in (("filters", filters), ("weight", weight), ("bias", bias)):
             if tuple(value.shape) != wanted[name]:
                 raise UserError(f"{name} has shape {tuple(value.shape)}, the head takes {wanted[name]}")
+        self._check(filters)
+        self.filters.copy_(filters)
+        self.weight.copy_(weight.gather(1, filters.to(weight.device)))
+        self.bias.copy_(bias)
+
+    def check(self) -> None:
+        """Refuse filters that there are not, or that a class names twice."""
+        self._check(self.filters)
+
+    def _check(self, filters: Tensor) -> None:
         ordered = filters.sort(dim=1).values
         if ordered[:, 0].min() < 0 or ordered[:, -1].max() >= self.num_features:
             raise UserError(f"a filter is the index of one of {self.num_features} features, from 0")
         if (ordered[:, 1:] == ordered[:, :-1]).any():
             raise UserError("a class names one of its filters twice")
-        self.filters.copy_(filters)
-        self.weight.copy_(weight.gather(1, filters.to(weight.device)))
-        self.bias.copy_(bias)
 
     @classmethod
     def from_dense(cls, weight: Tensor, bias: Tensor, filters: Tensor) -> "DecomposedHead":

@@ -63,19 +63,31 @@ def rebuild(description: Mapping[str, Any]) -> Classifier:
     if description["version"] != VERSION:
         raise UserError(f"a description of version {description['version']}; this Handful reads version {VERSION}")
     # weights come from the state: nothing else is ever read
+    if not isinstance(description["network"], Mapping):
+        raise UserError("not the description of a classifier")
     network = NetworkConfig.of({**description["network"], "pretrained": False})
     classifier = Classifier(build_backbone(network), build_head(description["head"]))
     classifier.network = network
-    inputs = description.get("inputs")
-    if inputs is not None:
-        if not isinstance(inputs, Mapping) or not {"class_names", "image_size", "mean", "std"} <= set(inputs):
-            raise UserError("a description whose inputs are others than expected")
-        classifier.inputs = Inputs.from_record(inputs, "a description of a classifier")
+    classifier.inputs = inputs_of(description)
     if classifier.inputs is not None and len(classifier.inputs.class_names) != classifier.num_classes:
         raise UserError(
             f"a description with {len(classifier.inputs.class_names)} class names for {classifier.num_classes} classes"
         )
     return classifier.eval()
+
+
+def inputs_of(description: Mapping[str, Any]) -> Inputs | None:
+    """What the described classifier's images are like; None where the description does not say it.
+
+    Raises:
+        UserError: it says something else.
+    """
+    inputs = description.get("inputs")
+    if inputs is None:
+        return None
+    if not isinstance(inputs, Mapping) or not {"class_names", "image_size", "mean", "std"} <= set(inputs):
+        raise UserError("a description whose inputs are others than expected")
+    return Inputs.from_record(inputs, "a description of a classifier")
 
 
 def description_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

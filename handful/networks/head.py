@@ -56,6 +56,13 @@ class Head(nn.Module, ABC):
         Where `is_linear` is false: the weights of features that are active.
         """
 
+    def check(self) -> None:
+        """Refuse values, read from a file, that this head cannot compute with; every value will do by default.
+
+        Raises:
+            UserError: names what is wrong.
+        """
+
     @property
     def n_features(self) -> int:
         """How many features have a non-zero weight in any class."""
@@ -143,9 +150,11 @@ def build_head(description: Mapping[str, Any]) -> Head:
         >>> build_head({"kind": "dense", "num_features": 4, "num_classes": 2}).describe()
         {'kind': 'dense', 'num_features': 4, 'num_classes': 2, 'dropout': 0.0}
     """
+    if not isinstance(description, Mapping):
+        raise UserError(f"head: a kind with its arguments, not {description!r:.80}")
     arguments = dict(description)
     kind = arguments.pop("kind", None)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"head: no kind {kind!r}; there are {', '.join(head_kinds())}{did_you_mean(str(kind), _KINDS)}")
     try:
         return _KINDS[kind](**arguments)

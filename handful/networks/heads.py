@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handful.conversions import as_index
 from handful.errors import UserError
 from handful.networks.head import Head, register_head
 
@@ -114,6 +115,12 @@ class SparseHead(Head):
             if target.shape != value.shape:
                 raise UserError(f"{name} has shape {tuple(value.shape)}, the head holds {tuple(target.shape)}")
             target.copy_(value)
+
+    def check(self) -> None:
+        """Refuse a selection of features that there are not, or of one twice."""
+        as_index(self.selection, (None,), self.num_features, "head: selection")
+        if len(self.selection.unique()) < len(self.selection):
+            raise UserError("head: selection: a feature is selected twice")
 
     def class_weights(self) -> tuple[Tensor, Tensor]:
         """`W (C, F)` and `b (C,)` with `head(f) == f @ W.T + b` in evaluation mode, on the raw pooled features."""
