@@ -39,11 +39,11 @@ OF_CLASSIFIERS = {
     "a head below zero": (put(KEY, "head", "num_classes", -3), "cannot be built"),
     "classes in words": (put(KEY, "head", "num_classes", "3"), "cannot be built"),
     "a network that is a list": (put(KEY, "network", [1]), "not the description of a classifier"),
-    "inputs of numbers": (put(KEY, "inputs", "class_names", [1, 2, 3]), "class_names is no list of names"),
-    "images of a gigapixel": (put(KEY, "inputs", "image_size", 10**5), "image_size is no number of pixels up to"),
-    "a mean in words": (put(KEY, "inputs", "mean", "abc"), "mean is no list of three numbers"),
+    "inputs of numbers": (put(KEY, "inputs", "class_names", [1, 2, 3]), "class_names must be a list of names"),
+    "images of a gigapixel": (put(KEY, "inputs", "image_size", 10**5), "image_size must be a number of pixels up to"),
+    "a mean in words": (put(KEY, "inputs", "mean", "abc"), "mean must be a list of three numbers"),
     "a deviation of zero": (put(KEY, "inputs", "std", [0.0] * 3), "std must be above 0"),
-    "another fit": (put(KEY, "inputs", "fit", "melt"), "fit is none of"),
+    "another fit": (put(KEY, "inputs", "fit", "melt"), "fit: "),
 }
 OF_MODULES = {
     "arguments that are a list": (put("hyper_parameters", [1]), "hyper_parameters"),
