@@ -1,9 +1,10 @@
-"""Every published recipe starts and runs every phase on a small copy of its data set (`make nightly`).
+"""Every published recipe starts and runs every phase on a small copy of its data set (`make recipes`).
 
 Two steps of every phase, in the official form on disk, from random weights: the config is tested, not its accuracy.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,13 @@ def weights(tmp_path_factory):
     """Random weights by timm's names, written once for each network."""
     folder = tmp_path_factory.mktemp("weights")
     return lambda backbone, classes=3: calm_weights(backbone, folder, classes)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(tmp_path):
+    """A run leaves half a gigabyte of checkpoints, and pytest would keep those of three sessions."""
+    yield
+    shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 def stages(run: Path) -> dict:
