@@ -64,8 +64,8 @@ class DiversityAtK(PlottedMetric):
         rows = weight[logits.argmax(dim=1)]
         k = min(self.k, rows.shape[1])
         strongest = rows.topk(k, dim=1).indices
-        flat = maps.flatten(2)
-        chosen = flat.gather(1, strongest.unsqueeze(2).expand(-1, -1, flat.shape[2])).double()
+        images = torch.arange(len(maps), device=maps.device)[:, None]
+        chosen = maps.flatten(2)[images, strongest].double()
         shares = torch.softmax(self._scaled(chosen), dim=2)
         largest = shares[:, 0]
         sums = [largest.sum(dim=1)]

@@ -52,7 +52,7 @@ class Histogram(PlottedMetric, ShapedMetric):
         Raises:
             UserError: another shape, or values that are not finite.
         """
-        values = as_finite(values, (None, self.num_features), "values").T.double()
+        values = as_finite(values, (None, self.num_features), "values").T.double().contiguous()
         if not values.numel():
             return
         # most features' values fall into bins that are there already
@@ -115,7 +115,8 @@ def upper_thresholds(counts: Tensor, edges: Tensor, share: float) -> Tensor:
 
 def _bin(values: Tensor, exponent: Tensor) -> Tensor:
     """Numbers of the bins that values lie in."""
-    return torch.ldexp(values, -exponent).floor().long()
+    # one power per feature, and products with powers of two are exact
+    return (values * torch.ldexp(torch.ones_like(exponent, dtype=torch.float64), -exponent)).floor().long()
 
 
 def _start(low: Tensor, high: Tensor, bins: int) -> Tensor:
