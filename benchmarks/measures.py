@@ -47,7 +47,7 @@ PICTURE = ROOT / "docs" / "images" / "features_of_birds.jpg"
 
 #: Weight and scale of the interpretable-filter loss that are compared, on these seeds, and how long each trains.
 VARIANTS: tuple[tuple[float, float | None], ...] = (
-    (0.0, None), (10.0, None), (0.3, 0.5), (1.0, 0.5),
+    (0.0, None), (10.0, None), (100.0, None), (0.3, 0.5), (1.0, 0.5), (1.0, 4.0),
 )  # fmt: skip
 SEEDS, EPOCHS, IMAGES_PER_CLASS = (0, 1), 12, 60
 
