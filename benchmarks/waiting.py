@@ -16,7 +16,9 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from benchmarks.arguments import argument_parser
 from benchmarks.results import write_section
@@ -78,20 +80,20 @@ def explain_lines(run: Path, images: Path) -> list[str]:
 def report_lines() -> list[str]:
     """The report of a made-up run: writing, size, and opening in a browser where there is one."""
     from handful.report.run_page import run_pages
-    from tests.helpers.browser import CHROMIUM, browser, opened
-    from tests.helpers.large_report import large_content
 
+    made_up: Any = import_module("tests.helpers.large_report")
+    seen: Any = import_module("tests.helpers.browser")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        content = large_content(folder, CLASSES, FEATURES)
+        content = made_up.large_content(folder, CLASSES, FEATURES)
         clock = time.process_time()
         for file, text in run_pages(content).items():
             (folder / file).write_text(text, encoding="utf-8")
         used = time.process_time() - clock
         size = sum(path.stat().st_size for path in folder.glob("*.html")) / 1e6
         lines = [f"| report, {CLASSES} × {FEATURES}, written | {used:.1f} | {size:.1f} MB in all |"]
-        if CHROMIUM is not None:
-            with browser() as chromium, opened(chromium, folder / "index.html") as page:
+        if seen.CHROMIUM is not None:
+            with seen.browser() as chromium, seen.opened(chromium, folder / "index.html") as page:
                 loaded = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
             lines.append(f"| report, {CLASSES} × {FEATURES}, opened | ({loaded:.2f}) | until the load event |")
     return lines

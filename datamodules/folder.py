@@ -77,7 +77,7 @@ class Folder(FileTree):
         if stat.S_ISREG(found.st_mode):
             self._stats[path] = found
         else:
-            self.left_out.add("no regular files", path)
+            self.left_out.add("files that are not regular", path)
 
     def folders(self) -> list[str]:
         """Return all folders, sorted."""

@@ -12,6 +12,18 @@ _FOLDERS = {
 _FILES = {"thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini",
           "zbthumbnail.info", "icon\r", "folder.jpg:zone.identifier"}  # fmt: skip
 _PREFIXES = ("synofile_thumb_", "synophoto_thumb_", "synoindex_media_info")
+#: Reasons in the plural, and what a single file is called.
+_OF_ONE = {
+    "thumbnails and system files": "thumbnail or system file",
+    "that are not images": "that is not an image",
+    "links to nothing": "link to nothing",
+    "files that are not regular": "file that is not regular",
+    "images outside class folders": "image outside the class folders",
+    "links or devices in the archive": "link or device in the archive",
+    "symbolic links that lead in a circle": "symbolic link that leads in a circle",
+    "with names that lead outside the archive": "with a name that leads outside the archive",
+    "replaced by later ones of the same name": "replaced by a later one of the same name",
+}
 _SUFFIXES = (":zone.identifier", "@synoeastream", "@synoresource", ".crdownload", ".part", "~")
 
 
@@ -66,4 +78,7 @@ class LeftOut:
             self.add(reason, example, count)
 
     def __str__(self) -> str:
-        return ", ".join(f"{count:,} {reason} ({safe_text(example)})" for reason, count, example in self)
+        return ", ".join(
+            f"{count:,} {_OF_ONE.get(reason, reason) if count == 1 else reason} ({safe_text(example)})"
+            for reason, count, example in self
+        )

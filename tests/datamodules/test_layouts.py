@@ -65,7 +65,7 @@ def test_clutter_is_neither_image_nor_class_and_is_counted(tmp_path, packed, cap
     assert "28 training, 3 validation (drawn: 10% of each class, seed 0), 7 test" in line
     assert "hidden (" in line
     assert "thumbnails and system files (" in line
-    assert "1 that are not images (train/owl/notes.txt)" in line
+    assert "1 that is not an image (train/owl/notes.txt)" in line
 
 
 def test_content_decides_where_a_suffix_misleads_or_is_missing(tmp_path):
@@ -204,8 +204,8 @@ def test_links_are_followed_and_circles_and_pipes_left_out(tmp_path, capsys):
     assert len(data(root, val_fraction=0).splits["train"]) == 33
     out = capsys.readouterr().out
     assert "2 symbolic links that lead in a circle (train/owl/loop/)" in out
-    assert "1 links to nothing (train/tit/nothing.txt)" in out
-    assert "1 no regular files (train/tit/pipe.png)" in out
+    assert "1 link to nothing (train/tit/nothing.txt)" in out
+    assert "1 file that is not regular (train/tit/pipe.png)" in out
     (root / "test/tit/gone.png").symlink_to("nowhere.png")
     with pytest.raises(UserError, match=r"test/tit/gone\.png cannot be read: No such file"):
         _ = data(root).splits
@@ -293,7 +293,7 @@ def test_of_entries_with_one_name_the_last_counts_and_the_others_are_said(tmp_pa
     module = data(path, val_fraction=0)
     assert len(module.splits["train"]) == 31
     assert module.listing.tree.read("train/owl/000.png") == changed
-    assert "1 replaced by later ones of the same name (train/owl/000.png)" in capsys.readouterr().out
+    assert "1 replaced by a later one of the same name (train/owl/000.png)" in capsys.readouterr().out
 
 
 def test_encrypted_nested_and_foreign_archives_are_said(tmp_path):
