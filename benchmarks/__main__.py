@@ -2,8 +2,8 @@
 
 Those on real images run where HANDFUL_DATA names the folder with `cub100.zip`, `cifar10.zip` and
 `resnet20_cifar10.pth`. All of them take hours; each also runs alone, `python -m benchmarks.sparse_solver`. Not among
-them: `gpu`, for a machine with one, `assignment_cpsat`, which needs OR-Tools, and `attribution_gallery` and
-`ternary_bias`, which look at runs that are named.
+them: `gpu`, for a machine with one, `assignment_cpsat`, which needs OR-Tools, and `attribution_gallery`,
+`filters_photographs`, `qpm_pictures` and `ternary_bias`, which look at runs that are named.
 """
 
 import ast
@@ -58,7 +58,9 @@ ON_REAL_IMAGES = (
 OF_RUNS = ("tables",)
 
 #: Those that are run by hand.
-BY_HAND = ("gpu", "assignment_cpsat", "attribution_gallery", "ternary_bias")
+BY_HAND = (
+    "gpu", "assignment_cpsat", "attribution_gallery", "filters_photographs", "qpm_pictures", "ternary_bias",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

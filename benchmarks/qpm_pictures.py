@@ -4,7 +4,6 @@
 `evaluate --conformal` before it also the sets, into `docs/images`.
 """
 
-import argparse
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.arguments import argument_parser
 from handful.atomic import atomic
 from handful.report.overlays import captioned, sheet
 from handful.report.sections import class_pairs, hierarchy, sets
@@ -26,7 +26,7 @@ def class_pair(pair: Mapping[str, Any]) -> Image.Image:
     tiles = []
     for row in pair["rows"]:
         tiles.append(captioned(row["image"], [_called(row["name"])]))
-        tiles += [captioned(image, [f"feature {f}", _called(caption)]) for image, f, caption in row["maps"]]
+        tiles += [captioned(image, [feature, _called(caption)]) for image, feature, caption in row["maps"]]
     return sheet(tiles, len(tiles) // len(pair["rows"]))
 
 
@@ -75,7 +75,7 @@ def save(image: Image.Image, path: Path) -> None:
 
 def main() -> None:
     """Draw and write."""
-    parser = argparse.ArgumentParser()
+    parser = argument_parser(__doc__)
     parser.add_argument("--run_dir", required=True)
     parser.add_argument("--pair", type=int, default=0, help="which of the report's pairs of classes")
     parser.add_argument("--out", type=Path, default=DOCS)

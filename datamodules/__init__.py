@@ -7,6 +7,7 @@ from datamodules.episodes import Episodes
 from datamodules.fgvc_aircraft import FGVCAircraft
 from datamodules.image_folder import ImageFolder
 from datamodules.imagenet import ImageNet
+from datamodules.imagenet_folder import ImageNetFolder
 from datamodules.nabirds import NABirds
 from datamodules.stanford_cars import StanfordCars
 from datamodules.stl10 import STL10
@@ -24,6 +25,7 @@ __all__ = [
     "HandfulDataModule",
     "ImageFolder",
     "ImageNet",
+    "ImageNetFolder",
     "NABirds",
     "StanfordCars",
     "TinyImageNet",

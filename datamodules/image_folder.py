@@ -77,6 +77,8 @@ class ImageFolder(HandfulDataModule):
     """
 
     loads_files = True
+    #: Whether a class without training images is an error.
+    every_class_is_there = True
 
     def __init__(
         self,
@@ -170,7 +172,7 @@ class ImageFolder(HandfulDataModule):
         gone = self._judge(reading)
         splits = {split: self._split(split, images[split], gone) for split in self.listing.files}
         missing = [name for n, name in enumerate(self.class_names) if not (splits["train"].labels == n).any()]
-        if missing:
+        if missing and self.every_class_is_there:
             raise UserError(
                 f"{safe_text(self.listing.tree.root)} keeps no training image of the class {missing[0]!r}"
                 + (f" and of {len(missing) - 1} others." if len(missing) > 1 else ".")
@@ -240,7 +242,7 @@ class ImageFolder(HandfulDataModule):
             text += f" {conflicts:,} images stand in two splits or classes."
         for split in splits:
             absent = [name for n, name in enumerate(self.class_names) if not (splits[split].labels == n).any()]
-            if absent and split != "train":
+            if absent and split != "train" and self.every_class_is_there:
                 some = ", ".join(map(safe_text, absent[:3])) + (", …" if len(absent) > 3 else "")
                 text += f" {len(absent):,} classes have no {_SPLIT_WORDS[split]} image ({some})."
         return text

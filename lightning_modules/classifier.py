@@ -17,6 +17,7 @@ from handful.losses import feature_diversity_loss
 from handful.losses.class_weights import ClassWeights, check_class_weights, loss_weights
 from handful.metrics import BalancedAccuracy, Dependence, DiversityAtK, Mean
 from handful.networks import Classifier, NetworkConfig
+from handful.networks.adapter import AdaptedBackbone, without_adapter
 from handful.networks.description import KEY as DESCRIPTION
 from handful.networks.description import describe
 from lightning_modules.batches import checked_images, checked_logits, class_probabilities, labelled
@@ -53,7 +54,7 @@ class ClassifierModule(TrainedModule):
         class_weights: of the training loss: "balanced" (all classes count the same), one number per class, or none.
         train_backbone: whether the backbone is trained with the head. Otherwise it stays in evaluation mode, the
             statistics of its batch norms as they are, and a pipeline computes its features once, of the un-augmented
-            images, and keeps them in the data's cache.
+            images, and keeps them in the data's cache. An adapter (`network.adapter`) is trained in any case.
     """
 
     leaves: ClassVar[frozenset[str]] = frozenset({"a network", "a classifier"})
@@ -138,14 +139,35 @@ class ClassifierModule(TrainedModule):
         if self.compile_backbone:
             self.model.backbone.compile()
         if stage == "fit" and not self.train_backbone:
-            self.model.backbone.requires_grad_(False).eval()
+            without_adapter(self.model.backbone).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training or evaluation mode, of which a frozen backbone knows the second only."""
         super().train(mode)
         if not self.train_backbone and hasattr(self, "model"):
-            self.model.backbone.eval()
+            without_adapter(self.model.backbone).eval()
         return self
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether a small network behind the backbone makes the features."""
+        return isinstance(self.model.backbone, AdaptedBackbone)
+
+    def of_stored(self, features: Tensor, maps: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Maps `(B, F, h, w)` and features `(B, F)` of the model, from what is stored of a frozen backbone.
+
+        Args:
+            features: the backbone's, pooled.
+            maps: the backbone's, `(B, F, h, w)`; where None, the features stand for maps of one position. An adapter
+                needs maps.
+        """
+        backbone = self.model.backbone
+        if isinstance(backbone, AdaptedBackbone):
+            if maps is None:
+                raise ValueError("an adapter needs stored maps")
+            adapted = backbone.adapt(maps)
+            return adapted, self.model.pool(adapted)
+        return features[:, :, None, None] if maps is None else maps.float(), features
 
     def on_fit_start(self) -> None:
         """Weigh the classes by the training images."""
@@ -173,8 +195,8 @@ class ClassifierModule(TrainedModule):
     def shared_step(self, batch: tuple[Tensor, Tensor] | FeatureBatch) -> dict[str, Tensor]:
         """One forward pass, with everything that came by on the way; stored features take the backbone's place."""
         if isinstance(batch, FeatureBatch):
-            features, labels = batch.features, batch.labels
-            maps = features[:, :, None, None] if batch.maps is None else batch.maps.float()
+            labels = batch.labels
+            maps, features = self.of_stored(batch.features, batch.maps)
         else:
             images, labels = batch
             maps = self.model.feature_maps(images)

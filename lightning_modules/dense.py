@@ -34,6 +34,8 @@ class Dense(ClassifierModule):
             authors'; None leaves it out. It takes the place of L_div: set `beta` to 0.
         auxiliary: a second classifier on a layer in the middle, as Inception-v3 is trained with: `{layer, weight}`, by
             default `net.Mixed_6e` and 0.4; None for none. It is not part of the classifier that is kept.
+        published_head: whether the last layer that the network was published with is taken too, where `pretrained` is
+            true; the data has its classes then (`ImageNetFolder`).
         **kwargs: losses and optimizer, see `ClassifierModule`; the reference has `head_lr` 0.01 beside 0.005.
 
     Source: "Take 5" (arXiv 2303.13166), step 1.
@@ -44,9 +46,10 @@ class Dense(ClassifierModule):
     def __init__(
         self, network: dict[str, Any] | NetworkConfig, num_classes: int, init_from: str | None = None,
         filter_loss: float = 0.0, filter_scale: float | None = None, mutual_channel: dict[str, Any] | None = None,
-        auxiliary: dict[str, Any] | None = None, **kwargs: Any
+        auxiliary: dict[str, Any] | None = None, published_head: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(network, num_classes, **kwargs)
+        self.published_head = published_head
         self.save_hyperparameters(
             {"filter_loss": filter_loss, "filter_scale": filter_scale, "mutual_channel": mutual_channel,
              "auxiliary": auxiliary}, logger=False
@@ -94,6 +97,8 @@ class Dense(ClassifierModule):
         """Refuse a frozen backbone without weights, or whose filters were to change."""
         super().check(classifier)
         check_real("filter_loss", self.filter_loss, 0)
+        if self.published_head and (self.network.pretrained is not True or self.network.adapter is not None):
+            raise UserError("published_head: of published weights (network.pretrained true), without an adapter")
         if self.filter_scale is not None:
             check_real("filter_scale", self.filter_scale, 0, open_below=True)
         if self.filter_loss and not self.train_backbone:
@@ -123,7 +128,7 @@ class Dense(ClassifierModule):
             if not load_weights(self.model, file):
                 rank_zero_warn(f"{file}: no last layer for {self.num_classes} classes; this one starts fresh")
         elif self.network.pretrained:
-            take_published(self, self.model.backbone, self.network)
+            take_published(self, self.model.backbone, self.network, self.published_head)
 
     @property
     def starts_fresh(self) -> bool:

@@ -79,7 +79,7 @@ class Finetune(ClassifierModule):
         super().check(classifier)
         if self.grounding < 0 or (self.grounding_epochs or 0) < 0:
             raise UserError("grounding, grounding_epochs: at least 0")
-        if not (self.train_backbone or self.hparams["train_normalisation"]):
+        if not (self.train_backbone or self.hparams["train_normalisation"] or self.network.adapter is not None):
             raise UserError(
                 "train_backbone and train_normalisation are both false: nothing is left to train, since the sparse "
                 "layer stays; leave this phase out"
@@ -101,7 +101,8 @@ class Finetune(ClassifierModule):
             raise UserError(f"grounding: of a binary head only; the phase {self.source!r} leaves a "
                             f"{self.head_options['kind']} one")  # fmt: skip
         self.build(sparse.hparams["n_features"])
-        if not (self.train_backbone or any(p.requires_grad for p in self.model.head.parameters())):
+        trained = any(p.requires_grad for p in self.model.head.parameters())
+        if not (self.train_backbone or self.has_adapter or trained):
             raise UserError("train_backbone is false and a binary head has nothing to train; leave this phase out")
         try:
             self.model.load_state_dict(sparse.model.state_dict())

@@ -65,7 +65,8 @@ def compare(run_dirs: list[str], stages: Literal["last", "all"] = "last", out: s
                 if not found:
                     command = f"python train.py evaluate --run_dir {run.folder}{option}"
                     missing.append(f"{name}: {stage} has no {what}; {command}")
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    costs = ("seconds", "peak memory, MiB")
+    columns = sorted(dict.fromkeys(column for row in rows.values() for column in row), key=costs.__contains__)
     data = runs[0].results.get("data", {})
     record = {
         "runs": dict(zip(names, map(str, run_dirs), strict=True)),
@@ -188,12 +189,13 @@ def _page(record: Mapping[str, Any], columns: Sequence[str]) -> str:
         if place:
             told = about.get(name, {"title": "", "better": _BETTER.get(name, "")})
             arrow = _ARROWS.get(told["better"], "")
-            body.append([f"{name}{arrow}", *(row[place] for row in cells), told["title"]])
+            asks = [told["title"]] if about else []
+            body.append([f"{name}{arrow}", *(row[place] for row in cells), *asks])
     return render(
         "compare.html",
         title="Runs compared",
         facts=facts,
-        columns=["", *(row[0] for row in cells), "question"],
+        columns=["", *(row[0] for row in cells), *(["question"] if about else [])],
         rows=body,
         runs=list(record["runs"].items()),
         missing=record["missing"],

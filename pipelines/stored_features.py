@@ -18,6 +18,8 @@ from handful.errors import UserError
 from handful.explain.gather import gather_features
 from handful.features import DamagedFeaturesError, FeatureParts, FeatureStore, chunks, features_key
 from handful.networks import Classifier
+from handful.networks.adapter import without_adapter
+from handful.networks.backbone import feature_maps
 from handful.progress import ProgressBar
 from handful.ranks import share
 from lightning_modules import ClassifierModule, TrainedModule
@@ -42,7 +44,8 @@ class FrozenFeatures:
 
     Every process of a run calls the same methods in the same order. Each computes its share of the chunks, in
     evaluation mode and float32; the digits are those of one process. Chunks outlive a run that is killed, and what is
-    kept is found again by any run with the same weights, code and images.
+    kept is found again by any run with the same weights, code and images. An adapter is no part of the backbone: what
+    it makes of the stored maps, `ClassifierModule.of_stored` says.
 
     Args:
         module: of which the backbone is frozen.
@@ -64,6 +67,7 @@ class FrozenFeatures:
         Raises:
             UserError: on every process: an image that cannot be read, or a cache that cannot be written.
         """
+        maps = maps or self.module.has_adapter
         key = self._key(split)
         # pooled features that are kept with maps are the same
         names = [f"maps-{key}"] if maps else [f"features-{key}", f"maps-{key}"]
@@ -139,7 +143,7 @@ class FrozenFeatures:
             with bar, undisturbed(model), torch.no_grad():
                 model.to(device)
                 for number, (images, _) in zip(numbers, loader, strict=True):
-                    found = model.feature_maps(images.to(device))
+                    found = feature_maps(without_adapter(model.backbone), images.to(device))
                     try:
                         parts.write(number, model.pool(found), found)
                     except OSError as error:
@@ -153,7 +157,7 @@ class FrozenFeatures:
         model, size = self.module.model, self.data.image_size
         with undisturbed(model), torch.no_grad():
             image = torch.zeros(1, 3, size, size, device=next(model.parameters()).device)
-            features, height, width = model.feature_maps(image).shape[1:]
+            features, height, width = feature_maps(without_adapter(model.backbone), image).shape[1:]
         count = len(self.data.plain_dataset(split))
         return FeatureParts(self.data.cache.folder, count, (features, height, width), maps)
 
@@ -256,5 +260,19 @@ def features_of(
     dataset = data.plain_dataset(split)
     if isinstance(module, ClassifierModule) and not module.train_backbone:
         with contextlib.suppress(FeaturesUnwritableError):
-            return FrozenFeatures(module, data).store(split).features, dataset.labels
+            return pooled(module, FrozenFeatures(module, data).store(split)), dataset.labels
     return gather_features(model, data.evaluation_loader(dataset), _WORDS.get(split, split))
+
+
+def pooled(module: ClassifierModule, store: FeatureStore) -> Tensor:
+    """The model's features `(N, F)` of all images, from what is stored of its frozen backbone; on the CPU."""
+    if not module.has_adapter:
+        return store.features
+    assert store.maps is not None
+    device = next(module.model.parameters()).device
+    parts = []
+    with undisturbed(module.model), torch.no_grad():
+        for chunk in chunks(len(store)):
+            places = slice(chunk.start, chunk.stop)
+            parts.append(module.of_stored(store.features[places].to(device), store.maps[places].to(device))[1].cpu())
+    return torch.cat(parts)

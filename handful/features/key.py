@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from handful.networks import Classifier, NetworkConfig
+from handful.networks.adapter import without_adapter
 from handful.networks.weights import weights_digest
 from handful.version import __version__
 
@@ -19,7 +20,7 @@ _VERSION = 3
 _CPU = torch.device("cpu")
 
 #: Of the description of a network: what a backbone's maps do not depend on.
-_NOT_OF_THE_MAPS = ("pretrained", "dropout")
+_NOT_OF_THE_MAPS = ("pretrained", "dropout", "adapter")
 
 
 def features_key(
@@ -28,7 +29,7 @@ def features_key(
     """Return 32 hex digits that change with the backbone's weights, its code, the images and how numbers are rounded.
 
     Args:
-        classifier: its backbone's parameters and buffers count, its head does not.
+        classifier: its backbone's parameters and buffers count, its adapter and its head do not.
         network: what the backbone was built from.
         images: a text that changes whenever the images do, their size or their normalisation.
         device: where the features are computed; another kind of it, or another precision of products there (TF32,
@@ -45,7 +46,7 @@ def features_key(
         >>> features_key(one, config, "birds") == features_key(other, config, "birds")
         True
     """
-    backbone = classifier.backbone
+    backbone = without_adapter(classifier.backbone)
     built = {name: value for name, value in network.plain().items() if name not in _NOT_OF_THE_MAPS}
     versions = [_VERSION, __version__, torch.__version__, timm.__version__, _source(backbone)]
     content = [built, versions, images, _rounding(device)]

@@ -148,6 +148,30 @@ class StatisticsCollector(Metric):
         return FeatureStatistics(self.k1s, counts, sums, images)
 
 
+def with_weights_of_absent(statistics: FeatureStatistics, weight: Tensor) -> FeatureStatistics:
+    """Statistics in which classes without images have, in place of counts and sums, the order of their weights.
+
+    Every rule then gives these classes the filters of their largest signed weights, the closest to the paper's rule
+    that needs no images. The number of their images counts as one.
+
+    Args:
+        statistics: of some classes.
+        weight: `(C, F)`, of the last layer.
+
+    Example:
+        >>> none = torch.zeros(1, 2, dtype=torch.int64)
+        >>> empty = FeatureStatistics((1,), none[None], none.double(), torch.tensor([0]))
+        >>> with_weights_of_absent(empty, torch.tensor([[0.5, 2.0]])).counts.tolist()
+        [[[0, 1]]]
+    """
+    absent = statistics.images == 0
+    order = weight.detach().cpu().argsort(dim=1, stable=True).argsort(dim=1)  # 0 for the smallest weight
+    counts = torch.where(absent[None, :, None], order, statistics.counts)
+    sums = torch.where(absent[:, None], order.double(), statistics.sums)
+    images = torch.where(absent, 1, statistics.images)
+    return FeatureStatistics(statistics.k1s, counts, sums, images)
+
+
 def _within_share(features: Tensor, order: Tensor, share: float) -> Tensor:
     """Mask `(B, F)` in the given order: as long as the mass before a feature is short of the share, it counts."""
     # on the CPU, which adds up in the order of the features: a GPU does not, and its last digits are others

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from handful.errors import UserError
+from handful.networks.adapter import AdaptedBackbone, AdapterConfig
 from handful.networks.backbone import num_features, register_backbone, registered_backbones
 from handful.networks.backbone_options import check_names, is_side, reason
 from handful.networks.cifar_resnet import DEPTHS, CifarResNet
@@ -38,6 +39,8 @@ class NetworkConfig:
         image_size: side of the images in pixels, or [height, width], for backbones that must know it (ViT, Swin).
         grid: [rows, columns] of tokens of an image of that size, for a network of tokens that does not declare them.
         options: further keyword arguments of the backbone (`drop_path_rate` and the like).
+        adapter: sizes of a small network behind the backbone (`features`, `hidden`, `layers`, `dropout`, see
+            `handful.networks.adapter`), `{}` for its defaults; none where None.
 
     Example:
         >>> NetworkConfig.of({"backbone": "conv4", "options": {"width": 4}}).dropout
@@ -51,6 +54,7 @@ class NetworkConfig:
     image_size: int | list[int] | None = None
     grid: list[int] | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    adapter: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, value: "NetworkConfig | Mapping[str, Any]") -> "NetworkConfig":
@@ -92,6 +96,8 @@ def _check(config: NetworkConfig) -> None:
         raise UserError(f"network.dropout: a probability in [0, 1), not {config.dropout!r:.80}")
     if not isinstance(config.options, Mapping):
         raise UserError(f"network.options: names with their values, not {config.options!r:.80}")
+    if config.adapter is not None:
+        AdapterConfig.of(config.adapter)
     if isinstance(config.image_size, int) and not is_side(config.image_size):
         raise UserError(f"network.image_size: a side in pixels, or [height, width], not {config.image_size!r:.80}")
 
@@ -110,6 +116,11 @@ def build_backbone(network: NetworkConfig | Mapping[str, Any]) -> nn.Module:
         UserError: an unknown backbone, or one without a spatial map.
     """
     network = NetworkConfig.of(network)
+    backbone = _build_without_adapter(network)
+    return backbone if network.adapter is None else AdaptedBackbone(backbone, AdapterConfig.of(network.adapter))
+
+
+def _build_without_adapter(network: NetworkConfig) -> nn.Module:
     factory = registered_backbones().get(network.backbone)
     if factory is not None:
         return _build_registered(network, factory)

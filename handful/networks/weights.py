@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from handful.errors import UserError
+from handful.networks.adapter import without_adapter
 from handful.networks.classifier import Classifier
 from handful.tensor_files import find_tensors, read_tensors
 
@@ -129,17 +130,21 @@ def load_weights(classifier: Classifier, path: str | Path, head: bool | None = N
     """
     path = find_tensors(path)
     backbone_state, head_state = _split(read_state(path))
+    backbone = classifier.backbone
+    if not any(key.startswith("inner.") for key in backbone_state) and backbone is not without_adapter(backbone):
+        # of the backbone alone: adapter and last layer start fresh
+        backbone, head_state = without_adapter(backbone), {}
     # the tensors of a timm network live one level down
-    if not any(key.startswith("net.") for key in backbone_state) and hasattr(classifier.backbone, "net"):
+    if not any(key.startswith("net.") for key in backbone_state) and hasattr(backbone, "net"):
         backbone_state = {f"net.{key}": value for key, value in backbone_state.items()}
-    _check(classifier.backbone, backbone_state, path)
+    _check(backbone, backbone_state, path)
     fits = bool(head_state) and all(
         key in head_state and head_state[key].shape == value.shape
         for key, value in classifier.head.state_dict().items()
     )
     if head and not fits:
         raise UserError(f"{path}: the file has no last layer for {classifier.num_classes} classes")
-    classifier.backbone.load_state_dict(backbone_state, strict=False)
+    backbone.load_state_dict(backbone_state, strict=False)
     if fits and head is not False:
         classifier.head.load_state_dict(head_state)
         return True

@@ -49,7 +49,7 @@ def _class_pages(content: Content, features: Mapping[str, Any] | None) -> dict[s
     pages = {}
     for label, row in enumerate(tracked(rows, "pages of the classes", "pages")):
         weights = class_weights(content, row.features) if content.few else []
-        for weight, feature in zip(weights, row.features, strict=True):
+        for weight, feature in zip(weights, row.features if weights else (), strict=True):
             weight["says"] = says.get(feature, "")
         near = [] if alike is None else alike[label].topk(min(_ALIKE, len(rows) - 1))
         pages[class_page_name(label)] = _render(

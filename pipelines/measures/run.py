@@ -60,8 +60,9 @@ def _maps_and_features(
     store = _store(module, images, wants_maps)
     if store is not None:
         for chunk in chunks:
-            features = store.features[chunk].to(device)
-            maps = features[:, :, None, None] if store.maps is None else store.maps[chunk].to(device).float()
+            assert isinstance(module, ClassifierModule)
+            kept = None if store.maps is None else store.maps[chunk].to(device)
+            maps, features = module.of_stored(store.features[chunk].to(device), kept)
             yield chunk, maps, features
         return
     for chunk, (batch, _) in zip(chunks, images.data.chunk_loader(images.dataset, chunks), strict=True):
@@ -75,7 +76,7 @@ def _store(module: TrainedModule, images: AnnotatedImages, wants_maps: bool) -> 
         return None
     frozen = FrozenFeatures(module, images.data)
     split = images.options.split
-    if wants_maps and not frozen.keeps_maps(split):
+    if (wants_maps or module.has_adapter) and not frozen.keeps_maps(split):
         return None
     try:
         return frozen.store(split, wants_maps)

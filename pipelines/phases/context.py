@@ -20,7 +20,7 @@ from lightning_modules.checkpoints import write_tensors
 from lightning_modules.published import share_weights
 from pipelines.phase_folder import PhaseFolder
 from pipelines.ranks import on_rank_zero
-from pipelines.stored_features import FrozenFeatures, stored
+from pipelines.stored_features import FrozenFeatures, pooled, stored
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ class Context:
             return self.features(module.model, self.datamodule.evaluation_loader(dataset), len(dataset))
         self.start_processes(module)
         store = FrozenFeatures(module, self.datamodule, self.trainer).store(split)
-        return (store.features, dataset.labels) if self.is_rank_zero else None
+        return (pooled(module, store), dataset.labels) if self.is_rank_zero else None
 
     def features(
         self, classifier: Classifier, loader: DataLoader[tuple[Tensor, int]], size: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -19,6 +20,7 @@ from handful.filters import (
     union_size,
 )
 from handful.filters.ranking import check_k1
+from handful.filters.statistics import with_weights_of_absent
 from handful.networks import Classifier
 from handful.report.class_filters import accuracy_grid_figure, draw_class_filters
 from handful.report.csv_file import write_csv
@@ -46,10 +48,14 @@ class FindFilters(Phase):
         rule: how a class chooses: `frequency` (the paper's), `contribution`, `activation`, `weight` or
             `absolute_weight`.
         source: name of the phase whose classifier is looked at.
+        labels: `true` classes of the images, or those that the classifier `predicted`, for images of which no class is
+            known; every accuracy is then the share of images whose prediction stays.
+        absent: what happens to a class without training images: `refuse`, or `weight`, which gives it the filters of
+            its largest weights.
         grid_k1: rows of the grid; values above the number of features are left out. Empty: no grid.
         grid_k2: columns of the grid, likewise.
         images_per_filter: images drawn per filter; 0 draws none.
-        drawn_classes: how many classes are drawn, from the first.
+        drawn_classes: how many classes are drawn, from the first that has images.
         seed: of the noise.
 
     Source: arXiv 2112.07719.
@@ -68,12 +74,15 @@ class FindFilters(Phase):
         images_per_filter: int = 5,
         drawn_classes: int = 20,
         seed: int = 0,
+        labels: Literal["true", "predicted"] = "true",
+        absent: Literal["refuse", "weight"] = "refuse",
     ) -> None:
         self.k1, self.k2, self.rule = k1, k2, rule
         self.source = source
         self.grid_k1, self.grid_k2 = list(grid_k1), list(grid_k2)
         self.images_per_filter, self.drawn_classes = images_per_filter, drawn_classes
         self.seed = seed
+        self.labels, self.absent = labels, absent
         self._classifier: ClassifierModule | None = None
 
     @property
@@ -98,8 +107,10 @@ class FindFilters(Phase):
         model = classifier.model
         statistics, strongest = self._statistics(context, classifier)
         weight, bias = (value.detach().cpu() for value in model.head.class_weights())
-        filters = select_filters(self.rule, self.k2, statistics, weight, self.k1)
-        grid = self._empty_grid(statistics, weight, bias, model.num_features)
+        seen = statistics.images > 0
+        deciding = with_weights_of_absent(statistics, weight) if self.absent == "weight" else statistics
+        filters = select_filters(self.rule, self.k2, deciding, weight, self.k1)
+        grid = self._empty_grid(deciding, weight, bias, model.num_features)
         essentiality = self._test(context, model, EssentialityTest(model.head, filters, model.num_features, self.seed),
                                   grid)
         accuracy = None if grid is None else grid.compute().cpu()
@@ -112,11 +123,15 @@ class FindFilters(Phase):
             if grid is not None and accuracy is not None:
                 _write_grid(folder, grid.k1s, grid.k2s, accuracy, essentiality["clean"])
             if strongest is not None:
-                self._draw(context, model, filters, strongest, statistics.frequencies(self.k1), names)
+                drawn = seen.nonzero()[:, 0].tolist()[: self.drawn_classes]
+                self._draw(context, model, filters, strongest, statistics.frequencies(self.k1), names, drawn)
+            what = "test accuracy" if self.labels == "true" else "test images whose prediction stays"
+            absent = "" if bool(seen.all()) else f" ({int((~seen).sum())} classes without images by their weights)"
             rank_zero_info(
-                f"filters: {self.k2} per class, {union_size(filters)} of {model.num_features} features in all; test "
-                f"accuracy {essentiality['clean']:.2f} %, with noise in their place {essentiality['filters']:.2f} %, "
-                f"in the place of as many others {essentiality['as_many_others']:.2f} %"
+                f"filters: {self.k2} per class{absent}, {union_size(filters[seen])} of {model.num_features} features "
+                f"in all; {what} {essentiality['clean']:.2f} %, with noise in their place "
+                f"{essentiality['filters']:.2f} %, in the place of as many others "
+                f"{essentiality['as_many_others']:.2f} %"
             )
         return Produced()
 
@@ -132,7 +147,7 @@ class FindFilters(Phase):
             images.to(device)
 
         def count(features: Tensor, labels: Tensor, indices: Tensor) -> None:
-            collector.update(features, labels)
+            collector.update(features, self._classes(model, features, labels))
             if images is not None:
                 images.update(features, indices)
 
@@ -148,9 +163,12 @@ class FindFilters(Phase):
             return None
         return AccuracyGrid(weight, bias, statistics.only(rows), [int(k2) for k2 in columns])
 
-    @staticmethod
+    def _classes(self, model: Classifier, features: Tensor, labels: Tensor) -> Tensor:
+        """The classes that count as the images' own."""
+        return labels if self.labels == "true" else model.head(features).argmax(dim=1)
+
     def _test(
-        context: Context, model: Classifier, essentiality: EssentialityTest, grid: AccuracyGrid | None
+        self, context: Context, model: Classifier, essentiality: EssentialityTest, grid: AccuracyGrid | None
     ) -> dict[str, float]:
         """Fill the grid and the noise test with the test images; the accuracies of the noise test."""
         device = context.trainer.strategy.root_device
@@ -159,6 +177,7 @@ class FindFilters(Phase):
             grid.to(device)
 
         def test(features: Tensor, labels: Tensor, indices: Tensor) -> None:
+            labels = self._classes(model, features, labels)
             essentiality.update(features, labels, indices)
             if grid is not None:
                 grid.update(features, labels)
@@ -181,6 +200,7 @@ class FindFilters(Phase):
                 for f in filters[c].tolist()
             ]
             for c, name in enumerate(names)
+            if statistics.images[c]
         }
         head = {"k1": self.k1, "k2": self.k2, "rule": self.rule, "union": union_size(filters)}
         write_json(folder / "filters.json", {**head, "classes": classes})
@@ -193,10 +213,10 @@ class FindFilters(Phase):
         strongest: Tensor,
         frequencies: Tensor,
         names: list[str],
+        drawn: Sequence[int],
     ) -> None:
         pictures, data = context.folder.path / "pictures", context.datamodule
         pictures.mkdir(exist_ok=True)
-        drawn = range(min(self.drawn_classes, len(names)))
         figures = draw_class_filters(
             model.eval(), data.plain_train_dataset, filters, strongest, names, frequencies, data.mean, data.std, drawn
         )

@@ -143,7 +143,13 @@ def test_runs_are_compared(finished, tmp_path):
     assert len(record["rows"]) == 6
     rows = list(csv.DictReader((tmp_path / "both/comparison.csv").open()))
     assert [row["run and stage"] for row in rows] == list(record["rows"])
-    assert "Runs compared" in (tmp_path / "both/index.html").read_text()
+    page = (tmp_path / "both/index.html").read_text()
+    assert "Runs compared" in page
+    assert "accuracy ↑" in page
+    costs = [row["seconds"] for row in list(record["rows"].values())[:3]]
+    assert costs == sorted(costs)  # of all phases up to the stage
+    assert costs[0] < costs[2]
+    assert any("dense has no measures; python train.py evaluate --run_dir" in one for one in record["missing"])
 
 
 def test_killed_while_finetuning_it_ends_with_the_same_bits(finished, tmp_path):

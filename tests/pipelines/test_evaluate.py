@@ -113,6 +113,17 @@ def test_an_attribute_that_no_class_has_often_names_no_feature(run, tmp_path):
     assert {row["attribute"] for row in followed} == {"often"}
 
 
+def test_sets_and_measures_read_every_stage_once(run, tmp_path, monkeypatch):
+    """And the sets know the classes' attributes."""
+    loaded, load = [], Run.load
+    monkeypatch.setattr(Run, "load", lambda self, stage=None: (loaded.append(stage), load(self, stage))[1])
+    evaluate(str(run), "dependence", conformal=0.6, out=str(tmp_path))
+    assert loaded == ["dense", "sparse", "finetuned"]
+    found = read(tmp_path / "conformal.json")["stages"]["finetuned"]["thr"]
+    assert set(read(tmp_path / "measures.json")["stages"]) == set(loaded)
+    assert 0 <= found["coverage"] <= 1
+
+
 def test_some_stages_and_some_images(run, tmp_path):
     path = evaluate(str(run), "dependence", "sparse", images=4, out=str(tmp_path))
     record = read(path)

@@ -138,3 +138,28 @@ def test_no_text_becomes_markup_or_keeps_control_characters(record):
     assert page.count("&lt;i&gt;\\u202e\\x1b[1m\\n{{ 7*7 }}") >= 12
     assert not set(page) & set("\u202e\x1b")
     assert "<i>" not in page
+
+
+def test_the_steps_to_a_class_end_where_it_is_alone(record):
+    """A picture for each step with the classes that are left, by name where they are few; and a set in words."""
+    record["hierarchy"] = [
+        {"feature": 7, "value": 3.5, "classes": ["ro<bin", "jay", "owl", "kite", "wren", "tit"]},
+        {"feature": 3, "value": 2.25, "classes": ["ro<bin", "jay"]},
+        {"feature": 5, "value": 1.0, "classes": ["ro<bin"]},
+        {"feature": 9, "value": 0.5, "classes": ["ro<bin"]},
+    ]
+    record["hierarchy_in_words"] = "9 classes → feature 7: 6"
+    record["feature_names"] = {"3": "red breast"}
+    record["possible"] = {"coverage": 0.9, "classes": ["ro<bin"], "in_words": "ro<bin alone (90 %), by feature 7"}
+    shown = Pictures(colour(0), {}, {}, {}, steps={feature: colour(60 + feature) for feature in (7, 3, 5, 9)})
+    record["contributions"] = []
+    page = explain_page("Why", [], [record], [shown])
+    path = page.partition('<ol class="path">')[2].partition("</ol>")[0]
+    assert path.count("<li>") == 4
+    assert "<b>6 classes</b>: <bdi>ro&lt;bin</bdi>, <bdi>jay</bdi>, <bdi>owl</bdi>, <bdi>kite</bdi>, 2 more" in path
+    assert "<b>red breast (3)</b> +2.2" in path
+    assert path.count("alone") == 1
+    for feature in (7, 3, 5):
+        assert data_uri(shown.steps[feature], "JPEG") in path
+    assert "ro&lt;bin alone (90 %), by feature 7" in page
+    assert "9 classes → feature 7: 6" in page
