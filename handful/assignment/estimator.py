@@ -63,8 +63,8 @@ class BinaryAssignmentClassifier(LinearClassifier):
         threshold: float | None = None,
         rho: float = 0.0,
         relu: bool = False,
-        restarts: int = 32,
-        patience: int = 60,
+        restarts: int = 12,
+        patience: int = 150,
         seed: int = 0,
     ) -> None:
         self.n_features = n_features

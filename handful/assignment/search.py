@@ -34,11 +34,11 @@ class Search:
 
     Example:
         >>> Search(restarts=2).patience
-        60
+        150
     """
 
-    patience: int = 60
-    restarts: int = 32
+    patience: int = 150
+    restarts: int = 12
     exchange: float = 0.2
     crossed: float = 0.75
     seed: int = 0
