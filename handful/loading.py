@@ -50,7 +50,8 @@ def load(path: str | Path, phase: str | None = None) -> Classifier:
     elif phase is not None:
         raise UserError(f"{path}: a phase can be chosen in the folder of a run only")
     classifier = read_classifier(path)
-    classifier.feature_names = next(filter(None, map(read_feature_names, (path.parent, path.parent.parent))), {})
+    named = (read_feature_names(folder, classifier.num_features) for folder in (path.parent, path.parent.parent))
+    classifier.feature_names = next(filter(None, named), {})
     if classifier.inputs is None:
         classifier.inputs = _recorded_inputs(path, classifier.num_classes)
     return classifier

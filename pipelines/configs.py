@@ -1,6 +1,7 @@
 """Config files: read strictly, and put before the options, which win over them."""
 
 import difflib
+import json
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 # torch and Lightning each have a class of this name; Lightning's must be given in full.
 _PLATEAU = re.compile(r"(?<![\w.])ReduceLROnPlateau\b")
 
+
+#: Halves of characters, as escapes of JSON and YAML can write them.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 #: Keys that YAML takes for something else than text.
 _OTHER_KEYS = {
@@ -178,6 +182,8 @@ def read_text(text: str, path: Path) -> tuple[str, dict[str, Any]]:
     # of tags that cannot take their value (`!!int x`) the constructors raise what they like
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+    if _SURROGATE.search(json.dumps(found, default=str, ensure_ascii=False)):
+        raise UserError(f"{path}: not a YAML file (a half of a character, which is none)")
     if size > MAX_VALUES:
         raise UserError(f"{path}: more than {MAX_VALUES} values, too many for a config")
     _check_class_paths(found, f"{path}:")

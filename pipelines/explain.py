@@ -66,7 +66,7 @@ def explain(
     model = getattr(run.load(stage), "model", None)
     if not isinstance(model, Classifier):
         raise UserError(f"--stage: {phase} of {run_dir} holds no classifier that could be explained")
-    model.feature_names = read_feature_names(run.folder)
+    model.feature_names = read_feature_names(run.folder, model.num_features)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     calibrated = None if sets is None else calibrated_sets(run, stage, sets, model)
     explainer = Explainer(model, run.inputs(), methods, target, features, seed, calibrated)

@@ -20,7 +20,15 @@ _KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool":
 _TELLING = re.compile(r"not accepted|[Nn]o such|not found|must be given|required")
 _REASON = re.compile(_TELLING.pattern + "|not a subclass|Expected|invalid|Given value:")
 
-_OURS = re.compile("is not one of the classes of|there is no class|there is no such option|did you mean")
+#: How jsonargparse says that a config has a key that is none.
+_UNKNOWN = re.compile(
+    r"(?:(?:Subcommand '(?P<command>[^']+)'|Group '(?P<group>[^']+)') does not accept option|Option) '(?P<key>[^']+)'"
+    r"( is not accepted)?"
+)
+
+_OURS = re.compile(
+    "is not one of the classes of|there is no class|is not accepted|there is no such option|did you mean"
+)
 
 
 class OneSentenceParser(ArgumentParser):
@@ -49,11 +57,12 @@ class OneSentenceParser(ArgumentParser):
 
     def _with_suggestion(self, message: str) -> str:
         """Name the nearest option where one is not known."""
-        unknown = re.search(r"Option '([^']+)' is not accepted", message)
+        unknown = _UNKNOWN.search(message)
         if unknown and "did you mean" not in message:
-            names = [action.dest for action in self._actions if action.dest not in ("help", "config")]
-            hint = did_you_mean(unknown.group(1), names)
-            return message.replace(unknown.group(0), f"{unknown.group(0)}{hint}", 1)
+            command, group, key = unknown.group("command", "group", "key")
+            key = f"{group}.{key}" if group and not key.startswith(f"{group}.") else key
+            hint = did_you_mean(key, _keys(self, command))
+            return message.replace(unknown.group(0), f"Option {key!r} is not accepted{hint}", 1)
         missing = re.search(r"the following arguments are required: (.*)", message)
         if missing:
             names = [name.strip() for name in missing.group(1).split(",")]
@@ -72,6 +81,15 @@ class OneSentenceParser(ArgumentParser):
             strings += ["--trust"] if of_a_pipeline else ["--trust", "--run_dir", "--phase"]
             return f"{name}: there is no such option{did_you_mean(name, strings)}"
         return message
+
+
+def _keys(parser: ArgumentParser, command: str | None) -> list[str]:
+    """The keys that a config of a command may have, and the groups that they are in."""
+    within = parser._subcommands_action
+    choices = {} if within is None else within.choices
+    parsers = [choices[command]] if command in choices else [parser, *choices.values()]
+    found = [action.dest for one in parsers for action in one._actions if action.dest not in ("help", "config")]
+    return [*found, *{name.rpartition(".")[0] for name in found if "." in name}]
 
 
 def _missing(names: Sequence[str]) -> str:
@@ -99,7 +117,7 @@ def _meant(argument: str) -> str:
 
 def condense(message: str) -> str:
     """The key and the innermost reasons of a jsonargparse complaint, on one line."""
-    message = _without_other_kinds(message)
+    message = _without_other_kinds(message).replace('Parser key "config": ', "").replace('Parser key "config":', "")
     keys = [key for key in re.findall(r'(?:Parser key|Key) "([^"]+)"', message) if key != "config"]
     key = keys[0] if keys else next(iter(re.findall(r"--(?!trust\b)([\w.]+)", message)), "")
     where = f"{key}: " if key else ""

@@ -65,7 +65,7 @@ def predict(
     found: list[torch.Tensor] = []
     members: list[torch.Tensor] = []
     words: list[str] = []
-    feature_names = read_feature_names(run.folder)
+    feature_names = read_feature_names(run.folder, module.model.num_features)
     for batch in pictures.batches(batch_size, "predicting"):
         with torch.no_grad():
             features = module.model.features(batch.images.to(module.device))

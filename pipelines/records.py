@@ -59,6 +59,18 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_data(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    names, images = value.get("class_names", []), value.get("images", {})
+    return (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and isinstance(images, dict)
+        and all(isinstance(count, int) for count in images.values())
+    )
+
+
 _Check = Callable[[Any], bool]
 STARTED: dict[str, _Check] = {
     "config": _is_mapping, "made_from": _is_text_by_name, "started": _is_number, "seconds": _is_number,
@@ -72,7 +84,7 @@ _RESULTS: dict[str, _Check] = {
     "seconds": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "peak_memory_mib": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "versions": _is_text_by_name,
-    "data": _is_mapping,
+    "data": _is_data,
 }
 
 

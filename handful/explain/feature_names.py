@@ -10,11 +10,15 @@ from handful.report.csv_file import read_csv
 NAMES_FILE = "names.csv"
 
 
-def read_feature_names(folder: Path) -> dict[int, str]:
+def read_feature_names(folder: Path, num_features: int | None = None) -> dict[int, str]:
     r"""Feature → name, from `names.csv` in a folder; empty where there is none.
 
+    Args:
+        folder: that may hold the file.
+        num_features: how many features there are, where that is known.
+
     Raises:
-        UserError: the file is not a table of features and names.
+        UserError: the file is not a table of features and names, or names a feature that there is not.
 
     Example:
         >>> import tempfile
@@ -38,6 +42,8 @@ def read_feature_names(folder: Path) -> dict[int, str]:
         number, name = str(keys["feature"]).strip(), str(keys["name"]).strip()
         if not number.isdecimal():
             raise UserError(f"{path}: line {line} has {number!r}, which is not a number of a feature")
+        if num_features is not None and int(number) >= num_features:
+            raise UserError(f"{path}: line {line} names feature {number}; there are {num_features}, counted from 0")
         if int(number) in names:
             raise UserError(f"{path}: feature {number} is named twice, the second time in line {line}")
         if name:

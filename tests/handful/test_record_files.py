@@ -1,5 +1,6 @@
 """Records, tables and configs in a folder from elsewhere: pipes, devices and gigabytes are refused at every door."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -128,3 +129,17 @@ def test_the_largest_record_is_read(tmp_path):
         read_bytes(path)
     with pytest.raises(FileNotFoundError):
         read_text(Path(tmp_path / "nowhere"))
+
+
+def test_names_of_features_that_there_are_not(tmp_path):
+    (tmp_path / "names.csv").write_text("feature,name\n3,eye\n16,beak\n")
+    assert read_feature_names(tmp_path) == {3: "eye", 16: "beak"}
+    with pytest.raises(UserError, match=r"names\.csv: line 3 names feature 16; there are 16, counted from 0"):
+        read_feature_names(tmp_path, 16)
+
+
+@pytest.mark.parametrize("data", [{"images": {"test": "x"}}, {"images": [1]}, {"class_names": [1]}, [1]])
+def test_results_of_other_data(data, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps({"data": data}))
+    with pytest.raises(UserError, match=r"results\.json: not a record written by Handful \('data'"):
+        read_results(tmp_path)

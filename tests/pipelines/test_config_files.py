@@ -1,5 +1,6 @@
 """Config files and options: who wins, in which encoding, of which shape, and what is said of the rest."""
 
+import json
 import subprocess
 import sys
 
@@ -204,6 +205,32 @@ MEANT = [
     (["explain", "--run_dir", "x", "--imagse", "x"], "did you mean '--images'?"),
     (["report", "--run", "x"], "did you mean '--run_dir'?"),
 ]
+
+
+KEYS = [
+    ("naem", "x", "Option 'naem' is not accepted; did you mean 'name'?"),
+    ("network.backbon", "x", "Option 'network.backbon' is not accepted; did you mean 'network.backbone'?"),
+    ("wandb.projekt", "x", "'wandb.projekt' is not accepted; did you mean 'wandb.project'?"),
+    ("phases.dense.max_epoch", 1, "did you mean 'phases.dense.max_epochs'?"),
+    ("phases.dense.module.init_args.betta", 1, "dense.module: Option 'betta' is not accepted; did you mean 'beta'?"),
+    ("data.init_args.n_clases", 3, "data: Option 'n_clases' is not accepted; did you mean 'n_classes'?"),
+    ("seed", float("inf"), "handful: seed: Expected a whole number."),
+    ("name", "\ud800", "bad.yaml: not a YAML file"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), KEYS, ids=lambda x: str(x)[:40].encode("ascii", "replace").decode())
+def test_the_nearest_key_is_offered_in_a_config_as_well(tmp_path, capsys, key, value, said):
+    config = tiny_config()
+    *path, last = key.split(".")
+    target = config
+    for part in path:
+        target = target.setdefault(part, {})
+    target[last] = value
+    (tmp_path / "bad.yaml").write_text(json.dumps(config))
+    found = sentence(capsys, "pipeline", "--config", tmp_path / "bad.yaml", "--run_dir", tmp_path / "run")
+    assert said in found
+    assert "Parser key" not in found
 
 
 @pytest.mark.parametrize(("arguments", "meant"), MEANT, ids=lambda x: str(x)[:60])
