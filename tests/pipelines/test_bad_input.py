@@ -38,10 +38,10 @@ def command(tmp_path):
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        (["--phases.dense.module.betta", "0"], r"phases.dense.module: .*'betta' is not accepted"),
+        (["--phases.dense.module.betta", "0"], r"module.betta: there is no such option; did you mean .*module.beta'"),
         (["--phases.dens.max_epochs", "1"], r"phases.dens"),
         (["--phases.dense.max_epochs", "many"], r"phases.dense.max_epochs.*many"),
-        (["--data.n_clases", "3"], r"data: .*'n_clases' is not accepted"),
+        (["--data.n_clases", "3"], r"data.n_clases: there is no such option; did you mean '--data.n_classes'"),
         (["--trainer.acelerator", "cpu"], r"trainer.acelerator: not an argument"),
         (["--trainer.strategy", "ddp_fork"], r"trainer.strategy: ddp_fork loses"),
         (["--start_at", "polish"], r"start_at: no phase 'polish'; there are dense, sparsify, finetune, evaluate"),
