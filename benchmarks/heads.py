@@ -30,9 +30,10 @@ HEADS = {"sldd": "SLDD", "qsenn": "Q-SENN", "qpm": "QPM", "chiqpm": "CHiQPM"}
 #: How many epochs of Q-SENN's 70 each of its rounds has.
 ROUNDS = (10, 10, 10, 40)
 MEASURES = ("sid", "class_independence", "contrastiveness", "alignment", "structural_grounding")
-#: Columns of the table: heading → measure.
+#: k of SID@k: the features that a class has.
+K = {"photos": 5, "quickstart": 3}
+#: Further columns of the table: heading → measure.
 COLUMNS = {
-    "SID@5": "sid@5",
     "class-independence": "class_independence",
     "contrastiveness": "contrastiveness",
     "alignment": "alignment",
@@ -147,13 +148,13 @@ def found_run(folder: Path) -> Found | None:
     return Found(results.get("stages", {}), record.get("stages", {}), results.get("seconds", {}))
 
 
-def report_lines(found: Mapping[tuple[int, str], Found]) -> list[str]:
-    """A row per run, the means of every head, and the seconds of every phase."""
-    heading = ["seed", "head", "before finetuning %", "finetuned %", "features", "per class", *COLUMNS]
+def report_lines(found: Mapping[tuple[int, str], Found], k: int = 5) -> list[str]:
+    """A row per run with SID@k, the means of every head, and the seconds of every phase."""
+    heading = ["seed", "head", "before finetuning %", "finetuned %", "features", "per class", f"SID@{k}", *COLUMNS]
     lines = [f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
     rows: dict[str, list[list[float | None]]] = {}
     for (seed, head), run in found.items():
-        for name, cells in _rows(head, run).items():
+        for name, cells in _rows(head, run, k).items():
             rows.setdefault(name, []).append(cells)
             lines.append(f"| {seed} | {name} | {' | '.join(_cell(*x) for x in zip(cells, _DIGITS, strict=True))} |")
     for name, of_seeds in rows.items():
@@ -167,23 +168,23 @@ def report_lines(found: Mapping[tuple[int, str], Found]) -> list[str]:
     return lines
 
 
-_DIGITS = (2, 2, 0, 2, *(3,) * len(COLUMNS))
+_DIGITS = (2, 2, 0, 2, 3, *(3,) * len(COLUMNS))
 
 
-def _rows(head: str, run: Found) -> dict[str, list[float | None]]:
+def _rows(head: str, run: Found, k: int) -> dict[str, list[float | None]]:
     """The rows of a run: of its head, and of the dense stage where it was trained here."""
     stages = list(run.stages)
     before = next((stage for stage in stages if stage in ("sparse", "ternary", "binary")), None)
-    rows = {"dense": _values(run, None, "dense")} if head == "sldd" else {}
-    return rows | {HEADS[head]: _values(run, before, stages[-1])}
+    rows = {"dense": _values(run, None, "dense", k)} if head == "sldd" else {}
+    return rows | {HEADS[head]: _values(run, before, stages[-1], k)}
 
 
-def _values(run: Found, before: str | None, after: str) -> list[float | None]:
+def _values(run: Found, before: str | None, after: str, k: int) -> list[float | None]:
     row, measured = run.stages.get(after, {}), run.measures.get(after, {})
     first = None if before is None else run.stages[before].get("accuracy")
     return [
         first, row.get("accuracy"), row.get("n_features"), row.get("features_per_class"),
-        *(measured.get(measure) for measure in COLUMNS.values()),
+        *(measured.get(measure) for measure in (f"sid@{k}", *COLUMNS.values())),
     ]  # fmt: skip
 
 
@@ -240,7 +241,7 @@ def main() -> None:
         f"{'`' if given.options else ''}; test images. The heads of a seed share its dense phase, and finetune for as "
         "many epochs: Q-SENN's four rounds together.",
         "",
-        *report_lines(found),
+        *report_lines(found, K[given.recipe]),
     ]
     write_section(f"Heads on one dense training, {images} (`python -m benchmarks.heads`)", lines)
     print("\n".join(lines))

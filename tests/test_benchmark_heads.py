@@ -40,7 +40,7 @@ def test_heads_share_a_dense_phase(tmp_path):
     folders = [folder_of(tmp_path, 1, head) / "dense" for head in ("sldd", "qsenn")]
     assert (folders[0] / "done.json").read_bytes() == (folders[1] / "done.json").read_bytes()
     found = {(1, head): found_run(folder_of(tmp_path, 1, head)) for head in ("sldd", "qsenn")}
-    lines = report_lines(found)
+    lines = report_lines(found, k=1)
     names = [line.split(" | ")[1] for line in lines if line.startswith("| 1 | ")]
     assert names == ["dense", "SLDD", "Q-SENN", "SLDD", "Q-SENN"]
     row = next(line for line in lines if line.startswith("| 1 | Q-SENN")).split(" | ")
