@@ -138,7 +138,7 @@ def test_rows_that_repeat_another_are_dropped_where_repeats_are(root, capsys):
     [(b"", "is empty"), (b"a,b\nx,y\n", "needs the columns path and label"),
      (b"path,label\n\xff\xfeowl,x\n", "not UTF-8"),
      (b"path\nowl/000.png\n", "needs the columns"), (b"path,label\nowl/000.png\n", "line 2: there is no label"),
-     (b"path,label\n\0\0", "no text file")],
+     (b"path,label\n\0\0", "not a text file")],
 )  # fmt: skip
 def test_tables_that_are_none(root, content, message):
     (root / "labels.csv").write_bytes(content)

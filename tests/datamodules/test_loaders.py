@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from datamodules import base, loaders
+from datamodules import loaders, module_loaders
 from datamodules.image_folder import ImageFolder
 from datamodules.loaders import affordable_workers
 from handful.errors import UserError
@@ -51,7 +51,7 @@ def test_small_shared_memory_loads_without_processes(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("cores", "devices", "expected"), [(1, 1, 0), (2, 1, 0), (8, 1, 1), (32, 2, 2), (256, 1, 8)])
 def test_loader_processes_follow_the_cores_and_the_batches_do_not(tmp_path, monkeypatch, cores, devices, expected):
     root = write_images(tmp_path / "data", {s: {"owl": 6, "tit": 6} for s in ("train", "test")})
-    monkeypatch.setattr(base, "usable_cores", lambda: cores)
+    monkeypatch.setattr(module_loaders, "usable_cores", lambda: cores)
     monkeypatch.setattr(loaders, "_FEW_PIXELS", 0)
     options = {"image_size": 8, "batch_size": 4, "augmentation": "standard"}
     found, alone = ImageFolder(str(root), **options), ImageFolder(str(root), num_workers=0, **options)
@@ -67,7 +67,7 @@ def test_loader_processes_follow_the_cores_and_the_batches_do_not(tmp_path, monk
 
 
 def test_few_images_and_drawn_ones_need_no_loader_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "usable_cores", lambda: 64)
+    monkeypatch.setattr(module_loaders, "usable_cores", lambda: 64)
     root = write_images(tmp_path / "data", {s: {"owl": 6, "tit": 6} for s in ("train", "test")})
     assert ImageFolder(str(root), image_size=8).train_dataloader().num_workers == 0
     monkeypatch.setattr(loaders, "_FEW_PIXELS", 0)
