@@ -139,10 +139,10 @@ def condense(message: str) -> str:
     reasons = [
         line.strip(" -")
         for line in message.splitlines()
-        if _REASON.search(line)
-        and "NoneType" not in line
-        and not line.rstrip().endswith(":")
+        if _REASON.search(line) and "NoneType" not in line and not line.rstrip().endswith(":")
     ]
+    if any("Got value:" in reason for reason in reasons):  # the innermost value; those around it are in the config
+        reasons = [r.partition("; Given value:")[0] for r in reasons if not r.startswith("Given value:")]
     telling = [r for r in reasons if _TELLING.search(r)] or reasons
     text = "; ".join(map(_brief_value, dict.fromkeys(telling))) or " ".join(message.split())
     text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
@@ -155,7 +155,8 @@ def condense(message: str) -> str:
 #: A class is a phase or a module that a phase trains: the complaint that it is not the other says nothing.
 _OTHER_KIND = re.compile(
     r"Expected a dot import path string: (\w+)\s*$|there is no class '(\w+)'|"
-    r"Import path [\w.]*?(\w+) does not correspond to a subclass of"
+    r"Import path [\w.]*?(\w+) does not correspond to a subclass of",
+    re.MULTILINE,
 )
 
 

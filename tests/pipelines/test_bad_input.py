@@ -42,7 +42,10 @@ def command(tmp_path):
         (["--phases.dens.max_epochs", "1"], r"phases.dens"),
         (["--phases.dense.max_epochs", "many"], r"phases.dense.max_epochs.*many"),
         (["--data.n_clases", "3"], r"data.n_clases: there is no such option; did you mean '--data.n_classes'"),
-        (["--trainer.acelerator", "cpu"], r"trainer.acelerator: not an argument"),
+        (
+            ["--trainer.acelerator", "cpu"],
+            r"trainer.acelerator: there is no such option; did you mean '--trainer.accelerator'",
+        ),
         (["--trainer.strategy", "ddp_fork"], r"trainer.strategy: ddp_fork loses"),
         (["--start_at", "polish"], r"start_at: no phase 'polish'; there are dense, sparsify, finetune, evaluate"),
         (["--phases.sparsify.module.n_features", "17"], r"phases.sparsify: n_features is 17, but the backbone has 16"),

@@ -90,7 +90,8 @@ def test_every_config_is_run_or_is_a_part():
     elsewhere = {"sldd/recipe", "sldd/photos", "sldd/photos_frozen", "sldd/cifar10_resnet20", "filters/last_layer",
                  "filters/toy_birds", "plugin/quickstart", "plugin/learning", "plugin/after_quickstart"}  # fmt: skip
     elsewhere |= {f"{method}/{name}" for method in ("qpm", "chiqpm", "qsenn") for name in ("photos", "quickstart")}
-    elsewhere |= {"qpm/photos_frozen"}
+    elsewhere |= {"qpm/photos_frozen", "filters/photos", "filters/imagenet_lite0", "plugin/photos"}
+    elsewhere |= {f"{method}/photos_adapter" for method in ("sldd", "qpm", "chiqpm", "qsenn")}
     assert found - elsewhere == run
 
 
