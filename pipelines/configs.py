@@ -182,10 +182,10 @@ def read_text(text: str, path: Path) -> tuple[str, dict[str, Any]]:
     # of tags that cannot take their value (`!!int x`) the constructors raise what they like
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
-    if _SURROGATE.search(json.dumps(found, default=str, ensure_ascii=False)):
-        raise UserError(f"{path}: not a YAML file (a half of a character, which is none)")
     if size > MAX_VALUES:
         raise UserError(f"{path}: more than {MAX_VALUES} values, too many for a config")
+    if _SURROGATE.search(json.dumps(found, default=str, ensure_ascii=False)):
+        raise UserError(f"{path}: not a YAML file (a half of a character, which is none)")
     _check_class_paths(found, f"{path}:")
     if found is None:
         return "", {}
