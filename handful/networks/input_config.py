@@ -18,6 +18,10 @@ class InputConfig:
         mean: per channel, for pixels in [0, 1].
         std: per channel.
         framing: how its test images are resized and cropped; None where nobody says so.
+
+    Example:
+        >>> InputConfig("conv4").std
+        (0.229, 0.224, 0.225)
     """
 
     backbone: str

@@ -33,7 +33,7 @@ def test_every_stage_is_tested_with_the_numbers_of_before(run, capsys):
     for stage, phase in (("dense", "dense"), ("sparse", "sparsify"), ("finetuned", "finetune")):
         main(["test", "--run_dir", str(run), "--phase", phase, "--trainer.enable_progress_bar", "false"])
         told = capsys.readouterr().out
-        assert f"│{rows[stage]['accuracy']:.1f}" in told.replace(" ", ""), told
+        assert f"test/accuracy{rows[stage]['accuracy']:.2f}" in told.replace(" ", ""), told
 
 
 def test_it_is_loaded_explained_and_reported(run, tmp_path):

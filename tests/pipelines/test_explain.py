@@ -37,6 +37,11 @@ def photos(tmp_path):
     return folder
 
 
+def sentences(capsys):
+    """The line of each image, without the steps below it."""
+    return [line for line in capsys.readouterr().out.splitlines() if not line.startswith("  ")]
+
+
 def explained(run, photos, out, **more):
     page = explain(str(run), str(photos), out=str(out), **more)
     return page, json.loads((out / "explain.json").read_text())["images"]
@@ -74,7 +79,7 @@ def test_the_line_of_another_class_says_which(run, photos, tmp_path, capsys):
     target = next(name for name in names if name != records[0]["predicted"]["class"])
     capsys.readouterr()
     _, records = explained(run, photos, tmp_path / "out", target=target)
-    lines = capsys.readouterr().out.splitlines()
+    lines = sentences(capsys)
     told = 0
     for record, line in zip(records, lines, strict=True):
         if record["predicted"]["class"] != target:
@@ -116,7 +121,7 @@ def test_a_change_that_is_told_ties_the_two(run, photos, tmp_path):
 def test_probabilities_are_those_of_the_logits_beside_them(run, photos, tmp_path, capsys):
     names = Run(run).datamodule().class_names
     _, records = explained(run, photos, tmp_path / "out", target=names[2], methods="none")
-    lines = capsys.readouterr().out.splitlines()
+    lines = sentences(capsys)
     for record, line in zip(records, lines, strict=True):
         top, explained_, other = record["top"], record["explained"], record["runner_up"]
         assert {one["class"] for one in top} == set(names)  # all three of them

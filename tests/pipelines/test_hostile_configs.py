@@ -131,7 +131,7 @@ def refused(capsys, *arguments):
     with pytest.raises(SystemExit) as end:
         main(list(map(str, arguments)))
     assert end.value.code == 2
-    (sentence,) = [x for x in capsys.readouterr().err.strip().splitlines() if x.startswith("handful: ")]
+    (sentence,) = [x for x in capsys.readouterr().err.strip().splitlines() if re.match("handful: (?!warning:)", x)]
     return sentence
 
 
