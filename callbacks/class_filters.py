@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
+from callbacks.epoch_measure import EpochMeasure
 from callbacks.records import log_table
 from handful.filters import (
     EssentialityTest,
@@ -21,10 +22,10 @@ from handful.filters import (
 )
 from handful.ranks import dataset_indices
 from lightning_modules import ClassifierModule
-from lightning_modules.trainer_data import TrainerData, names_of_classes
+from lightning_modules.trainer_data import names_of_classes
 
 
-class ClassFilters(pl.Callback):
+class ClassFilters(EpochMeasure):
     """Log the filters of every class and how much they change from epoch to epoch.
 
     After every validation epoch: the k2 filters of every class with their frequencies, as a table
@@ -74,65 +75,31 @@ class ClassFilters(pl.Callback):
         """Restore the filters of the last epoch."""
         self.before = state_dict.get("filters")
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reset the counts, where training images stand in for validation images."""
-        if not TrainerData(trainer).validates:
-            self._restart(pl_module)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
-    ) -> None:
-        """Count the features of a batch, where training images stand in for validation images."""
-        if not TrainerData(trainer).validates:
-            self._count(outputs, keep=False)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sum over the ranks, compare and log, where training images stand in for validation images."""
-        if not TrainerData(trainer).validates:
-            self._log(trainer, pl_module, "training", noise=False)
-
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def start(self, pl_module: pl.LightningModule) -> None:
         """Reset the counts, on the model's device."""
-        if not trainer.sanity_checking:
-            self._restart(pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count the features of a batch."""
-        self._count(outputs, keep=self.noise_test)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sum over the ranks, compare and log."""
-        self._log(trainer, pl_module, "validation", noise=self.noise_test)
-
-    def _restart(self, pl_module: pl.LightningModule) -> None:
         self._collector, self._kept = None, []
         if isinstance(pl_module, ClassifierModule):
             collector = StatisticsCollector(pl_module.num_classes, pl_module.model.num_features, (self.k1,))
             self._collector = collector.to(pl_module.device)
 
-    def _count(self, outputs: STEP_OUTPUT, keep: bool) -> None:
+    def add(self, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: Any, training: bool) -> None:
+        """Count the features of a batch, and keep them for the noise test."""
         if self._collector is None or not isinstance(outputs, Mapping):
             return
         features, labels = outputs["features"].detach().float(), outputs["labels"]
         self._collector.update(features, labels)
-        if keep:
+        if self.noise_test and not training:
             self._kept.append((features, labels))
 
-    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, images: str, noise: bool) -> None:
+    def finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, training: bool) -> None:
+        """Sum over the ranks, compare and log."""
         if self._collector is None or not isinstance(pl_module, ClassifierModule):
             return
         statistics: FeatureStatistics = self._collector.compute()
         self._collector = None
         if (statistics.images == 0).any():
-            rank_zero_warn(f"ClassFilters: a class has no {images} image, so this epoch's filters are skipped")
+            images = "training" if training else "validation"
+            rank_zero_warn(f"ClassFilters: some classes have no {images} image; no filters for this epoch")
             return
         weight = pl_module.model.head.class_weights()[0].detach()
         filters = select_filters(self.rule, self.k2, statistics, weight, self.k1)
@@ -141,7 +108,7 @@ class ClassFilters(pl.Callback):
         pl_module.log("filters/union", float(union_size(filters)), sync_dist=False)
         if same is not None:
             pl_module.log("filters/overlap", float(same.mean()), sync_dist=False)
-        if noise:
+        if self.noise_test and not training:
             for name, value in self._noise(trainer, pl_module, filters).items():
                 pl_module.log(f"filters/{name}", value, sync_dist=False)
         log_table(

@@ -7,12 +7,12 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from callbacks.epoch_measure import EpochMeasure
 from handful.features import FeatureBatch
 from handful.metrics import DiversityAtK
-from lightning_modules.trainer_data import TrainerData
 
 
-class Diversity(pl.Callback):
+class Diversity(EpochMeasure):
     """Log `val/diversity@1` … `val/diversity@k` from the validation loop's own forward pass.
 
     Where there are no validation images, `train/diversity@k` from the training steps' own forward passes, hence of
@@ -35,51 +35,15 @@ class Diversity(pl.Callback):
         """What is logged, for a phase's `monitor`."""
         return [f"val/diversity@{i + 1}" for i in range(self.k)]
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reset the metric, where training images stand in for validation images."""
-        if not TrainerData(trainer).validates:
-            self._restart(pl_module)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
-    ) -> None:
-        """Add a batch, where training images stand in for validation images."""
-        without_maps = isinstance(batch, FeatureBatch) and batch.maps is None
-        if not without_maps and not TrainerData(trainer).validates:
-            self._add(pl_module, outputs)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the sums over all ranks, where training images stand in for validation images."""
-        if not TrainerData(trainer).validates:
-            self._log(pl_module, "train")
-
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def start(self, pl_module: pl.LightningModule) -> None:
         """Reset the metric, on the model's device."""
-        self._restart(pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add a batch."""
-        if not trainer.sanity_checking:
-            self._add(pl_module, outputs)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the sums over all ranks."""
-        if not trainer.sanity_checking:
-            self._log(pl_module, "val")
-
-    def _restart(self, pl_module: pl.LightningModule) -> None:
         self.metric = DiversityAtK(self.k).to(pl_module.device)
         self.seen = False
 
-    def _add(self, pl_module: pl.LightningModule, outputs: STEP_OUTPUT) -> None:
+    def add(self, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: Any, training: bool) -> None:
+        """Add a batch; one of stored features has no maps."""
+        if training and isinstance(batch, FeatureBatch) and batch.maps is None:
+            return
         if self.metric is None or not isinstance(outputs, Mapping) or "maps" not in outputs:
             return
         model: Any = pl_module.model
@@ -88,9 +52,10 @@ class Diversity(pl.Callback):
             self.metric.update(maps, outputs["logits"], weight)
         self.seen = True
 
-    def _log(self, pl_module: pl.LightningModule, split: str) -> None:
+    def finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, training: bool) -> None:
+        """Log the sums over all ranks."""
         if self.metric is None or not self.seen:
             return
         for name, value in self.metric.compute().items():
-            pl_module.log(f"{split}/{name}", value.float(), sync_dist=False)
+            pl_module.log(f"{'train' if training else 'val'}/{name}", value.float(), sync_dist=False)
         self.metric = None

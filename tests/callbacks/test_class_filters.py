@@ -149,7 +149,7 @@ def test_a_resumed_run_compares_with_the_epoch_before(tmp_path, cache):
 
 
 def test_a_class_without_validation_images_is_logged_and_skipped(tmp_path, cache):
-    with pytest.warns(UserWarning, match="a class has no validation image"):
+    with pytest.warns(UserWarning, match="some classes have no validation image"):
         trainer(tmp_path, ClassFilters(k1=4, k2=3), limit_val_batches=1).validate(
             Dense(NETWORK, 5, beta=0.0), birds(cache), verbose=False
         )
