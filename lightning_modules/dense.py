@@ -98,7 +98,7 @@ class Dense(ClassifierModule):
         super().check(classifier)
         check_real("filter_loss", self.filter_loss, 0)
         if self.published_head and (self.network.pretrained is not True or self.network.adapter is not None):
-            raise UserError("published_head: of published weights (network.pretrained true), without an adapter")
+            raise UserError("published_head: needs network.pretrained true and no network.adapter")
         if self.filter_scale is not None:
             check_real("filter_scale", self.filter_scale, 0, open_below=True)
         if self.filter_loss and not self.train_backbone:

@@ -36,10 +36,22 @@ def take_published(
     if not isinstance(backbone, TimmBackbone):
         raise UserError(f"network.pretrained: {network.backbone} has no published weights; give a file")
     module.awaits_weights = True
+    module.awaits_head = head
     if getattr(rank_zero_only, "rank", 0) == 0:
-        module.started_from = backbone.load_published()
-        if head:
-            _take_head(module.model, *published_head(network.backbone, network.options))  # type: ignore[arg-type]
+        _load(module)
+
+
+def _load(module: "TrainedModule") -> None:
+    """Fill the backbone of a module, and its last layer where that is wanted too.
+
+    Raises:
+        UserError: as `take_published`.
+    """
+    model: Any = module.model
+    module.started_from = without_adapter(model.backbone).load_published()  # type: ignore[operator]
+    if module.awaits_head:
+        network: Any = module.network
+        _take_head(model, *published_head(network.backbone, network.options))
 
 
 def _take_head(model: Classifier, weight: Tensor, bias: Tensor) -> None:
@@ -67,7 +79,7 @@ def share_weights(module: "TrainedModule", trainer: pl.Trainer) -> None:
     model: Any = module.model
     if trainer.world_size == 1:
         if not module.started_from:  # the environment names another rank, and there is no process 0 to ask
-            module.started_from = without_adapter(model.backbone).load_published()  # type: ignore[operator]
+            _load(module)
         return
     mine = {name: value.cpu() for name, value in model.state_dict().items()} if trainer.is_global_zero else None
     found = trainer.strategy.broadcast((mine, module.started_from))

@@ -46,6 +46,8 @@ class TrainedModule(pl.LightningModule):
     resumed_from: Path | None = None
     #: Whether process 0 alone has the weights to start from, see `lightning_modules.published`.
     awaits_weights: bool = False
+    #: Whether their last layer is wanted as well.
+    awaits_head: bool = False
     #: Whether the backbone is trained; the features of one that is not are computed once and kept.
     train_backbone: bool = True
     #: Measures of the test loop that has just run, by name.

@@ -89,9 +89,11 @@ def test_other_processes_get_them_of_process_0(tmp_path, monkeypatch):
     assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(*features, strict=True))
 
 
-def test_a_process_alone_fetches_them_whatever_rank_its_environment_names(monkeypatch):
+@pytest.mark.parametrize("head", [False, True])
+def test_a_process_alone_fetches_them_whatever_rank_its_environment_names(monkeypatch, head):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    module = Dense(LITE, 3)
+    module = Dense(LITE, 1000 if head else 3, published_head=head)
+    layer = module.model.head.class_weights()[0].clone()
     fresh = module.model.backbone.net.conv_stem.weight.clone()
     with monkeypatch.context() as other:
         other.setattr(rank_zero_only, "rank", 1)
@@ -100,3 +102,4 @@ def test_a_process_alone_fetches_them_whatever_rank_its_environment_names(monkey
     share_weights(module, pl.Trainer(accelerator="cpu", devices=1, logger=False))
     assert module.started_from == SOURCE
     assert not torch.equal(module.model.backbone.net.conv_stem.weight, fresh)
+    assert torch.equal(module.model.head.class_weights()[0], layer) != head
