@@ -46,7 +46,7 @@ def check_monitors(
     return [
         f"{option}: watches {measure}"
         for option, measure in watched.items()
-        if measure.startswith("val/") and option != f"{key}.monitor"
+        if measure.startswith(("val/", "filters/noise_on_")) and option != f"{key}.monitor"
     ]
 
 

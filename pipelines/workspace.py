@@ -67,8 +67,10 @@ def _login() -> str:
 
     try:
         found = wandb.Api().default_entity if wandb.login(prompt=False) else None
-    except Exception:  # no network, a key that is refused
-        found = None
+    except Exception as error:  # no network, a key that is refused: as many kinds as W&B has
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(f"workspace: W&B cannot be asked who is logged in ({reason}); --dry_run true writes the file "
+                        "alone") from error  # fmt: skip
     if not found:
         raise UserError("workspace: W&B keeps workspaces on its server, and nobody is logged in: `wandb login`, or "
                         "--dry_run true to write the file alone")  # fmt: skip

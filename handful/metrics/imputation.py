@@ -1,6 +1,7 @@
 """Linear imputation: pixels that are taken away become what their neighbours suggest."""
 
 import functools
+import warnings
 
 import numpy
 import numpy.typing as npt
@@ -132,6 +133,9 @@ def solve_by_gradients(known: Tensor, missing: Tensor, tolerance: float = 1e-6, 
         scaled = residual / weight_here
         before, power = power, _dot(residual, scaled)
         direction = scaled + _share(power, before) * direction
+    else:
+        if bool((power > enough).any()):
+            warnings.warn(f"imputation: not converged after {steps} steps; its pixels are approximate", stacklevel=2)
     return known + found
 
 
