@@ -43,7 +43,7 @@ def take_phases(plan: Plan, run: str) -> list[str]:
             continue
         reason = _obstacle(plan, name, found)
         if reason and place == 0:
-            raise UserError(f"--phases_from: {found.path} {reason}; leave the option out to run the phase here")
+            raise UserError(f"--phases_from: {found.path} {reason}; leave --phases_from out to run the phase here")
         if reason:
             rank_zero_info(f"{name}: runs here, {found.path} {reason}")
             break
@@ -63,11 +63,11 @@ def _obstacle(plan: Plan, name: str, found: PhaseFolder) -> str:
     if done is None:
         return "is not there" if not found.path.is_dir() else "is not finished"
     if done["made_from"] != plan.made_from(name):
-        return "stands on other phases"
+        return "was built on different earlier phases"
     differing = plan.differences(name, done["config"])
     if differing:
         key, values = next(iter(differing.items()))
-        return f"was finished with another {key} ({values})"
+        return f"was run with a different {key} ({values})"
     found.verify()
     return ""
 

@@ -116,7 +116,7 @@ class BinaryAssignmentClassifier(LinearClassifier):
             check_whole(name, getattr(self, name), 1)
         classes = len(self.classes_)
         if available < 2:
-            raise UserError(f"X has {available} feature(s) that vary, which cannot keep classes apart")
+            raise UserError(f"X has {available} feature(s) that vary; at least 2 are needed to tell classes apart")
         k = min(self.features_per_class, self.n_features, available)
         n = min(self.n_features, available, classes * k)
         while k > 1 and comb(n, k) < classes:

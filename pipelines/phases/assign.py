@@ -110,8 +110,8 @@ class Assign(Phase):
         varying = correlation.any(dim=0).nonzero()[:, 0]  # of the others some may be local, but none says anything
         if len(varying) < self.n_features:
             raise UserError(
-                f"n_features: {self.n_features}, but only {len(varying)} features of the phase {self.source!r} vary "
-                "with the classes over the training images"
+                f"n_features: {self.n_features}, but the features of the phase {self.source!r} that vary with the "
+                f"classes over the training images are {len(varying)}; set n_features to that or less"
             )
         without = [name for name, count in zip(names, sums.classes.counts.tolist(), strict=True) if not count]
         if without:

@@ -22,6 +22,7 @@ from handful.filters import (
 from handful.filters.ranking import check_k1
 from handful.filters.statistics import with_weights_of_absent
 from handful.networks import Classifier
+from handful.progress import amount
 from handful.report.class_filters import accuracy_grid_figure, draw_class_filters
 from handful.report.csv_file import write_csv
 from handful.report.figures import save_figure
@@ -126,11 +127,12 @@ class FindFilters(Phase):
                 drawn = seen.nonzero()[:, 0].tolist()[: self.drawn_classes]
                 self._draw(context, model, filters, strongest, statistics.frequencies(self.k1), names, drawn)
             what = "test accuracy" if self.labels == "true" else "test images whose prediction stays"
-            absent = "" if bool(seen.all()) else f" ({int((~seen).sum())} classes without images by their weights)"
+            without = amount(int((~seen).sum()), "classes")
+            absent = "" if bool(seen.all()) else f" (by their weights for {without} without images)"
             rank_zero_info(
                 f"filters: {self.k2} per class{absent}, {union_size(filters[seen])} of {model.num_features} features "
-                f"in all; {what} {essentiality['clean']:.2f} %, with noise in their place "
-                f"{essentiality['filters']:.2f} %, in the place of as many others "
+                f"in all; {what} {essentiality['clean']:.2f} %, with noise instead of these filters "
+                f"{essentiality['filters']:.2f} %, instead of as many others "
                 f"{essentiality['as_many_others']:.2f} %"
             )
         return Produced()

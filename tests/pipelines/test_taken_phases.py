@@ -68,9 +68,9 @@ def test_the_first_phase_that_differs_ends_it(sldd, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--phases.dense.max_epochs", "2"], "dense was finished with another max_epochs (3, now 2)"),
-        (["--seed", "1"], "dense was finished with another seed (0, now 1)"),
-        (["--phases.dense.module.beta", "0.5"], "dense was finished with another module"),
+        (["--phases.dense.max_epochs", "2"], "dense was run with a different max_epochs (3, now 2)"),
+        (["--seed", "1"], "dense was run with a different seed (0, now 1)"),
+        (["--phases.dense.module.beta", "0.5"], "dense was run with a different module"),
     ],
 )
 def test_another_dense_phase_is_refused(sldd, binary, tmp_path, capsys, arguments, words):
