@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import pytest
+from lightning.pytorch.callbacks import EarlyStopping
 
 from callbacks import ClassFilters, Diversity
 from handful.errors import UserError
@@ -50,6 +51,9 @@ def test_a_wrong_name_is_refused_with_the_nearest(monitor, meant):
 def test_measures_of_callbacks():
     assert check("val/diversity@5", Diversity()) == []
     assert check("filters/union", ClassFilters()) == []
+    # the noise test is one of validation images
+    (needs,) = check("val/accuracy", ClassFilters(), EarlyStopping("filters/noise_on_filters"))
+    assert needs.endswith("watches filters/noise_on_filters")
     with pytest.raises(UserError, match=r"'val/diversity@6' .*did you mean 'val/diversity@5'"):
         check("val/diversity@6", Diversity())
     assert check("anything", Counting()) == []

@@ -77,8 +77,11 @@ def test_one_of_its_runs(tmp_path, monkeypatch):
         {"run_id": "run12345", "program": "train.py", "args": {k: {"value": v} for k, v in parameters.items()}}
     )
     process = agent._run_processes["run12345"]
-    while process.poll() is None:
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
+    if process.poll() is None:
+        process.kill()
     assert process.poll() == 0
     done = tmp_path / "sweeps/run12345"
     results = json.loads((done / "results.json").read_text())["stages"]

@@ -108,7 +108,7 @@ def test_nodes_divide_what_filters_mix():
     assert part_purity(filters, on_part) < 0.8
 
 
-def test_shuffled_images_have_no_links():
+def test_shuffled_images_explain_little_and_their_links_are_loose():
     layers, _ = planted()
     g = torch.Generator().manual_seed(3)
     shuffled = layers["middle"][torch.randperm(IMAGES, generator=g)]

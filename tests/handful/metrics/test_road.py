@@ -48,6 +48,11 @@ def test_imputation_solves_the_system(share):
     )
 
 
+def test_an_imputation_that_has_not_converged_says_so():
+    with pytest.warns(UserWarning, match="not converged after 1 steps"):
+        solve_by_gradients(images(2, size=9), masks(2, 9, 9, 0.5), steps=1)
+
+
 def test_imputation_of_nothing_of_everything_and_of_constants():
     x = images(2, size=6)
     none, every = torch.zeros(2, 6, 6, dtype=torch.bool), torch.ones(2, 6, 6, dtype=torch.bool)
