@@ -3,7 +3,7 @@
 import os
 import re
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from handful.atomic import write_text
 from handful.record_files import read_text
+from pipelines.nested import flat
 
 #: MLflow asks a server that does not answer seven times, for minutes, at every step: a logger costs no phase.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -46,7 +47,7 @@ class MLflowRun(MLFlowLogger):
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
         """Log parameters; those that a continued run has with another value, which MLflow keeps, as tags."""
-        given = dict(_flat(vars(params) if isinstance(params, Namespace) else params))
+        given = flat(vars(params) if isinstance(params, Namespace) else params, "/")  # as Lightning names them
         known: dict[str, str] = {}
         if self._resumed_step is not None:
             known = self.experiment.get_run(self.run_id).data.params
@@ -66,15 +67,6 @@ class MLflowRun(MLFlowLogger):
                     if last >= self._resumed_step:
                         self._logged_until[name] = last
         return self._logged_until
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Plain values by their paths, as Lightning names them."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{name}/")
-        else:
-            yield f"{above}{name}", value
 
 
 def tracking_uri(run_folder: Path) -> str:

@@ -18,6 +18,7 @@ from lightning_modules import TrainedModule
 from lightning_modules.schedules import follows_length
 from pipelines.build import build_callbacks, phase_class, plain
 from pipelines.config import PhaseConfig, Pipeline
+from pipelines.nested import flat
 from pipelines.phase_folder import SHORT, PhaseFolder, made_from
 from pipelines.renamed_classes import with_present_names
 
@@ -136,7 +137,7 @@ class Plan:
             if key not in _HARDWARE and not key.startswith("enable_")
         }
         # the place of the images may change, the images may not
-        data = _flat(pipeline.data | {"phase": phase.data})
+        data = flat(pipeline.data | {"phase": phase.data}, ".")
         record = {
             "seed": pipeline.seed,
             "network": pipeline.network.plain(),
@@ -192,12 +193,6 @@ def _given(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _given(item) for key, item in value.items() if item is not None}
     return [_given(item) for item in value] if isinstance(value, list) else value
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
-    return {prefix[:-1]: value}
 
 
 def _difference(found: Any, asked: Any) -> str:
