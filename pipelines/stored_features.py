@@ -137,7 +137,8 @@ class FrozenFeatures:
         loader = self.data.chunk_loader(self.data.plain_dataset(split), batches)
         before = next(model.parameters()).device
         total = sum(map(len, batches))
-        title = f"features of the {_WORDS.get(split, split)} images"
+        whose = "this process's share of the" if self._processes > 1 else "the"
+        title = f"features of {whose} {_WORDS.get(split, split)} images"
         try:
             bar = ProgressBar(total, title, show=self._rank == 0, report=False)
             with bar, undisturbed(model), torch.no_grad():

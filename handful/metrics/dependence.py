@@ -1,4 +1,4 @@
-"""Dependence: how much of a decision hangs on its strongest feature."""
+"""Dependence: how much of a decision depends on its strongest feature."""
 
 from typing import Any
 

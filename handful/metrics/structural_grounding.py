@@ -57,8 +57,8 @@ def grounding_correlation(weight: Tensor, class_attributes: Tensor) -> Tensor:
     """Return the rank correlation, over all pairs of classes, of how alike their weights and their attributes are.
 
     Cosines of both, of rows less their mean over the classes: a softmax classifier decides the same with any vector
-    added to all rows of its weights, and this number does not hang on it, as `structural_grounding` does. In [−1, 1], 0
-    where weights know nothing of attributes, whatever the number of classes.
+    added to all rows of its weights, and this number does not depend on it, as `structural_grounding` does. In [−1, 1],
+    0 where weights know nothing of attributes, whatever the number of classes.
 
     Args:
         weight: `(C, S)`.

@@ -1,4 +1,4 @@
-"""`python train.py probe`: does the score of a class hang on the region that should decide it?"""
+"""`python train.py probe`: does the score of a class depend on the region that should decide it?"""
 
 from pipelines.commands.function import FunctionCommand
 

@@ -53,7 +53,7 @@ class Diversity(_OfOneMetric):
 class DependenceOnOne(_OfOneMetric):
     """Share of the largest contribution."""
 
-    title = "how much of a decision hangs on its strongest feature?"
+    title = "how much of a decision depends on its strongest feature?"
     better: ClassVar[Better] = "lower"
 
     def __init__(self, subject: Subject) -> None:
