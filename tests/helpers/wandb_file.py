@@ -55,3 +55,12 @@ def run_of(path: Path) -> tuple[wandb_internal_pb2.RunRecord, dict, list[dict]]:
             items = record.history.item
             history.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items})
     return run, config, history
+
+
+def summary_of(path: Path) -> dict:
+    """The last value of every measure."""
+    found = {}
+    for record in records(path):
+        if record.WhichOneof("record_type") == "summary":
+            found |= {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.summary.update}
+    return found

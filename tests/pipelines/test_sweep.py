@@ -15,7 +15,7 @@ from wandb.wandb_agent import Agent
 from lightning_modules import Dense, save_module
 from pipelines.wandb_sweep import in_sweep, leave_sweep
 from tests.helpers.pipeline import ROOT, tiny_config
-from tests.helpers.wandb_file import records, wait_for_end
+from tests.helpers.wandb_file import run_of, summary_of, wait_for_end
 
 SWEEP = ROOT / "configs/sweeps/features_by_features_per_class.yaml"
 
@@ -32,18 +32,11 @@ def test_wandbs_scheme_of_sweeps_takes_it():
     assert schema.schema_violations_from_proposed_config(yaml.safe_load(SWEEP.read_text())) == []
 
 
-def run_of(folder: Path):
-    """The run's record and its summary."""
+def file_of(folder: Path) -> Path:
+    """The file of the one run in a folder, when it has ended."""
     (path,) = folder.rglob("*.wandb")
     wait_for_end(path)
-    run, summary = None, {}
-    for one in records(path):
-        kind = one.WhichOneof("record_type")
-        if kind == "run":
-            run = one.run
-        elif kind == "summary":
-            summary |= {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in one.summary.update}
-    return run, summary
+    return path
 
 
 def test_one_of_its_runs(tmp_path, monkeypatch):
@@ -86,10 +79,11 @@ def test_one_of_its_runs(tmp_path, monkeypatch):
     done = tmp_path / "sweeps/run12345"
     results = json.loads((done / "results.json").read_text())["stages"]
     assert (results["finetuned"]["n_features"], results["finetuned"]["features_per_class"]) == (5, 2)
-    run, summary = run_of(done / "summary")
+    of_sweep = file_of(done / "summary")
+    run, summary = run_of(of_sweep)[0], summary_of(of_sweep)
     assert (run.run_id, run.sweep_id) == ("run12345", "ab12cd34")
     assert summary["finetuned/accuracy"] == results["finetuned"]["accuracy"]
-    others = [run_of(done / phase)[0] for phase in ("sparsify", "finetune", "evaluate")]
+    others = [run_of(file_of(done / phase))[0] for phase in ("sparsify", "finetune", "evaluate")]
     assert {other.sweep_id for other in others} == {""}
     assert len({other.run_id for other in (*others, run)}) == 4
 
