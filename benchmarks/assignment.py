@@ -1,6 +1,6 @@
 """The choice of features and of exactly k per class: value, bound and seconds.
 
-`python -m benchmarks.assignment` solves instances of the size of CUB-200-2011 and of ImageNet (made up), and small ones
+`python -m benchmarks.assignment` solves synthetic instances of the size of CUB-200-2011 and of ImageNet, and small ones
 to the optimum; `--features FILE` adds a real one: a file of torch with `{"train": (features, labels), "bias": …}`.
 CPU seconds of this process on one core.
 """
@@ -35,7 +35,7 @@ KINDS = ("no penalty", "penalty", "ρ 0.5")
 SMALL = 200
 
 
-def made_up(features: int, classes: int, seed: int = 0) -> Tensor:
+def synthetic(features: int, classes: int, seed: int = 0) -> Tensor:
     """Correlations of features with classes, from forty factors and noise."""
     generator = torch.Generator().manual_seed(seed)
     factors = torch.randn(classes, 40, generator=generator) @ torch.randn(40, features, generator=generator)
@@ -127,7 +127,7 @@ def main() -> None:
         write(rows)
     for count, classes, kinds in ((2048, 200, KINDS), (2048, 1000, KINDS[1:2])):
         seconds = given.bound_seconds if classes == 200 else 0.0
-        rows += instance(f"made up, {count:,} × {classes:,}", made_up(count, classes), None, seconds, kinds)
+        rows += instance(f"synthetic, {count:,} × {classes:,}", synthetic(count, classes), None, seconds, kinds)
         write(rows)
     write(rows, exact(given.small))
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.arguments import argument_parser
-from benchmarks.assignment import made_up, small
+from benchmarks.assignment import small, synthetic
 from benchmarks.results import write_section
 from handful.assignment import AssignmentProblem, class_correlation, qpm_problem, solve
 from handful.assignment.solve import by_search
@@ -144,10 +144,10 @@ def check_large(name: str, problem: AssignmentProblem, minutes: float) -> list[s
 
 
 def large(features: Path | None, candidates: int, classes: int) -> tuple[str, AssignmentProblem]:
-    """An instance, real or made up, of its first candidates and classes."""
+    """An instance, real or synthetic, of its first candidates and classes."""
     bias: Tensor | None = None
     if features is None:
-        name, correlation = "made up", made_up(2048, 200)
+        name, correlation = "synthetic", synthetic(2048, 200)
     else:
         held = torch.load(features, weights_only=True)
         name, correlation, bias = features.stem, class_correlation(held["train"][0], held["train"][1]), held.get("bias")

@@ -1,4 +1,4 @@
-"""Made-up features that behave like a network's: rectified mixtures of class attributes with shared nuisances."""
+"""Synthetic features that behave like a network's: rectified mixtures of class attributes with shared nuisances."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.sparse_solver` takes some minutes. `--full` adds what takes the reference a quarter of an hour,
 its whole path; `--keep FILE` saves that path, or reads it where the file is there. Times are CPU seconds of this
-process; what is compared alternates. Features are made up (`sparse_data`): 5,994 × 2,048, 200 classes.
+process; what is compared alternates. Features are synthetic (`sparse_data`): 5,994 × 2,048, 200 classes.
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ def main() -> None:
     bench.memory()
     bench.limit()
     about = (
-        f"{N:,} × {F:,} made-up features, {C} classes, {S} selected; CPU seconds on one thread, medians of "
+        f"{N:,} × {F:,} synthetic features, {C} classes, {S} selected; CPU seconds on one thread, medians of "
         f"{args.rounds} alternating rounds (range). Reference: glm-saga as installed; the published selection written "
         "out (`sparse_reference`). Objectives are compared in float64 from the second λ on: at the first both are "
         "without weights."

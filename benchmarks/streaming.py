@@ -1,6 +1,6 @@
 """ImageNet's sparse layer from features on the disk: peak memory of selecting, and of the path.
 
-`python -m benchmarks.streaming [--rows 1281167] [--features 3]`. Features of ImageNet's size are made up, written as
+`python -m benchmarks.streaming [--rows 1281167] [--features 3]`. Features of ImageNet's size are synthetic, written as
 float16 (5.2 GB at full size) and removed again; selection and path read them from the file, each number of rows in a
 process of its own, one thread.
 """
@@ -30,7 +30,7 @@ def anonymous() -> float:
     return int(re.findall(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
 
 
-def made_up(file: Path, rows: int) -> None:
+def synthetic(file: Path, rows: int) -> None:
     """Features that are not negative, most of them small, of which some tell the class; float16, row by row."""
     draw = np.random.default_rng(0)
     centres = draw.gamma(0.4, 0.5, (CLASSES, COLUMNS)).astype(np.float32)
@@ -101,14 +101,14 @@ def main() -> None:
         print(json.dumps(solve(given.solve, given.features)))
         return
     lines = [
-        f"{COLUMNS:,} made-up features in float16, {CLASSES:,} classes; {given.features} features selected, then the "
+        f"{COLUMNS:,} synthetic features in float16, {CLASSES:,} classes; {given.features} features selected, then the "
         "path on them. Memory is what rose beside the file's own pages, MiB; one thread.",
         "", "| rows | file, GiB | selection: memory | CPU s | path: memory | CPU s |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for rows in (given.rows // 16, given.rows // 4, given.rows):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "features.npy"
-            made_up(file, rows)
+            synthetic(file, rows)
             found = in_process("--solve", file, "--features", given.features)
             lines.append(
                 f"| {rows:,} | {file.stat().st_size / 2**30:.2f} | {found['selecting']:.0f} | "

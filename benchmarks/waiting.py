@@ -78,14 +78,14 @@ def explain_lines(run: Path, images: Path) -> list[str]:
 
 
 def report_lines() -> list[str]:
-    """The report of a made-up run: writing, size, and opening in a browser where there is one."""
+    """The report of a synthetic run: writing, size, and opening in a browser where there is one."""
     from handful.report.run_page import run_pages
 
-    made_up: Any = import_module("tests.helpers.large_report")
+    synthetic: Any = import_module("tests.helpers.large_report")
     seen: Any = import_module("tests.helpers.browser")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        content = made_up.large_content(folder, CLASSES, FEATURES)
+        content = synthetic.large_content(folder, CLASSES, FEATURES)
         clock = time.process_time()
         for file, text in run_pages(content).items():
             (folder / file).write_text(text, encoding="utf-8")

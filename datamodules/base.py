@@ -238,8 +238,8 @@ class HandfulDataModule(ModuleLoaders):
             return self._given
         if self.normalisation == "backbone":
             raise UserError(
-                "data.normalisation is 'backbone', but nothing has said which: run it in a pipeline, "
-                "or choose imagenet, compute or a mean and std."
+                "data.normalisation: 'backbone' means that of the pipeline's network, and here is none: run it in a "
+                "pipeline, or choose imagenet, compute or a mean and std."
             )
         return self._computed
 

@@ -165,8 +165,8 @@ class ImageFolder(HandfulDataModule):
         """Return the splits; decodes and checks all images unless the cache knows them."""
         if self.fit == "timm":
             raise UserError(
-                "data.fit is 'timm', but nothing has said of which network: run it in a pipeline, or choose crop, pad "
-                "or squash."
+                "data.fit: 'timm' means the framing of the pipeline's network, and here is none: run it in a pipeline, "
+                "or choose crop, pad or squash."
             )
         images, reading = self._packed() if self._keeps_decoded() else self._files()
         gone = self._judge(reading)

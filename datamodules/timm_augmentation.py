@@ -60,8 +60,10 @@ class TimmAugmentation(Augmentation):
     @property
     def _settled(self) -> Any:
         if self._transform is None:
-            raise UserError("data.augmentation is 'timm', but nothing has said of which network: run it in a pipeline, "
-                            "or choose another one.")  # fmt: skip
+            raise UserError(
+                "data.augmentation: 'timm' means the transforms of the pipeline's network, and here is none: run it in "
+                "a pipeline, or choose another augmentation."
+            )
         return self._transform
 
 

@@ -98,7 +98,10 @@ class Dense(ClassifierModule):
         super().check(classifier)
         check_real("filter_loss", self.filter_loss, 0)
         if self.published_head and (self.network.pretrained is not True or self.network.adapter is not None):
-            raise UserError("published_head: needs network.pretrained true and no network.adapter")
+            raise UserError(
+                "published_head: the published last layer belongs to the published backbone alone: set "
+                "network.pretrained to true and leave network.adapter out, or leave published_head out"
+            )
         if self.filter_scale is not None:
             check_real("filter_scale", self.filter_scale, 0, open_below=True)
         if self.filter_loss and not self.train_backbone:

@@ -62,8 +62,8 @@ def _take_head(model: Classifier, weight: Tensor, bias: Tensor) -> None:
     """
     if weight.shape != model.head.class_weights()[0].shape:
         raise UserError(
-            f"published_head: of {len(weight)} classes, where the data has {model.num_classes}; a folder of some of "
-            "ImageNet's classes is read by data.class_path ImageNetFolder"
+            f"published_head: the published last layer has {len(weight)} classes, the data {model.num_classes}; where "
+            "these are some of ImageNet's, give --data.class_path ImageNetFolder, else leave published_head out"
         )
     model.head.load_state_dict({"linear.weight": weight, "linear.bias": bias})
 

@@ -27,6 +27,15 @@ _PLATEAU = re.compile(r"(?<![\w.])ReduceLROnPlateau\b")
 #: Halves of characters, as escapes of JSON and YAML can write them.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+#: Byte order marks, those that begin with another one first; without one, which of the first bytes are zero.
+_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
+)  # fmt: skip
+_ZEROS = {
+    (True, True, True, False): "utf-32-be", (False, True, True, True): "utf-32-le",
+    (True, False): "utf-16-be", (False, True): "utf-16-le",
+}  # fmt: skip
+
 #: Keys that YAML takes for something else than text.
 _OTHER_KEYS = {
     "int": "a number", "float": "a number", "bool": "a truth value", "null": "nothing", "timestamp": "a date",
@@ -66,7 +75,7 @@ def read_config(path: Path) -> tuple[str, dict[str, Any]]:
     What its `extends` names, a file or several with paths that start at its own folder, is read first: mappings are
     merged, and of anything else the later wins, the file itself last.
 
-    UTF-8 and UTF-16, with or without a byte order mark, as YAML has it.
+    UTF-8, UTF-16 and UTF-32, with or without a byte order mark, as YAML has it.
 
     Returns:
         The text, and what it holds; nothing for an empty file.
@@ -267,12 +276,26 @@ def check_name(name: object, key: str) -> None:
 
 
 def _decoded(content: bytes, path: Path) -> str:
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    encoding = _encoding(content)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from error
+        if encoding != "utf-8-sig":
+            raise UserError(f"{path}: damaged text in {encoding.upper()}; save the file as UTF-8") from error
+        line, byte = content[: error.start].count(b"\n") + 1, content[error.start]
+        raise UserError(
+            f"{path}: line {line} is not text in UTF-8 (it holds the byte 0x{byte:02X}); if the file is a config, save "
+            "it in your editor with the encoding UTF-8"
+        ) from error
+
+
+def _encoding(content: bytes) -> str:
+    """How a file is encoded, by its first bytes, the first character of a YAML file being ASCII (YAML 1.2, 5.2)."""
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return encoding
+    zeros = tuple(byte == 0 for byte in content[:4])
+    return _ZEROS.get(zeros, _ZEROS.get(zeros[:2], "utf-8-sig"))
 
 
 def _similar_file(path: Path) -> str:

@@ -65,14 +65,14 @@ def conformal_sets(
     attributes = None if images.class_attributes is None else images.class_attributes.present
     rows: dict[str, dict[str, Any]] = {}
     calibrated: dict[str, dict[str, Any]] = {}
-    left_out: dict[str, str] = {}
+    left_out: dict[str, dict[str, str]] = {}
     halves: tuple[Tensor, Tensor] | None = None
     for stage, (module, model) in subjects.items():
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         features, labels = features_of(module, model, images.data, "test")
         model = model.cpu()
         halves = stratified_halves(labels, seed)
-        rows[stage], calibrated[stage] = {}, {}
+        rows[stage], calibrated[stage], left_out[stage] = {}, {}, {}
         for method in METHODS if has_hierarchy(model.head) else METHODS[:2]:
             first, second = halves
             scores = Scores(method, model)
@@ -82,7 +82,7 @@ def conformal_sets(
             try:
                 sets = calibrate(scores(features[first]), labels[first], coverage, per_class)
             except UserError as error:
-                left_out[method] = str(error)
+                left_out[stage][method] = str(error)
                 continue
             found = set_quality(
                 sets.of(scores(features[second])), labels[second], model.head.class_weights()[0].detach(), attributes
@@ -93,7 +93,7 @@ def conformal_sets(
             }  # fmt: skip
     assert halves is not None
     if not any(rows.values()):
-        raise UserError(next(iter(left_out.values())))
+        raise UserError(next(why for reasons in left_out.values() for why in reasons.values()))
     record = {
         "run": str(run.folder),
         "made_from": {run.phase_of(stage): run.made_of(run.phase_of(stage)) for stage in subjects},
@@ -206,5 +206,9 @@ def _table(record: dict[str, Any]) -> str:
     images = record["images"]
     asked = f"  {100 * record['asked_coverage']:g} % asked for{', per class' if record['per_class'] else ''}; "
     counted = f"calibrated on {images['calibration']:,} test images, measured on {images['measured']:,}"
-    without = "".join(f"\n  left out: {method}: {why}" for method, why in record["left_out"].items())
+    without = "".join(
+        f"\n  left out: {method} of {stage}: {why}"
+        for stage, reasons in record["left_out"].items()
+        for method, why in reasons.items()
+    )
     return f"\n{format_table(columns, rows)}\n\n{asked}{counted}{without}"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from handful.errors import UserError
 from handful.export import export as export_model
+from handful.export.hub import check_repo_id, upload
 from handful.loading import load
 from handful.networks import Classifier
 from pipelines.finished_run import Run
@@ -62,15 +63,7 @@ def push(
     Raises:
         UserError: as `export`; a name that the Hub would refuse; nobody is logged in; the Hub cannot be reached.
     """
-    from huggingface_hub import HfApi, hf_hub_url
-    from huggingface_hub.errors import HFValidationError
-
-    if repo_id.count("/") != 1:
-        raise UserError(f"--repo_id: OWNER/NAME, not {repo_id!r}")
-    try:
-        hf_hub_url(repo_id, "README.md")  # checks the name
-    except HFValidationError as error:
-        raise UserError(f"--repo_id: {error}") from None
+    check_repo_id(repo_id)
     folder = export(run_dir, to, stage, out).parent
     files = [folder / name for name in _files(folder)]
     for file in files:
@@ -78,15 +71,7 @@ def push(
         print(f"  {'would upload' if dry_run else 'uploading'} {file.name}  {size}  to {repo_id}", flush=True)
     if dry_run:
         return folder
-    api = HfApi()
-    try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=[file.name for file in files])
-    except Exception as error:  # no network, no token, no leave: as many kinds as the Hub has
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"push: {type(error).__name__}: {reason}; `hf auth login` logs in, and {folder} is ready"
-        ) from error
+    print(f"  uploaded to {upload(folder, [file.name for file in files], repo_id, private)}", flush=True)
     return folder
 
 

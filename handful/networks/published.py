@@ -85,7 +85,10 @@ def published_head(name: str, options: Mapping[str, Any]) -> tuple[Tensor, Tenso
             and torch.allclose(model.forward_head(maps), classifier(maps.mean(dim=(2, 3))), atol=1e-3)
         )
     if not same:
-        raise UserError(f"published_head: what {name} was published with is not one linear layer on pooled features")
+        raise UserError(
+            f"published_head: the last layer that {name} was published with cannot be taken, as it is not one linear "
+            "layer on the spatial mean of feature maps; without published_head a new one is trained"
+        )
     bias = torch.zeros(classifier.out_features) if classifier.bias is None else classifier.bias.detach()
     return classifier.weight.detach(), bias
 

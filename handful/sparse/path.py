@@ -267,5 +267,5 @@ class ExactPath:
 
 
 def density(weight: Tensor) -> float:
-    """Mean number of non-zero weights a class of a matrix (C, S)."""
+    """Mean number of non-zero weights per class, of a matrix (C, S)."""
     return (weight != 0).sum().item() / len(weight)

@@ -187,7 +187,7 @@ def test_computed_statistics_normalise_the_training_images_and_come_back_from_th
 def test_normalisation_by_name_by_numbers_and_from_the_backbone():
     assert (Numbered(normalisation="imagenet").mean, Numbered(normalisation="imagenet").std) == IMAGENET
     data = Numbered(normalisation="backbone")
-    with pytest.raises(UserError, match="normalisation is 'backbone', but nothing has said which"):
+    with pytest.raises(UserError, match="normalisation: 'backbone' means that of the pipeline's network"):
         data.setup()
     data.set_normalisation([0.5] * 3, [0.25] * 3)
     data.setup()

@@ -1,4 +1,4 @@
-"""A made-up run of many classes, large enough to show what a report weighs, without training."""
+"""A synthetic run of many classes, large enough to show what a report weighs, without training."""
 
 import torch
 
@@ -49,11 +49,11 @@ def large_content(folder, classes=200, features=50, per_class=5, images_per_clas
         "sparse": {"accuracy": 77.25, "n_features": features, "features_per_class": float(per_class)},
     }
     return Content(
-        title="made up",
+        title="synthetic",
         folder=folder,
         results={"stages": stages, "seconds": {"dense": 12.0}, "peak_memory_mib": {"dense": 800.0}},
         stage_table=(["stage", "accuracy"], [[name, f"{row['accuracy']:.2f}"] for name, row in stages.items()]),
-        config="name: made up\n",
+        config="name: synthetic\n",
         explained="phase sparsify",
         deciding=DecidingFeatures(model, pooled, labels, names),
         dataset=Noise(labels, pictures),

@@ -108,14 +108,16 @@ def test_every_command_reads_the_run(finished, tmp_path):
 def test_what_too_few_images_calibrate_is_left_out_and_said(finished, tmp_path):
     """Seven or eight images calibrate thr and aps, half of them the hierarchy; every model is read once."""
     ended = forked.run(
-        ["evaluate", "--run_dir", finished, "--conformal", "0.85", "--out", tmp_path / "sets", "--stages", "finetuned"],
+        ["evaluate", "--run_dir", finished, "--conformal", "0.85", "--out", tmp_path / "sets"],
         finished,
     )
     assert ended.status == 0, ended.text
     record = json.loads((tmp_path / "sets/conformal.json").read_text())
     assert set(record["stages"]["finetuned"]) == {"thr", "aps"}
-    assert "a coverage of 0.85 needs 6" in record["left_out"]["hierarchy"]
-    assert "left out: hierarchy" in ended.text
+    assert record["left_out"]["dense"] == {}
+    for stage in ("binary", "finetuned"):  # each stage has a reason of its own
+        assert "a coverage of 0.85 needs 6" in record["left_out"][stage]["hierarchy"]
+        assert f"left out: hierarchy of {stage}: " in ended.text
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

@@ -140,5 +140,5 @@ def test_any_images_by_what_the_network_takes_them_for(tmp_path):
 
 
 def test_a_last_layer_of_other_classes_is_refused(tmp_path):
-    with pytest.raises(UserError, match="published_head: of 1000 classes, where the data has 2"):
+    with pytest.raises(UserError, match="published_head: the published last layer has 1000 classes, the data 2"):
         as_published(tmp_path, ["a", "b"], "--data.class_path", "ImageFolder")

@@ -70,17 +70,23 @@ def test_options_win_in_lightnings_commands(tmp_path, capsys, monkeypatch):
     assert (shown["trainer"]["max_epochs"], shown["data"]["init_args"]["batch_size"]) == (5, 3)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom"])
-def test_encodings(tmp_path, encoding):
-    text = "# größe\n" + yaml.safe_dump(tiny_config(), sort_keys=False)
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_encodings(tmp_path, encoding, mark):
+    if mark and encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        pytest.skip("has a byte order mark already")
+    text = mark + "# größe\n" + yaml.safe_dump(tiny_config(), sort_keys=False)
     file = tmp_path / "c.yaml"
-    file.write_bytes(b"\xff\xfe" + text.encode("utf-16-le") if encoding == "utf-16-le-bom" else text.encode(encoding))
+    file.write_bytes(text.encode(encoding))
     assert parse_pipeline(["--config", str(file)])[0].name == "tiny"
 
 
 BAD = {
-    b"# gr\xf6\xdfe\nname: x\n": "line 1 is not UTF-8",
-    b"\xff\xfea": "is not UTF-8",
+    b"a: b\n# gr\xf6\xdfe\n": "line 2 is not text in UTF-8 (it holds the byte 0xF6)",
+    b"\xff\xfea": "damaged text in UTF-16; save the file as UTF-8",
+    b"\x1f\x8b\x08\x00name": "line 1 is not text in UTF-8 (it holds the byte 0x8B)",
     b"name: \x00x": "not a YAML file",
     b"name: [": "not a YAML file",
     b"name: a\nname: b\n": "'name' is given twice",

@@ -9,14 +9,14 @@ from handful.assignment import BinaryAssignmentClassifier, class_correlation, qp
 from handful.errors import UserError
 
 
-def made_up(classes=8, features=30, images=400):
+def synthetic(classes=8, features=30, images=400):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(images) % classes
     means = 2 * (torch.rand(classes, features, generator=generator) < 0.2)
     return (means[labels] + torch.rand(images, features, generator=generator)).numpy(), labels.numpy()
 
 
-X, Y = made_up()
+X, Y = synthetic()
 
 #: Three classes with two features cannot each have a set of their own: {0} and {1} are all there are of one size.
 TWO_FEATURES = "its data have two features and three classes, which cannot all have different sets"

@@ -21,7 +21,7 @@ from handful.errors import UserError
 ASSIGNMENT = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 0], [0, 0, 1, 0, 1, 1]]).bool()
 
 
-def made_up(images, seed, sizes=(30, 11, 22, 17)):
+def synthetic(images, seed, sizes=(30, 11, 22, 17)):
     """Images of classes of unequal size: present features, probabilities, labels."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.multinomial(torch.tensor(sizes).float(), images, True, generator=generator)
@@ -44,7 +44,7 @@ def test_the_sets_hold_the_true_class_as_often_as_asked_for(method, coverage):
     """Over 200 calibrations of 99 images each: the mean is what it has to be, no less."""
     found = []
     for trial in range(200):
-        present, probabilities, labels = made_up(99 + 200, trial)
+        present, probabilities, labels = synthetic(99 + 200, trial)
         scores = SCORES[method](present, probabilities, trial)
         sets = calibrate(scores[:99], labels[:99], coverage).of(scores[99:])
         found.append(set_quality(sets, labels[99:]).coverage)
@@ -55,7 +55,7 @@ def test_the_sets_hold_the_true_class_as_often_as_asked_for(method, coverage):
 
 
 def test_every_class_by_itself():
-    _, probabilities, labels = made_up(4000, 0)
+    _, probabilities, labels = synthetic(4000, 0)
     scores = threshold_scores(probabilities)
     sets = calibrate(scores[:2000], labels[:2000], 0.9, per_class=True)
     assert set_quality(sets.of(scores[2000:]), labels[2000:]).worst_class > 0.85
@@ -94,7 +94,7 @@ def test_paths_and_shared_steps_by_hand():
 
 
 def test_the_level_is_the_highest_that_keeps_the_true_class():
-    present, probabilities, labels = made_up(2000, 1)
+    present, probabilities, labels = synthetic(2000, 1)
     predicted = probabilities.argmax(dim=1)
     levels = [Hierarchy.fit(present, predicted, labels, ASSIGNMENT, c).level for c in (0.999, 0.8, 0.3)]
     assert levels == sorted(levels)

@@ -14,7 +14,7 @@ from tests.helpers.browser import DESKTOP, PHONE, browser, foreign, needs_chromi
 from tests.helpers.large_report import SIDE, large_content
 
 pytestmark = needs_chromium
-#: A class of the made-up run that has right and wrong test images.
+#: A class of the synthetic run that has right and wrong test images.
 SOME_CLASS = "class-057.html"
 PAGES = ("index.html", "features.html", SOME_CLASS)
 
