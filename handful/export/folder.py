@@ -70,13 +70,18 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     description = json.dumps(describe(classifier, classifier.network))
     state = {key: value.detach().cpu().contiguous() for key, value in classifier.state_dict().items()}
-    _remove_another_model(folder, state, description)
+    there = _holds(folder / FORMATS["safetensors"], state, description)
+    if not there:  # another model's: a folder holds one model in all of its formats
+        for file in FORMATS.values():
+            (folder / file).unlink(missing_ok=True)
+    (folder / NAMES_FILE).unlink(missing_ok=True)
     if to == "onnx":
         _write_onnx(deployed, folder / FORMATS[to])
     elif to == "torch_export":
         _write_torch(deployed, folder / FORMATS[to])
-    with atomic(folder / "model.safetensors") as file:
-        file.write(save(state, {KEY: description, "format": "pt"}))
+    if not there:  # the same bytes need not be sent twice
+        with atomic(folder / FORMATS["safetensors"]) as weights:
+            weights.write(save(state, {KEY: description, "format": "pt"}))
     write_json(folder / "config.json", json.loads(description))
     if classifier.feature_names:
         write_csv(folder / NAMES_FILE, ["feature", "name"], sorted(classifier.feature_names.items()))
@@ -104,14 +109,6 @@ def read_exported(path: Path) -> dict[str, Any] | None:
         return None if text is None else dict(json.loads(text))
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a model written by Handful ({error})") from error
-
-
-def _remove_another_model(folder: Path, state: Mapping[str, torch.Tensor], description: str) -> None:
-    """Remove what an earlier export of another model left, so that a folder holds one model in all of its formats."""
-    if not _holds(folder / FORMATS["safetensors"], state, description):
-        for name in FORMATS.values():
-            (folder / name).unlink(missing_ok=True)
-    (folder / NAMES_FILE).unlink(missing_ok=True)
 
 
 def _holds(path: Path, state: Mapping[str, torch.Tensor], description: str) -> bool:
