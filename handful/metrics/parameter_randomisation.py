@@ -54,8 +54,9 @@ def randomisable_layers(model: nn.Module, images: Tensor) -> list[str]:
 def randomise(module: nn.Module, generator: torch.Generator) -> None:
     """Draw a module's own weights again.
 
-    By its `reset_parameters` where it has one, as torch's layers do (running statistics too). Else its weights change
-    places at random, those of a head also where they are buffers: signs, zeros and scale stay theirs.
+    By its `reset_parameters` where it has one, as torch's layers do (running statistics too), on the CPU wherever the
+    module is, so that every device gets the same weights. Else its weights change places at random, those of a head also
+    where they are buffers: signs, zeros and scale stay theirs.
 
     Args:
         module: whose own weights, not those of modules inside it, are drawn.
@@ -68,17 +69,23 @@ def randomise(module: nn.Module, generator: torch.Generator) -> None:
         >>> torch.equal(layer.weight, before)
         False
     """
-    reset = getattr(module, "reset_parameters", None)
-    if callable(reset):
-        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-        with torch.random.fork_rng(devices), torch.no_grad():
-            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-            reset()
+    if callable(getattr(module, "reset_parameters", None)):
+        drawn: Any = copy.deepcopy(module).cpu()
+        with torch.random.fork_rng([]), torch.no_grad():
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+            drawn.reset_parameters()
+            for weight, new in zip(_tensors(module), _tensors(drawn), strict=True):
+                weight.copy_(new)
         return
     with torch.no_grad():
         for weight in _weights(module):
             order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
             weight.copy_(weight.flatten()[order].reshape(weight.shape))
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """A module's own parameters and buffers."""
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
 
 
 def _weights(module: nn.Module) -> list[Tensor]:
