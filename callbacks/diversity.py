@@ -33,7 +33,12 @@ class Diversity(EpochMeasure):
     @property
     def measures(self) -> list[str]:
         """What is logged, for a phase's `monitor`."""
-        return [f"val/diversity@{i + 1}" for i in range(self.k)]
+        return [*(f"val/diversity@{i + 1}" for i in range(self.k)), *self.stand_ins]
+
+    @property
+    def stand_ins(self) -> list[str]:
+        """What is logged instead where there are no validation images."""
+        return [f"train/diversity@{i + 1}" for i in range(self.k)]
 
     def start(self, pl_module: pl.LightningModule) -> None:
         """Reset the metric, on the model's device."""

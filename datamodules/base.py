@@ -92,6 +92,7 @@ class HandfulDataModule(ModuleLoaders):
 
     #: How pictures are brought into a square.
     fit: str = "crop"
+    white: float | None = None
 
     # -- what a subclass provides ---------------------------------------------------------------------------------
 
@@ -199,6 +200,7 @@ class HandfulDataModule(ModuleLoaders):
             "mean": list(self.mean),
             "std": list(self.std),
             "fit": self.fit,
+            **({} if self.white is None else {"white": self.white}),
         }
 
     # -- normalisation --------------------------------------------------------------------------------------------

@@ -10,9 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from handful.errors import UserError
-from handful.images.colour import to_rgb
 from handful.images.model_inputs import Inputs
-from handful.images.reading import open_image
+from handful.images.reading import open_image, upright_rgb
 
 if TYPE_CHECKING:
     from handful.networks.classifier import Classifier
@@ -95,16 +94,13 @@ def read_pictures(pictures: Pictures, inputs: Inputs) -> tuple[list[str], Iterab
         if not isinstance(one, str | Path | Image.Image):
             raise UserError(f"a picture is a file, a Pillow image or a tensor, not {type(one).__name__}")
     names = [f"{number}" if isinstance(one, Image.Image) else str(one) for number, one in enumerate(given)]
-    return names, (inputs.image(_open(one, inputs.image_size)) for one in given)
+    return names, (inputs.image(_open(one, inputs)) for one in given)
 
 
-def _open(picture: PictureSource, least: int) -> Image.Image:
+def _open(picture: PictureSource, inputs: Inputs) -> Image.Image:
     if isinstance(picture, Image.Image):
-        try:
-            return to_rgb(picture)
-        except ValueError as error:
-            raise UserError(f"a picture cannot be read: {error}") from error
-    return open_image(Path(picture).expanduser(), str(picture), least=least)
+        return upright_rgb(picture, inputs.white)
+    return open_image(Path(picture).expanduser(), str(picture), white=inputs.white, least=inputs.image_size)
 
 
 @torch.no_grad()

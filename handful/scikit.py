@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +16,26 @@ from sklearn.utils.validation import validate_data
 
 from handful.conversions import as_numpy
 from handful.errors import UserError
+
+_Estimator = TypeVar("_Estimator")
+
+
+def all_or_nothing(
+    fit: Callable[[_Estimator, ArrayLike, ArrayLike], _Estimator],
+) -> Callable[[_Estimator, ArrayLike, ArrayLike], _Estimator]:
+    """Let an estimator whose `fit` fails stay what it was before."""
+
+    @wraps(fit)
+    def fitted(self: _Estimator, X: ArrayLike, y: ArrayLike) -> _Estimator:
+        before = dict(vars(self))
+        try:
+            return fit(self, X, y)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return fitted
 
 
 class NotFitted(UserError, NotFittedError):

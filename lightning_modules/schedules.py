@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -137,10 +138,27 @@ def check_optimizer(
             schedule = _build(lr_scheduler, built, lambda _: 10, interval)
             if isinstance(schedule, ReduceLROnPlateau) and interval == "step":
                 raise UserError("lr_scheduler_interval: ReduceLROnPlateau follows validations; leave the interval out")
+            _try_steps(schedule, built)
     except UserError:
         raise
     except (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
         raise UserError(f"the optimizer or its schedule cannot be built: {error}") from error
+
+
+def _try_steps(schedule: Any, optimizer: Optimizer) -> None:
+    """Take the first steps of a schedule and of all that it consists of: some values only fail there.
+
+    Raises:
+        UserError: a step gives a learning rate that cannot be.
+    """
+    for part, _, _ in _parts(schedule):
+        for _ in range(1 if isinstance(part, OneCycleLR) else 2):  # which may have one
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that the optimizer has taken none
+                part.step(*([0.0] if isinstance(part, ReduceLROnPlateau) else []))  # type: ignore[arg-type]
+            wrong = [rate for group in optimizer.param_groups if not 0 <= (rate := float(group["lr"])) < math.inf]
+            if wrong:
+                raise UserError(f"lr_scheduler: {type(part).__name__} makes a learning rate of {wrong[0]:g}")
 
 
 def configured(

@@ -35,7 +35,8 @@ class PhaseConfig:
         trainer: Trainer arguments that differ from the shared ones.
         callbacks: callbacks of this phase, with their arguments.
         data: arguments of the data module that differ in this phase.
-        monitor: the validation measure by which `best.ckpt` is chosen; larger is better unless it ends in loss.
+        monitor: the measure by which `best.ckpt` is chosen; larger is better unless it ends in loss. Without validation
+            images, one of validation leaves the last epoch the best.
             Without validation images, `best.ckpt` is the last epoch.
     """
 

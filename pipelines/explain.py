@@ -34,6 +34,7 @@ def explain(
     features: int = 5,
     seed: int = 0,
     sets: Literal["thr", "aps", "hierarchy"] | None = None,
+    max_megapixels: float = 120,
 ) -> Path:
     """Explain what a run's model says about pictures.
 
@@ -53,6 +54,7 @@ def explain(
         features: how many features are shown at most.
         seed: of methods that draw random numbers.
         sets: says which classes a picture may be of, by what `evaluate --conformal` has calibrated.
+        max_megapixels: larger pictures are not read, in millions of pixels.
 
     Returns:
         The page.
@@ -70,7 +72,7 @@ def explain(
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     calibrated = None if sets is None else calibrated_sets(run, stage, sets, model)
     explainer = Explainer(model, run.inputs(), methods, target, features, seed, calibrated)
-    pictures = Pictures(Path(images).expanduser(), explainer.inputs)
+    pictures = Pictures(Path(images).expanduser(), explainer.inputs, max_megapixels)
     folder = output_folder(out, run.folder / "explain")
     title = f"Why {run.config.get('name', 'the model')} decides"
     head = {"run": run_dir, "phase": phase, "classes": list(explainer.inputs.class_names)}

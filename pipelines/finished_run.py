@@ -118,7 +118,7 @@ class Run:
     def inputs(self) -> "Inputs":
         """What the run's images are like: from its results, so that the images need not be at hand; else from them."""
         data = self.results.get("data", {})
-        keys = [field.name for field in fields(Inputs)]
+        keys = [field.name for field in fields(Inputs) if field.name != "white"]
         if not isinstance(data, dict) or not set(keys) <= set(data):
             return Inputs.of(self.datamodule())
         return Inputs.from_record(data, str(self.folder / "results.json"))

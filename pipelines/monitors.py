@@ -1,6 +1,7 @@
 """The measure that a phase watches must be one that its training logs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,10 +10,26 @@ from handful.errors import UserError, did_you_mean
 from lightning_modules import TrainedModule
 from pipelines.config import PhaseConfig
 
+#: What only validation images can tell.
+OF_VALIDATION = ("val/", "filters/noise_on_")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is watched and depends on whether there are validation images: options with their measures, in words.
+
+    Attributes:
+        needs_validation: what cannot do without them.
+        stands_in: what is measured of training images where there are none.
+    """
+
+    needs_validation: list[str]
+    stands_in: list[str]
+
 
 def check_monitors(
     key: str, phase: PhaseConfig, module: TrainedModule, callbacks: Sequence[pl.Callback]
-) -> list[str]:
+) -> Watched:
     """Refuse a measure that is never logged, where the module and the callbacks say what they log.
 
     Args:
@@ -20,9 +37,6 @@ def check_monitors(
         phase: whose `monitor` chooses `best.ckpt`.
         module: that is trained.
         callbacks: of the phase; `EarlyStopping` and others watch measures of their own.
-
-    Returns:
-        What cannot do without validation images, for a sentence.
 
     Raises:
         UserError: names the option, and the nearest measure.
@@ -32,6 +46,10 @@ def check_monitors(
         own: Any = getattr(callback, "monitor", None)
         if isinstance(own, str):
             watched[f"{key}.callbacks: {type(callback).__name__}.monitor"] = own
+    schedule = (phase.module.get("init_args") or {}).get("lr_scheduler")
+    own = (schedule.get("init_args") or {}).get("monitor") if isinstance(schedule, Mapping) else None
+    if isinstance(own, str):
+        watched[f"{key}.module.lr_scheduler.monitor"] = own
     known = _logged(module, callbacks)
     counters = ("step", "epoch")  # which a ModelCheckpoint may watch as well
     for option, measure in watched.items():
@@ -43,11 +61,14 @@ def check_monitors(
                 f"{option}: {measure!r} is not logged when {type(module).__name__} is trained"
                 f"{_nearest(measure, known)}; available: {listed}"
             )
-    return [
+    needs = [
         f"{option}: watches {measure}"
         for option, measure in watched.items()
-        if measure.startswith(("val/", "filters/noise_on_")) and option != f"{key}.monitor"
+        if measure.startswith(OF_VALIDATION) and option != f"{key}.monitor"
     ]
+    standing_in = {measure for callback in callbacks for measure in getattr(callback, "stand_ins", ())}
+    found = [f"{option}: watches {measure}" for option, measure in watched.items() if measure in standing_in]
+    return Watched(needs, found)
 
 
 def _logged(module: TrainedModule, callbacks: Sequence[pl.Callback]) -> set[str] | None:

@@ -26,6 +26,7 @@ def predict(
     out: str | None = None,
     batch_size: int = 32,
     sets: Literal["thr", "aps", "hierarchy"] | None = None,
+    max_megapixels: float = 120,
 ) -> Path:
     """Predict the classes of pictures without labels, with a run's model.
 
@@ -41,6 +42,7 @@ def predict(
         batch_size: pictures predicted at once.
         sets: adds the classes that may be the true one, the most probable first, by what `evaluate --conformal` has
             calibrated; and in words the features that speak for all of them, and those that would decide.
+        max_megapixels: larger pictures are not read, in millions of pixels.
 
     Returns:
         The table.
@@ -58,7 +60,7 @@ def predict(
     inputs = run.inputs()
     names = list(inputs.class_names)
     calibrated = None if sets is None else calibrated_sets(run, phase, sets, module.model)
-    pictures = Pictures(Path(images).expanduser(), inputs)
+    pictures = Pictures(Path(images).expanduser(), inputs, max_megapixels)
     path = output_folder(out, run.folder / "predict") / "predictions.csv"
     files: list[str] = []
     labels: list[int | None] = []

@@ -64,6 +64,7 @@ class Runner:
             raise UserError(f"seed: from 0 to {2**32 - len(names) - 1}, not {pipeline.seed}")
         self._processes = 1
         self._needs_validation: list[str] = []
+        self._stands_in: list[str] = []
         self._known_contents: dict[str, str] = {}
         self.plan = Plan(pipeline, self.folder, self.redo, self._contents)
         check_run_dir(self.folder, names)
@@ -168,7 +169,9 @@ class Runner:
             profiler = {**self.pipeline.trainer, **phase.trainer}.get("profiler")
             check_places(key, self.folder / name, [*callbacks, profiler])
             if isinstance(what, Train):
-                self._needs_validation += check_monitors(key, phase, what.module, callbacks)
+                watched = check_monitors(key, phase, what.module, callbacks)
+                self._needs_validation += watched.needs_validation
+                self._stands_in += watched.stands_in
             self._processes = try_trainer(key, self.pipeline, phase, PhaseFolder(self.folder / name))
             before[name] = what.leaves
 
@@ -178,6 +181,10 @@ class Runner:
             return
         if self._needs_validation and "val" not in datamodule.splits:
             raise UserError(f"{self._needs_validation[0]}, but there are no validation images")
+        if self._stands_in and "val" in datamodule.splits:
+            raise UserError(
+                f"{self._stands_in[0]}, which is measured where there are no validation images; watch that of val/"
+            )
         for split, images in datamodule.splits.items():  # images that cannot be read end a run before it has a folder
             if len(images) < self._processes > 1:
                 raise UserError(

@@ -27,6 +27,7 @@ from pipelines.config import PhaseConfig, Pipeline
 from pipelines.exact_resume import ExactResume
 from pipelines.launcher import watch_processes
 from pipelines.loggers import csv_logger, wandb_logger
+from pipelines.monitors import OF_VALIDATION
 from pipelines.more_loggers import logger_names, more_loggers
 from pipelines.phase_folder import PhaseFolder
 from pipelines.progress import with_progress_bar
@@ -219,7 +220,7 @@ def moved(value: Any, old: str, new: str) -> Any:
 
 
 def _checkpoints(folder: Path, phase: PhaseConfig, validates: bool) -> list[pl.Callback]:
-    """`last.ckpt` after every epoch, and `best.ckpt` by the validation measure where there is one."""
+    """`last.ckpt` after every epoch, and `best.ckpt` by the measure that is watched where that is measured."""
     last = PhaseCheckpoint(
         dirpath=folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
@@ -231,7 +232,7 @@ def _checkpoints(folder: Path, phase: PhaseConfig, validates: bool) -> list[pl.C
         mode=better(phase.monitor),
         enable_version_counter=False,
     )
-    return [best, last] if validates else [last]
+    return [best, last] if validates or not phase.monitor.startswith(OF_VALIDATION) else [last]
 
 
 def _observers_first(callbacks: list[pl.Callback]) -> list[pl.Callback]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from handful.annotations.pixels import KINDS, Concept
 from handful.errors import UserError
-from handful.images import centre_crop, read_image
+from handful.images import centre_crop, open_mask, resize
 
 _SUFFIX = ".png"
 
@@ -17,8 +17,9 @@ class MaskFolder:
     """Masks in `ROOT/KIND/CONCEPT/IMAGE.png`, or `ROOT/CONCEPT/IMAGE.png` for concepts that are all objects.
 
     `IMAGE` is the image's name inside the data set without its suffix (`train/Robin/0001`), or its last part alone.
-    A pixel belongs to the concept where the mask is brighter than half. Masks of another size are brought to the
-    network's as its images are. An image that has a mask of any concept of a kind was searched for all of that kind.
+    A pixel belongs to the concept where the mask is brighter than half; a mask of the values 0 and 1 is taken as well,
+    and one whose brightness says nothing is refused. Masks of another size are brought to the network's as its images
+    are. An image that has a mask of any concept of a kind was searched for all of that kind.
 
     Args:
         root: the folder.
@@ -80,8 +81,8 @@ class MaskFolder:
         return (masks[:, objects] if objects else masks).any(dim=1)
 
     def _read(self, path: Path) -> Tensor:
-        pixels = torch.from_numpy(read_image(path, size=self.size, fit=self.fit).copy()).permute(2, 0, 1)
-        return centre_crop(pixels, self.size).amax(dim=0) > 127
+        pixels = torch.from_numpy(resize(open_mask(path), self.size, self.fit).copy())
+        return centre_crop(pixels[None], self.size)[0] > 127
 
 
 def _concept_folders(root: Path) -> list[tuple[str, Path]]:

@@ -16,7 +16,7 @@ from handful.assignment.search import Search
 from handful.assignment.solve import solve
 from handful.conversions import as_float, check_whole
 from handful.errors import UserError
-from handful.scikit import LinearClassifier
+from handful.scikit import LinearClassifier, all_or_nothing
 
 
 class BinaryAssignmentClassifier(LinearClassifier):
@@ -76,6 +76,7 @@ class BinaryAssignmentClassifier(LinearClassifier):
         self.patience = patience
         self.seed = seed
 
+    @all_or_nothing
     def fit(self, X: ArrayLike, y: ArrayLike) -> BinaryAssignmentClassifier:
         """Chooses features (N, F) for labels (N,) of any kind.
 

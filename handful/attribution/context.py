@@ -151,8 +151,8 @@ class AttributionContext:
         stop = start + len(logits)
         self._logits[start:stop] = logits.detach()
         self._seen = max(self._seen, stop)
-        if start == 0 and not self.targets.single_logit:
-            warn_of_probabilities(logits.detach())
+        if start == 0:
+            warn_of_probabilities(ClassLogits(logits, self.targets.single_logit))
         self.targets.resolve(logits, start)
         return self.targets.score(logits, torch.arange(start, stop))
 
@@ -236,6 +236,11 @@ def gradient(score: Tensor, inputs: Tensor, keep_graph: bool = False, otherwise:
         try:
             found = torch.autograd.grad(score, inputs, retain_graph=keep_graph, allow_unused=True)[0]
         except (NotImplementedError, RuntimeError) as error:
+            if "use_reentrant" in str(error):
+                raise UserError(
+                    "the model recomputes layers in the backward pass in a way that no gradient to its images passes: "
+                    "switch gradient checkpointing off, or give it use_reentrant=False"
+                ) from error
             if "not implemented" not in str(error):
                 raise
             raise UserError(f"{_NO_GRADIENT} ({str(error).splitlines()[0]})") from error

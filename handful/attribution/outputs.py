@@ -23,6 +23,9 @@ _OTHER_SIZE = (
 #: Rows that sum to 1 within this are probabilities.
 _SUM_TOLERANCE = 1e-4
 
+#: Numbers that must all lie in [0, 1] to be taken for those of a sigmoid.
+_FEWEST = 6
+
 
 class ClassLogits(NamedTuple):
     """Logits of a batch.
@@ -40,12 +43,15 @@ class ClassLogits(NamedTuple):
 def run_model(model: nn.Module, images: Tensor) -> ClassLogits:
     """Run the model on `images (B, C, H, W)` and read its output; see `class_logits`.
 
+    The model gets a copy: one that begins with an operation in place can neither change them nor meet a leaf of a
+    graph.
+
     Raises:
         UserError: the images do not have the channels that the model takes, the model cannot run in this form, or its
             output cannot be read as logits.
     """
     with readable_errors(model, images):
-        output = model(images)
+        output = model(images.clone())
     return class_logits(output, len(images))
 
 
@@ -54,7 +60,7 @@ def readable_errors(model: nn.Module, images: Tensor) -> Iterator[None]:
     """Within, a failed forward pass of `images (B, C, H, W)` is a sentence where the user can put it right."""
     try:
         yield
-    except (RuntimeError, NotImplementedError, AssertionError, ValueError) as error:
+    except (RuntimeError, NotImplementedError, AssertionError, ValueError, TypeError) as error:
         if isinstance(error, UserError) or (reason := _why_it_failed(model, images, error)) is None:
             raise
         raise UserError(reason) from error
@@ -118,16 +124,27 @@ def _refuse_out_of_range(scores: Tensor) -> None:
         )
 
 
-def warn_of_probabilities(logits: Tensor) -> None:
-    """Warn where logits `(N, C)` of clean images are probabilities: all in [0, 1], every row with the sum 1."""
-    uniform = bool((logits.amax(dim=1) - logits.amin(dim=1) < _SUM_TOLERANCE).all())
-    in_range = bool(((logits >= 0) & (logits <= 1)).all())
-    if in_range and not uniform and bool(((logits.sum(dim=1) - 1).abs() < _SUM_TOLERANCE).all()):
-        warnings.warn(
-            "the model gives probabilities and not logits: attributions explain what it gives, and another softmax "
-            "flattens every probability; leave out the softmax at its end",
-            stacklevel=2,
-        )
+def warn_of_probabilities(found: ClassLogits) -> None:
+    """Warn where logits of clean images are probabilities: all in [0, 1], every row with the sum 1.
+
+    Numbers in [0, 1] of at least `_FEWEST` classes or images whose sums differ are those of a sigmoid.
+    """
+    logits = (found.values[:, 1:] if found.single else found.values).detach()
+    spread = logits.amax(dim=0 if found.single else 1) - logits.amin(dim=0 if found.single else 1)
+    uniform = bool((spread < _SUM_TOLERANCE).all())
+    if uniform or not bool(((logits >= 0) & (logits <= 1)).all()):
+        return
+    if bool(((logits.sum(dim=1) - 1).abs() < _SUM_TOLERANCE).all()):
+        last = "softmax"
+    elif logits.numel() >= _FEWEST:
+        last = "sigmoid"
+    else:
+        return
+    warnings.warn(
+        f"the model gives probabilities and not logits: attributions explain what it gives, and another {last} "
+        f"flattens every probability; leave out the {last} at its end",
+        stacklevel=2,
+    )
 
 
 def _find_tensor(output: object, n_images: int) -> Tensor:
@@ -202,6 +219,12 @@ def _why_it_failed(model: nn.Module, images: Tensor, error: Exception) -> str | 
         return f"the exported model does not take images {tuple(images.shape)}: export it with a dynamic batch ({text})"
     if any(words in text for words in _OTHER_SIZE):
         return f"the model does not take images {tuple(images.shape)}: {text[:300]}"
+    if isinstance(error, TypeError):
+        if "required positional argument" not in text or type(model).__name__ not in text:
+            return None
+        return f"the model takes more than images ({text}): give a module or function of images (B, C, H, W) alone"
+    if "Can't call numpy() on Tensor that requires grad" in text:
+        return "the model leaves torch for numpy, which no gradient can pass; occlusion and lime do without gradients"
     if "Quantized" in text:
         return f"the quantised model cannot run here: explain the model it was made from ({text[:200]})"
     return None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from handful.errors import UserError
 
@@ -29,8 +30,9 @@ class FunctionModel(nn.Module):
 def unwrap(model: object) -> nn.Module:
     """Return the plain module that can be explained.
 
-    Takes it out of `DistributedDataParallel`, `DataParallel`, `torch.compile` and `torch.export`; makes a module of a
-    function; copies a module whose parameters were made under `torch.inference_mode`, which no gradient can pass.
+    Takes it out of `DistributedDataParallel`, `DataParallel`, `AveragedModel`, `torch.compile` and `torch.export`;
+    makes a module of a function; copies a module whose parameters were made under `torch.inference_mode`, which no
+    gradient can pass.
 
     Raises:
         UserError: neither a module nor a function; weights on the meta device, or of lazy layers that have not run.
@@ -42,7 +44,7 @@ def unwrap(model: object) -> nn.Module:
         True
     """
     while True:
-        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel | AveragedModel):
             model = model.module
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner

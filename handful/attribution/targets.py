@@ -90,7 +90,10 @@ class Targets:
                 raise UserError(f'target "top{self._top}" asks for more classes than the {classes} of the model')
             self.index[start:stop] = logits.detach().topk(self._top, dim=1).indices.cpu()
             return
-        check_range(self.index[start:stop], classes, "target class")
+        given = self.index[start:stop]
+        check_range(given, classes, "target class")
+        if given.shape[1] == classes > 2 and bool(((given == 1).sum(1) == 1).all() and (given <= 1).all()):
+            raise UserError(f"target: rows of 0 and 1 for {classes} classes are one-hot; take target.argmax(1)")
 
     def score(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Scores `(B, T)` of logits `(B, C)` that belong to the images `rows (B,)`.

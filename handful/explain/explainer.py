@@ -18,8 +18,7 @@ from handful.explain.explanation import SIDE, Explanation, MethodMap
 from handful.explain.hierarchy import hierarchy
 from handful.explain.possible import Sets, possible_classes
 from handful.explain.scores import class_score, feature_contributions, strongest_classes
-from handful.images import Inputs, PictureBatch, Pictures
-from handful.images.colour import to_rgb
+from handful.images import Inputs, PictureBatch, Pictures, upright_rgb
 from handful.networks import Classifier
 
 #: A picture: its file, an image of Pillow, pixels uint8 `(H, W, 3)`, or a normalised image `(3, H, W)`.
@@ -212,17 +211,9 @@ def _one(image: Picture, inputs: Inputs) -> PictureBatch:
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
         raise UserError(f"image: a file, a picture, pixels or a normalised image, not {type(image).__name__}")
-    upright = picture_of(image)
+    upright = upright_rgb(image, inputs.white)
     shown = inputs.shown(upright, SIDE)[None]
     return PictureBatch(["image"], [], inputs.image(upright)[None], shown, [None])
-
-
-def picture_of(image: Image.Image) -> Image.Image:
-    """A picture that was opened elsewhere, as files are read: RGB, without transparency."""
-    try:
-        return to_rgb(image)
-    except ValueError as error:
-        raise UserError(f"image: {error}") from None
 
 
 def method_names(methods: Sequence[str] | str) -> list[str]:

@@ -6,6 +6,7 @@ from the brightest pixel of one image.
 """
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageCms
 
 #: What shows through transparent pixels: white.
@@ -27,7 +28,7 @@ def to_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith(("I", "F")):
+    if image.mode.startswith(("I", "F")) or (image.mode == "L" and _tag(image, _SAMPLE_FORMAT) == _SIGNED):
         return _from_deep(image, white)
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
@@ -74,7 +75,7 @@ def _composited(image: Image.Image) -> Image.Image:
 
 def _from_deep(image: Image.Image, white: float | None) -> Image.Image:
     """Return RGB of an image whose pixels are wider than a byte; Pillow would cut them off at 255."""
-    values = np.asarray(image)
+    values = _values(image)
     top = _white_of_type(image) or white
     if top is None:
         kind = "floating point" if image.mode == "F" else "32-bit whole numbers"
@@ -94,6 +95,17 @@ def _from_deep(image: Image.Image, white: float | None) -> Image.Image:
     if isinstance(clear, int):
         grey.paste(BACKGROUND, mask=Image.fromarray(np.where(values == clear, 255, 0).astype(np.uint8)))
     return grey
+
+
+def _values(image: Image.Image) -> npt.NDArray[np.generic]:
+    """The numbers of the pixels; Pillow takes signed bytes for unsigned ones, and 32 unsigned bits for signed ones."""
+    values = np.asarray(image)
+    signed = _tag(image, _SAMPLE_FORMAT) == _SIGNED
+    if image.mode == "L":
+        return values.view(np.int8) if signed else values
+    if image.mode == "I" and _tag(image, _DECLARED_BITS) == 32 and not signed:
+        return values.view(np.uint32)
+    return values
 
 
 def _white_of_type(image: Image.Image) -> float | None:

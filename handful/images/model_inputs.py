@@ -58,6 +58,7 @@ class Inputs:
         std: of the channels.
         fit: how pictures are brought into the square: "crop", "pad", "squash" or the text of a
             `handful.images.placement.Framing`.
+        white: value of white in pictures whose type does not say it (32-bit whole numbers, floating point).
 
     Example:
         >>> inputs = Inputs(["owl", "wren"], 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -71,12 +72,14 @@ class Inputs:
     mean: Sequence[float]
     std: Sequence[float]
     fit: str = "crop"
+    white: float | None = None
 
     @classmethod
     def of(cls, data: DescribedImages) -> "Inputs":
         """Those of a data module."""
         fit: str = getattr(data, "fit", "crop")  # data of other code crop
-        return cls(list(data.class_names), data.image_size, list(data.mean), list(data.std), fit)
+        white: float | None = getattr(data, "white", None)
+        return cls(list(data.class_names), data.image_size, list(data.mean), list(data.std), fit, white)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], where: str) -> "Inputs":
@@ -106,7 +109,10 @@ class Inputs:
             Framing.of(str(fit))
         except UserError as error:
             raise UserError(f"{where}: fit: {error}") from None
-        return cls(names, size, mean, std, fit)
+        white = record.get("white")
+        if white is not None and not (isinstance(white, int | float) and 0 < white < math.inf):
+            raise UserError(f"{where}: white must be a number above 0, not {white!r:.80}")
+        return cls(names, size, mean, std, fit, white)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 pixels `(…, 3, H, W)` → float32, as in training, to the last bit."""

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from handful.conversions import check_real
 from handful.errors import UserError
 from handful.images.find import find_images
 from handful.images.model_inputs import Inputs
-from handful.images.reading import open_image
+from handful.images.reading import MAX_PIXELS, open_image
 from handful.progress import tracked
 from handful.text import safe_text
 
@@ -63,6 +64,7 @@ class Pictures:
     Args:
         where: an image file, or a folder that is searched, nested folders included.
         inputs: class names, image size and normalisation of the model.
+        max_megapixels: larger pictures cannot be read, in millions of pixels.
 
     Attributes:
         files: the image files, in order.
@@ -82,8 +84,9 @@ class Pictures:
         [['wren/a.png']]
     """
 
-    def __init__(self, where: Path, inputs: Inputs) -> None:
+    def __init__(self, where: Path, inputs: Inputs, max_megapixels: float = MAX_PIXELS / 1e6) -> None:
         self.where, self.inputs = where, inputs
+        self._max_pixels = int(1e6 * check_real("max_megapixels", max_megapixels, 0, open_below=True))
         self.files = find_images(where)
         self.unreadable: dict[str, str] = {}
         self._classes = {unicodedata.normalize("NFC", name): label for label, name in enumerate(inputs.class_names)}
@@ -145,7 +148,8 @@ class Pictures:
 
     def _read(self, file: Path, side: int | None) -> tuple[Tensor, Tensor | None]:
         name = os.fsencode(str(file)).decode("utf-8", "backslashreplace")
-        image = open_image(file, name, least=max(side or 0, self.inputs.image_size))
+        least, white = max(side or 0, self.inputs.image_size), self.inputs.white
+        image = open_image(file, name, white=white, max_pixels=self._max_pixels, least=least)
         shown = None if side is None else self.inputs.shown(image, side)
         return self.inputs.image(image), shown
 

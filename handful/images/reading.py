@@ -134,6 +134,38 @@ def open_image(
     return pixels.transpose(turn) if turn is not None else pixels
 
 
+def open_raw(path: str | Path) -> Image.Image:
+    """Decode an image file in the mode of its pixels, upright; its transparency and depth are as in the file.
+
+    Raises:
+        UserError: the file cannot be read, is not an image, is truncated or has more than `MAX_PIXELS`.
+    """
+    name = str(path)
+    with _opened(path, name) as file, _sentences(name, Exception):
+        head, held = file.read(HEAD), file.seek(0, io.SEEK_END)
+        file.seek(0)
+        image, _, turn = _decoded(file, head, held, name, MAX_PIXELS, _LEAST)
+        image.load()
+    return image if turn is None else image.transpose(turn)
+
+
+def upright_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
+    """A picture that was opened elsewhere, as files are read: RGB, turned upright, without transparency.
+
+    Raises:
+        UserError: its file is damaged, or nothing says which of its values is white.
+
+    Example:
+        >>> upright_rgb(Image.new("RGBA", (2, 1), (255, 0, 0, 0))).getpixel((0, 0))
+        (255, 255, 255)
+    """
+    with _sentences("the picture", (ValueError, AssertionError, LookupError, OSError, SyntaxError)):
+        image.load()
+        turn = _orientation(image)
+        pixels = to_rgb(image, white)
+    return pixels if turn is None else pixels.transpose(turn)
+
+
 @contextmanager
 def _sentences(name: str, kinds: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
     """Turn errors of these kinds, and a lack of memory, into a sentence that names the file."""
@@ -173,7 +205,7 @@ def _decoded(
     except Image.DecompressionBombError:
         raise UserError(
             f"{name} cannot be read as an image: it has more than {limit / 1e6:.0f} million pixels; "
-            "allow more with data.max_megapixels if it is meant."
+            "allow more with max_megapixels if it is meant."
         ) from None
     return image, loaded_rows(image) if is_large(image) or is_deep(image) else None, turn
 
@@ -221,7 +253,7 @@ def _refuse_slow(image: Any, name: str, max_pixels: int) -> None:
         raise UserError(
             f"{name} cannot be read as an image: it has {pixels / 1e6:.0f} million pixels, and {image.format} of its "
             f"kind is decoded so slowly that at most {most / 1e6:.0f} million are read; save it as PNG or TIFF, or "
-            "allow more with data.max_megapixels."
+            "allow more with max_megapixels."
         )
 
 
@@ -242,7 +274,7 @@ def _refuse_greedy(image: Image.Image, name: str, max_pixels: int, size: int, by
         raise UserError(
             f"{name} cannot be read as an image: its {pixels / 1e6:.0f} million pixels of {image.format} need as much "
             f"memory as {counted / 1e6:.0f} million of most formats, more than the {max_pixels / 1e6:.0f} million that "
-            "are read; allow more with data.max_megapixels if it is meant."
+            "are read; allow more with max_megapixels if it is meant."
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from handful.attribution.context import default_chunk
 from handful.attribution.images import as_images
-from handful.attribution.outputs import run_model, warn_of_probabilities
+from handful.attribution.outputs import ClassLogits, run_model, warn_of_probabilities
 from handful.attribution.randomness import pixel_ids, seeded
 from handful.attribution.state import model_device, model_dtype, run_in_chunks, undisturbed, unwrap
 from handful.attribution.targets import Target, Targets
@@ -48,8 +48,8 @@ class ChangedImages:
 
         def clean(start: int, stop: int) -> None:
             logits[start] = self._logits(images[start:stop])
-            if start == 0 and not self._targets.single_logit:
-                warn_of_probabilities(logits[start])
+            if start == 0:
+                warn_of_probabilities(ClassLogits(logits[start], self._targets.single_logit))
             self._targets.resolve(logits[start], start)
 
         self._chunk = run_in_chunks(len(images), self._chunk, clean)

@@ -49,6 +49,7 @@ def _plain(inputs: Inputs) -> dict[str, Any]:
         "mean": [float(value) for value in values["mean"]],
         "std": [float(value) for value in values["std"]],
         "fit": str(values["fit"]),
+        **({} if values["white"] is None else {"white": float(values["white"])}),
     }
 
 

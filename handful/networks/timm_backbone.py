@@ -64,7 +64,7 @@ class TimmBackbone(nn.Module):
         self.in_channels = int(options.get("in_chans", 3))
         if reduced_strides:
             reduce_strides(self.net, name)
-        size = self._trial_size(in_size)
+        self.built_for = size = self._trial_size(in_size)
         self.given_grid = None if grid is None else GivenGrid(grid, size)
         self.num_features = self._probe(size)
 
@@ -129,7 +129,9 @@ class TimmBackbone(nn.Module):
         """What timm's network gives, before it is read as maps."""
         try:
             return self.net.forward_features(images)
-        except AssertionError as error:  # timm's check of the size that it was built for
+        except (AssertionError, RuntimeError) as error:  # timm's check of the size that it was built for, or none
+            if isinstance(error, RuntimeError) and (not self._fixed or tuple(images.shape[2:]) == self.built_for):
+                raise
             raise UserError(
                 f"backbone: {self.name} does not take {images.shape[2]} × {images.shape[3]} images ({error}); build it "
                 "for them (network.image_size), or with network.options.dynamic_img_size=true where it has that option"

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from handful.atomic import atomic
 from handful.conversions import as_float, check_real
 from handful.errors import UserError
-from handful.scikit import LinearClassifier
+from handful.scikit import LinearClassifier, all_or_nothing
 from handful.sparse.cut import densest_within
 from handful.sparse.fit_path import elastic_net_path
 from handful.sparse.path import PathPoint, RegularisationPath
@@ -77,6 +78,7 @@ class ElasticNetClassifier(LinearClassifier):
         self.seed = seed
         self.progress = progress
 
+    @all_or_nothing
     def fit(self, X: ArrayLike, y: ArrayLike) -> ElasticNetClassifier:
         """Fits the path to features (N, F) and labels (N,) of any kind.
 
@@ -84,6 +86,9 @@ class ElasticNetClassifier(LinearClassifier):
             UserError: for bad input, see `elastic_net_path`; a single class, no point with at most
                 `features_per_class` weights per class.
         """
+        for name in ("warm_start", "progress"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise UserError(f"{name}: expected true or false, got {getattr(self, name)!r}")
         features, numbers = self._labelled(X, y)
         if self.features_per_class is not None:
             check_real("features_per_class", self.features_per_class, 1.0, features.shape[1])
@@ -110,11 +115,12 @@ class ElasticNetClassifier(LinearClassifier):
 
         Raises:
             UserError: for classes that are neither numbers nor strings; before it is fitted.
+            OSError: where the file cannot be written; what was there stays.
         """
         self._check_fitted()
         if self.classes_.dtype.kind not in "biufU":
             raise UserError("classes: only numbers and strings can be saved")
-        with Path(path).open("wb") as file:
+        with atomic(path) as file:
             names = getattr(self, "feature_names_in_", None)
             np.savez(
                 file,

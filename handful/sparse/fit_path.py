@@ -12,6 +12,7 @@ from torch.distributed import ProcessGroup
 
 from handful.conversions import as_index, as_labels, check_real, check_whole
 from handful.errors import UserError
+from handful.networks.heads import MIN_STD
 from handful.progress import ProgressBar
 from handful.sparse.checks import check_alpha, check_finite, check_labels, check_path_options, check_seed
 from handful.sparse.glm_saga_package import glm_saga_path
@@ -130,7 +131,10 @@ def elastic_net_path(
     check_finite(rows)
     statistics = statistics or column_statistics(rows, group=group)
     if len(statistics.dead) == rows.n_features:
-        raise UserError(f"features: none of the {rows.n_features} has variance, so nothing can be learnt from them")
+        raise UserError(
+            f"features: none of the {rows.n_features} has variance, so nothing can be learnt from them; it counts from "
+            f"a standard deviation of {MIN_STD:g}, and of a millionth of the mean, on"
+        )
     labels = labels.to(rows.device)
     fitted = labels if index is None else labels[index.to(rows.device)]
     if index is not None:

@@ -144,6 +144,23 @@ def _classifier():
         (spec("OneCycleLR", max_lr=0.1, total_steps=4), "OneCycleLR ends after 4 steps, the training has 9"),
         (spec("OneCycleLR"), "max_lr"),
         (spec("CyclicLR", base_lr=0.1, max_lr=0.01, cycle_momentum=True, scale_mode="x", mode="bogus"), "mode"),
+        # known in the middle of a training before
+        (spec("StepLR", step_size=0), "cannot be built: integer modulo by zero"),
+        (spec("CosineAnnealingLR", T_max=0), "cannot be built: integer modulo by zero"),
+        (spec("ExponentialLR", gamma=-0.5), "ExponentialLR makes a learning rate of -0.0"),
+        (spec("ExponentialLR", gamma=float("nan")), "ExponentialLR makes a learning rate of nan"),
+        (
+            spec(
+                "lightning_modules.WarmupThen",
+                schedulers=[spec("LinearLR"), spec("StepLR", step_size=0)],
+                milestones=[1],
+            ),
+            "cannot be built: integer modulo by zero",
+        ),
+        (
+            spec("lightning.pytorch.cli.ReduceLROnPlateau", monitor="val/los"),
+            "dense.module.lr_scheduler.monitor: 'val/los' is not logged when Dense is trained; did you mean 'val/loss'",
+        ),
     ],
 )
 def test_schedules_that_cannot_work(tmp_path, capsys, schedule, said):

@@ -12,6 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
+import handful
 import pipelines.explain_files
 from datamodules.base import HandfulDataModule
 from handful.errors import UserError, did_you_mean
@@ -70,6 +71,43 @@ def test_bad_pictures_are_listed_together_and_the_rest_is_explained(run, folder,
     for name in record["unreadable"]:
         assert heard.count(f"{name} cannot be read") == 1
         assert f"{name} cannot be read" in page.read_text()
+
+
+@pytest.mark.parametrize("kept_in", ["results", "checkpoint"])
+def test_a_model_of_deep_pictures_knows_their_white(tmp_path, capsys, kept_in):
+    """`data.white` was known in training alone: `predict` and `explain` asked for an option that they do not have."""
+    run = write_run(tmp_path)
+    facts = {"class_names": ["a", "b", "c"], "image_size": 16, "mean": [0.5] * 3, "std": [0.25] * 3, "fit": "crop"}
+    if kept_in == "results":
+        (run / "results.json").write_text(json.dumps({"data": {**facts, "white": 1000.0}, "stages": {}}))
+    (tmp_path / "deep").mkdir()
+    values = np.random.default_rng(0).integers(0, 1001, (16, 16))
+    Image.fromarray(values.astype(np.int32)).save(tmp_path / "deep/x.tif")
+    inputs = Inputs(*facts.values(), 1000.0)
+    if kept_in == "results":
+        forget_digests(run)
+        predict(str(run), str(tmp_path / "deep"), out=str(tmp_path / "out"))
+        assert (tmp_path / "out/predictions.csv").read_text().count("x.tif") == 1
+    else:
+        model = handful.load(run / "finetune/best.ckpt")
+        model.inputs = inputs
+        handful.save(model, tmp_path / "model.ckpt")
+        model = handful.load(tmp_path / "model.ckpt")
+        assert model.inputs == inputs
+        found = model.predict([tmp_path / "deep/x.tif", Image.open(tmp_path / "deep/x.tif")]).probabilities
+        assert torch.equal(found[0], found[1])
+        assert handful.explain(model, tmp_path / "deep/x.tif", methods="none").prediction.name in "abc"
+
+
+def test_larger_pictures_can_be_allowed(run, tmp_path, capsys):
+    draw(tmp_path / "photos/a.png", size=(60, 50))
+    given = {"run_dir": str(run), "images": str(tmp_path / "photos"), "out": str(tmp_path / "out")}
+    for command in (predict, explain):
+        with pytest.raises(UserError, match="allow more with max_megapixels"):
+            command(**given, max_megapixels=0.002)
+        command(**given, max_megapixels=0.003)
+        with pytest.raises(UserError, match="max_megapixels: 0 lies outside"):
+            command(**given, max_megapixels=0)
 
 
 def test_bad_pictures_do_not_stop_predict_either(run, folder, tmp_path, capsys):

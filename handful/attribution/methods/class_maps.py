@@ -133,5 +133,5 @@ def _cut_forward(model: nn.Module, images: Tensor, layer: MapLayer | None) -> tu
             maps = found.detach().requires_grad_()
             return maps, model.head(model.pool(maps))
         with cut_at(model, layer.name, layer.layout) as outputs:
-            output = model(images)
+            output = model(images.clone())
         return outputs[0], output

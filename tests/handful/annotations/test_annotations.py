@@ -55,6 +55,50 @@ def test_folders_that_are_no_masks(tmp_path, files, sentence):
         MaskFolder(tmp_path, ["test/x.jpg"], 4)
 
 
+HALF = np.zeros((8, 8), np.uint8)
+HALF[:, :4] = 1
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [Image.fromarray(HALF), Image.fromarray(HALF.astype(np.uint16)), Image.fromarray(HALF.astype(np.uint16) * 65535),
+     Image.fromarray(np.dstack([HALF * 255, HALF * 0, HALF * 0])),
+     Image.fromarray(np.dstack([HALF * 255] * 3 + [HALF * 0 + 255])),
+     Image.fromarray(np.dstack([HALF * 255, HALF * 0 + 255]))],
+    ids=["0 and 1", "16 bits, 0 and 1", "16 bits", "red", "RGBA, opaque", "LA, opaque"],
+)  # fmt: skip
+def test_files_of_every_depth_and_colour_are_the_same_mask(tmp_path, mask):
+    """A mask of 0 and 1 was an empty one, without a word."""
+    (tmp_path / "wing").mkdir()
+    mask.save(tmp_path / "wing/x.png")
+    assert torch.equal(MaskFolder(tmp_path, ["x.jpg"], 8).masks([0])[0, 0], torch.from_numpy(HALF.astype(bool)))
+
+
+def palette(*colours):
+    image = Image.fromarray(HALF).convert("P")
+    image.putpalette([part for colour in colours for part in colour] + [0] * (768 - 3 * len(colours)))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("mask", "sentence"),
+    [
+        (Image.fromarray(HALF * 2), "no pixel of the mask is brighter than half, though some are not black"),
+        (Image.fromarray(HALF.astype(np.uint16) * 100), "no pixel of the mask is brighter than half"),
+        (palette((0, 0, 0), (100, 0, 0)), "no pixel of the mask is brighter than half"),
+        (palette((255, 255, 255), (128, 0, 0)), "every pixel of the mask is brighter than half, whatever its colour"),
+        (Image.fromarray(np.dstack([HALF * 200] * 3 + [HALF * 255])), "a mask with transparent pixels"),
+        (Image.fromarray(np.dstack([HALF * 255, HALF * 255])), "a mask with transparent pixels"),
+    ],
+)
+def test_masks_whose_brightness_says_nothing_are_refused(tmp_path, mask, sentence):
+    """What is transparent became white, and so part of the concept."""
+    (tmp_path / "wing").mkdir()
+    mask.save(tmp_path / "wing/x.png")
+    with pytest.raises(UserError, match=rf"x\.png: {sentence}.*; save it with 0"):
+        MaskFolder(tmp_path, ["x.jpg"], 8).masks([0])
+
+
 def test_a_file_that_is_no_picture(tmp_path):
     (tmp_path / "wing").mkdir()
     (tmp_path / "wing/x.png").write_text("not a picture")

@@ -7,6 +7,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
 
 from handful.attribution import attribute
 from handful.attribution.outputs import class_logits
@@ -188,6 +190,77 @@ def test_probabilities_instead_of_logits_are_warned_of():
         perturbation_curve(nn.Sequential(plain(), nn.Softmax(1)), images(), images()[:, 0], steps=2)
 
 
+@pytest.mark.parametrize(("classes", "said"), [(1, "sigmoid"), (3, "sigmoid")])
+def test_sigmoids_instead_of_logits_are_warned_of(classes, said):
+    """One logit and one per class: another sigmoid gave every image a probability between 0.5 and 0.73."""
+    x = torch.cat([images(), -images()])
+    with pytest.warns(UserWarning, match=f"probabilities and not logits.*leave out the {said}"):
+        attribute(Answers(torch.sigmoid, classes), x, method="gradient")
+
+
+class InPlace(nn.Module):
+    """A network that begins with an operation in place, as many do with a ReLU or a normalisation."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+        self.net = plain()
+
+    def forward(self, x):
+        self.change(x)
+        return self.net(x)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "deconvolution", "guided_backprop"])
+@pytest.mark.parametrize("change", [lambda x: x.mul_(2), lambda x: x.sub_(0.5).clamp_(min=0)], ids=["mul", "clamp"])
+def test_a_model_that_changes_its_input_in_place(method, change):
+    """The images stayed changed for every later pass, and gradients ended in torch's own error."""
+    outside = InPlace(lambda x: None)
+    outside.forward = lambda x: outside.net(change(x.clone()))
+    found, expected = (run(method, model.eval(), images(), 1) for model in (InPlace(change), outside))
+    torch.testing.assert_close(found.raw, expected.raw)
+    curves = [perturbation_curve(m.eval(), images(), images()[:, 0], steps=3) for m in (InPlace(change), outside)]
+    torch.testing.assert_close(*curves)
+
+
+class Recomputing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x):
+        return checkpoint(self.net, x, use_reentrant=True)
+
+
+class WithMask(nn.Module):
+    def forward(self, x, mask):
+        return x.mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (Recomputing(), "switch gradient checkpointing off"),
+        (WithMask(), "takes more than images.*'mask'"),
+        (lambda x: torch.from_numpy(x.numpy()).mean(dim=(2, 3)), "leaves torch for numpy"),
+    ],
+)
+def test_what_a_gradient_cannot_pass_is_named(model, sentence):
+    with pytest.raises(UserError, match=sentence):
+        attribute(model, images(), method="gradient")
+
+
+def test_one_hot_targets_are_not_taken_for_classes_0_and_1():
+    with pytest.raises(UserError, match=r"target: rows of 0 and 1 for 3 classes are one-hot; take target\.argmax\(1\)"):
+        attribute(plain(), images(), torch.eye(3), method="gradient")
+    assert attribute(plain(2), images(), [[0, 1], [1, 0], [0, 1]], method="gradient").raw.shape[1] == 2
+
+
+def test_an_error_within_a_model_stays_what_it_is():
+    with pytest.raises(TypeError):
+        attribute(lambda x: x + None, images(), method="gradient")
+
+
 def test_a_class_that_is_masked_out_is_no_fault():
     logits = class_logits(torch.tensor([[0.0, -torch.inf]]), 1).values
     assert logits.softmax(1).tolist() == [[1.0, 0.0]]
@@ -216,6 +289,7 @@ def forms_of_models():
         "exported program": program,
         "compiled": torch.compile(plain(), backend="eager"),
         "data parallel": nn.DataParallel(plain()),
+        "averaged": AveragedModel(plain()),
         "function": lambda x: net(x),
         "made in inference mode": early,
         "half": plain().half(),
@@ -223,7 +297,7 @@ def forms_of_models():
     }
 
 
-WITH_MODULES = ["frozen", "compiled", "data parallel", "made in inference mode", "half", "bfloat16"]
+WITH_MODULES = ["frozen", "compiled", "data parallel", "averaged", "made in inference mode", "half", "bfloat16"]
 WITHOUT_MODULES = ["scripted", "traced", "frozen script", "exported", "exported program", "function"]
 
 
@@ -248,7 +322,7 @@ def test_layers_that_cannot_be_reached_are_a_sentence(forms_of_models, form, met
 
 @pytest.mark.parametrize("method", NEED_MODULES)
 def test_layers_that_can_be_reached_are(forms_of_models, method):
-    for form in ("frozen", "data parallel", "made in inference mode"):
+    for form in ("frozen", "data parallel", "averaged", "made in inference mode"):
         torch.testing.assert_close(
             run(method, forms_of_models[form], images(), 1).raw, run(method, plain(), images(), 1).raw
         )

@@ -107,7 +107,7 @@ def test_large_images_take_little_memory(name, tmp_path):
     if name in STORED + REDUCED:
         assert whole < WHOLE, f"{whole >> 20} MiB: {said}"
     if name in SLOW:
-        assert re.search("refused: .* decoded so slowly .* data.max_megapixels", said)
+        assert re.search("refused: .* decoded so slowly .* max_megapixels", said)
 
 
 def deep_values(mode, shape):
@@ -158,7 +158,7 @@ def test_rows_that_are_missing_are_said(kind, monkeypatch, tmp_path):
 def test_kinds_that_are_decoded_slowly_have_fewer_pixels(kind):
     file = io.BytesIO()
     Image.new("RGB", (50, 40)).save(file, kind)
-    with pytest.raises(UserError, match=rf"a.x cannot .* {kind.upper()} of its kind .* data\.max_megapixels"):
+    with pytest.raises(UserError, match=rf"a.x cannot .* {kind.upper()} of its kind .* max_megapixels"):
         read_image(file.getvalue(), "a.x", max_pixels=4 * 2000 - 4)
     assert read_image(file.getvalue(), "a.x", max_pixels=4 * 2000).shape == (40, 50, 3)
 

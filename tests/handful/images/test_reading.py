@@ -8,10 +8,10 @@ import zlib
 import numpy as np
 import PIL
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from handful.errors import UserError
-from handful.images import IMAGE_SUFFIXES, looks_like_image, open_image, read_image, strips
+from handful.images import IMAGE_SUFFIXES, looks_like_image, open_image, read_image, strips, upright_rgb
 from handful.images.colour import to_rgb
 
 CLEAR_BLACK = (0, 0, 0, 0)
@@ -154,22 +154,53 @@ def test_white_of_sixteen_bits_is_the_types_and_never_an_images_own():
     assert read_image(b"P5 2 1 65535\n" + struct.pack(">2H", 10, 200))[0, :, 0].tolist() == [0, 1]
 
 
-def test_sixteen_bit_colour_and_other_depths_of_tiff():
-    def tiff(values, bits, photometric=1, sample_format=1):
-        """A TIFF of one row, written field by field."""
-        raw = values.tobytes()
-        fields = [(256, 3, 1, values.shape[1]), (257, 3, 1, 1), (258, 3, 1, bits), (259, 3, 1, 1),
-                  (262, 3, 1, photometric), (273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, len(raw)),
-                  (339, 3, 1, sample_format)]  # fmt: skip
-        table = b"".join(struct.pack("<HHI", *f[:3]) + struct.pack("<I", f[3]) for f in fields)
-        raw += b"\0" * (len(raw) % 2)
-        return b"II*\0" + struct.pack("<I", 8 + len(raw)) + raw + struct.pack("<H", len(fields)) + table + bytes(4)
+def tiff(values, bits, photometric=1, sample_format=1):
+    """A TIFF of one row, written field by field."""
+    raw = values.tobytes()
+    fields = [(256, 3, 1, values.shape[1]), (257, 3, 1, 1), (258, 3, 1, bits), (259, 3, 1, 1),
+              (262, 3, 1, photometric), (273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, len(raw)),
+              (339, 3, 1, sample_format)]  # fmt: skip
+    table = b"".join(struct.pack("<HHI", *f[:3]) + struct.pack("<I", f[3]) for f in fields)
+    raw += b"\0" * (len(raw) % 2)
+    return b"II*\0" + struct.pack("<I", 8 + len(raw)) + raw + struct.pack("<H", len(fields)) + table + bytes(4)
 
+
+def test_sixteen_bit_colour_and_other_depths_of_tiff():
     assert read_image(tiff(np.array([[0, 32767]], dtype="<i2"), 16, sample_format=2))[0, :, 0].tolist() == [0, 255]
     inverted = tiff(np.array([[0, 65535]], dtype="<u2"), 16, photometric=0)
     assert read_image(inverted)[0, :, 0].tolist() == [255, 0]
     with pytest.raises(UserError, match=r"between 0 and 32767"):
         read_image(tiff(np.array([[-5, 9]], dtype="<i2"), 16, sample_format=2), "x.tif")
+
+
+def test_signed_bytes_and_unsigned_words_are_what_the_file_says():
+    """Pillow takes signed bytes for unsigned ones, and 32 unsigned bits for signed ones."""
+    assert read_image(tiff(np.array([[0, 127]], dtype="i1"), 8, sample_format=2))[0, :, 0].tolist() == [0, 255]
+    with pytest.raises(UserError, match=r"from -5 to 9, not between 0 and 127"):
+        read_image(tiff(np.array([[-5, 9]], dtype="i1"), 8, sample_format=2), "x.tif")
+    words = tiff(np.array([[0, 2**32 - 1]], dtype="<u4"), 32)
+    assert read_image(words, white=2**32 - 1)[0, :, 0].tolist() == [0, 255]
+    with pytest.raises(UserError, match=r"from 0 to 4\.29497e\+09, and nothing says"):
+        read_image(words, "x.tif")
+
+
+def test_a_known_kind_that_is_not_read_is_called_by_its_name():
+    half = tiff(np.array([[0, 1]], dtype="<f2"), 16, sample_format=3)
+    with pytest.raises(UserError, match=r"x\.tif cannot be read as an image: it begins like a TIFF, but is"):
+        read_image(half, "x.tif")
+
+
+def test_a_picture_that_was_opened_elsewhere_is_read_as_its_file_is(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise("RGBA").save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(upright_rgb(image)), read_image(tmp_path / "a.png"))
+        turned = ImageOps.exif_transpose(image)
+    assert np.array_equal(np.asarray(upright_rgb(turned)), read_image(tmp_path / "a.png"))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:300])
+    with Image.open(tmp_path / "cut.png") as image, pytest.raises(UserError, match="the picture cannot be read"):
+        upright_rgb(image)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
@@ -264,7 +295,7 @@ def test_what_is_no_image_is_said():
 
 def test_large_images_are_refused_or_allowed_by_a_limit():
     content = encoded(noise(size=(100, 80)), "png")
-    with pytest.raises(UserError, match=r"x\.png .* more than 0 million pixels; allow more with data\.max_megapixels"):
+    with pytest.raises(UserError, match=r"x\.png .* more than 0 million pixels; allow more with max_megapixels"):
         open_image(content, "x.png", max_pixels=7998)
     assert open_image(content, "x.png", max_pixels=8000).size == (100, 80)
 
@@ -310,7 +341,7 @@ def test_a_format_whose_decoder_needs_more_memory_counts_for_more(kind, times):
     file = io.BytesIO()
     Image.new("RGB", (100, 80)).save(file, kind)
     needed = int(8000 * times + len(file.getvalue()) / 8)
-    with pytest.raises(UserError, match=r"x .* need as much memory as .* data\.max_megapixels"):
+    with pytest.raises(UserError, match=r"x .* need as much memory as .* max_megapixels"):
         open_image(file.getvalue(), "x", max_pixels=needed - 1)
     assert open_image(file.getvalue(), "x", max_pixels=needed + 1).size == (100, 80)
 

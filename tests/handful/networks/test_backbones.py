@@ -111,3 +111,10 @@ def test_cifar_resnets_count_parameters_as_published(depth):
     millions = sum(p.numel() for p in classifier.parameters()) / 1e6
     assert millions == pytest.approx(published, abs=0.05)
     assert classifier.feature_maps(torch.randn(1, 3, 32, 32)).shape == (1, 64, 8, 8)
+
+
+def test_another_size_than_a_network_was_built_for_is_a_sentence():
+    """Where timm does not check it, torch's own error of two sides that do not match came through."""
+    model = build_classifier({"backbone": "levit_conv_128s", "image_size": 64}, 3).eval()
+    with torch.no_grad(), pytest.raises(UserError, match="levit_conv_128s does not take 96 × 96 images"):
+        model(torch.zeros(1, 3, 96, 96))

@@ -3,6 +3,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
+from handful.assignment import BinaryAssignmentClassifier
 from handful.errors import UserError
 from handful.sparse import ElasticNetClassifier, elastic_net_path
 from tests.handful.sparse.problems import small
@@ -39,6 +40,26 @@ def test_clones_and_sets_parameters(model):
     copy = clone(model)
     assert copy.get_params() == model.get_params()
     assert copy.set_params(alpha=0.5).alpha == 0.5
+
+
+@pytest.mark.parametrize("kind", [ElasticNetClassifier, BinaryAssignmentClassifier])
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(kind):
+    """It had other classes and another number of features afterwards, and could not predict any more."""
+    draw = np.random.default_rng(0)
+    X, y = draw.normal(size=(30, 6)), np.arange(30) % 3
+    X[:, :3] += 3 * np.eye(3)[y]
+    model = kind(**({"n_lambdas": 5} if kind is ElasticNetClassifier else {"n_features": 4, "features_per_class": 2}))
+    before = model.fit(X, y).predict_proba(X)
+    for bad in ((X[:, :4], np.zeros(30)), (np.ones((30, 4)), y)):
+        with pytest.raises(UserError):
+            model.fit(*bad)
+        assert (model.predict_proba(X) == before).all()
+
+
+@pytest.mark.parametrize("name", ["warm_start", "progress"])
+def test_a_word_is_no_truth_value(name):
+    with pytest.raises(UserError, match=f"{name}: expected true or false, got 'no'"):
+        ElasticNetClassifier(**{name: "no"}).fit([[0.0], [1.0]], [0, 1])
 
 
 def test_warm_start_spares_passes():
