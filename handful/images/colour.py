@@ -5,6 +5,8 @@ under its alpha decides nothing. White follows from the type of the pixels (65,5
 from the brightest pixel of one image.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
@@ -97,7 +99,7 @@ def _from_deep(image: Image.Image, white: float | None) -> Image.Image:
     return grey
 
 
-def _values(image: Image.Image) -> npt.NDArray[np.generic]:
+def _values(image: Image.Image) -> npt.NDArray[Any]:
     """The numbers of the pixels; Pillow takes signed bytes for unsigned ones, and 32 unsigned bits for signed ones."""
     values = np.asarray(image)
     signed = _tag(image, _SAMPLE_FORMAT) == _SIGNED
