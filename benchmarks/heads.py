@@ -1,11 +1,12 @@
 """SLDD, Q-SENN, QPM and CHiQPM on one dense training, several seeds.
 
-`python -m benchmarks.heads --runs FOLDER --data cub100.zip --seeds 0,1,2` on photographs, or `--recipe quickstart` on
-toy birds. Every head starts from the finished dense phase of the SLDD run of its seed, FOLDER/seedN_as_configured
-(which `benchmarks.photographs` leaves, and `--heads sldd` trains), by the pipeline's own `--phases_from`: a phase that
-is not the same by its record and digests is refused. Q-SENN's rounds share the epochs that the others have for
-finetuning, in the paper's proportion 1 : 1 : 1 : 4. Finished phases are skipped; `--only_report` writes the tables of
-what is finished. Options of the pipeline follow behind `--`: `-- --data.image_size 160`.
+`python -m benchmarks.heads --runs FOLDER --data cub100.zip --seeds 0,1,2` on photographs, `--recipe photos_adapter` on
+photographs with an adapter behind a frozen backbone, or `--recipe quickstart` on toy birds. Every head starts from the
+finished dense phase of the SLDD run of its seed, FOLDER/seedN_as_configured (which `benchmarks.photographs` leaves, and
+`--heads sldd` trains), by the pipeline's own `--phases_from`: a phase that is not the same by its record and digests is
+refused. Q-SENN's rounds share the epochs that the others have for finetuning, in the paper's proportion 1 : 1 : 1 : 4.
+Finished phases are skipped; `--only_report` writes the tables of what is finished. Options of the pipeline follow
+behind `--`: `-- --data.image_size 160`.
 """
 
 import json
@@ -31,7 +32,9 @@ HEADS = {"sldd": "SLDD", "qsenn": "Q-SENN", "qpm": "QPM", "chiqpm": "CHiQPM"}
 ROUNDS = (10, 10, 10, 40)
 MEASURES = ("sid", "class_independence", "contrastiveness", "alignment", "structural_grounding")
 #: k of SID@k: the features that a class has.
-K = {"photos": 5, "quickstart": 3}
+K = {"photos": 5, "photos_adapter": 5, "quickstart": 3}
+#: Default folder of the runs, by recipe.
+RUNS = {"photos": "photographs", "photos_adapter": "heads_adapter", "quickstart": "heads_quickstart"}
 #: Further columns of the table: heading → measure.
 COLUMNS = {
     "class-independence": "class_independence",
@@ -204,7 +207,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     data = Path(os.environ.get("HANDFUL_DATA", "."))
     parser.add_argument("--runs", type=Path, default=None, help="folder of the runs")
-    parser.add_argument("--recipe", choices=("photos", "quickstart"), default="photos")
+    parser.add_argument("--recipe", choices=tuple(RUNS), default="photos")
     parser.add_argument("--data", type=Path, default=data / "cub100.zip", help="photographs")
     parser.add_argument(
         "--attributes", type=Path, default=data / "cub100_class_attributes.csv", help="of the photographs' classes"
@@ -214,11 +217,11 @@ def main() -> None:
     parser.add_argument("--only_report", action="store_true")
     parser.add_argument("options", nargs="*", help="of the pipeline, behind --")
     given = parser.parse_args()
-    runs = given.runs or Path("runs") / ("photographs" if given.recipe == "photos" else "heads_quickstart")
+    runs = given.runs or Path("runs") / RUNS[given.recipe]
     seeds, heads = [int(seed) for seed in given.seeds.split(",")], given.heads.split(",")
     if unknown := set(heads) - set(HEADS):
         parser.error(f"--heads: {', '.join(sorted(unknown))}; there are {', '.join(HEADS)}")
-    of_photos = given.recipe == "photos"
+    of_photos = given.recipe != "quickstart"
     attributes = given.attributes if of_photos and given.attributes.is_file() else None
     for seed in () if given.only_report else seeds:
         for head in heads:
@@ -243,7 +246,8 @@ def main() -> None:
         "",
         *report_lines(found, K[given.recipe]),
     ]
-    write_section(f"Heads on one dense training, {images} (`python -m benchmarks.heads`)", lines)
+    what = f"{images}, an adapter on a frozen backbone" if given.recipe == "photos_adapter" else images
+    write_section(f"Heads on one dense training, {what} (`python -m benchmarks.heads`)", lines)
     print("\n".join(lines))
 
 

@@ -63,8 +63,8 @@ class BinaryAssignmentClassifier(LinearClassifier):
         threshold: float | None = None,
         rho: float = 0.0,
         relu: bool = False,
-        restarts: int = 12,
-        patience: int = 150,
+        restarts: int = 30,
+        patience: int = 100,
         seed: int = 0,
     ) -> None:
         self.n_features = n_features

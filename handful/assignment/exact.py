@@ -17,11 +17,20 @@ from handful.assignment.problem import Assignment, AssignmentProblem
 from handful.errors import UserError
 
 
-def solve_exactly(problem: AssignmentProblem, *, seconds: float = 600.0) -> Assignment:
+class NotSolvedError(UserError):
+    """Branch and bound has ended before the optimum was proven."""
+
+
+def solve_exactly(problem: AssignmentProblem, *, seconds: float = 600.0, nodes: int | None = None) -> Assignment:
     """The optimum of a small instance (some forty features, eight classes), by branch and bound (HiGHS).
 
+    Args:
+        problem: the instance; pairs of classes that have to share features are left out.
+        seconds: after which it ends.
+        nodes: of branch and bound after which it ends, whatever the machine; as many as it takes where None.
+
     Raises:
-        UserError: not solved within the time.
+        NotSolvedError: not solved within the time or the nodes.
 
     Example:
         >>> gain = torch.tensor([[3.0, 2.0, 0.0, 1.0], [0.0, 2.0, 3.0, 1.0]])
@@ -32,12 +41,14 @@ def solve_exactly(problem: AssignmentProblem, *, seconds: float = 600.0) -> Assi
     program = _Program(problem)
     for i, j in problem.penalty.triu().nonzero().tolist():
         program.pair_row(i, j)
-    began = time.perf_counter()
+    began, taken = time.perf_counter(), 0
     while True:
         left = seconds - (time.perf_counter() - began)
-        result = program.solve(max(left, 0.1))
+        result = program.solve(max(left, 0.1), None if nodes is None else max(nodes - taken, 1))
+        taken += int(result.mip_node_count or 0)
         if result.status != 0:
-            raise UserError(f"not solved exactly within {seconds:g} seconds; use the local search")
+            limit = f"{seconds:g} seconds" if nodes is None else f"{seconds:g} seconds and {nodes:,} nodes"
+            raise NotSolvedError(f"not solved exactly within {limit}; use the local search")
         selection, assignment = program.solution(result.x)
         alike = _alike(assignment)
         if not alike:
@@ -115,7 +126,7 @@ class _Program:
                 row = [(self.columns[c, i], 1.0) for c in (one, other) for i in features]
                 self.rows.add(row, -np.inf, 2 * self.problem.features_per_class - 1)
 
-    def solve(self, seconds: float) -> OptimizeResult:
+    def solve(self, seconds: float, nodes: int | None) -> OptimizeResult:
         """Solve what has been collected."""
         whole = np.zeros(len(self.cost))
         whole[: self.problem.n_candidates] = 1
@@ -125,7 +136,7 @@ class _Program:
             constraints=self.rows.constraint(len(self.cost)),
             bounds=Bounds(0.0, 1.0),
             integrality=whole,
-            options={"mip_rel_gap": 0.0, "time_limit": seconds},
+            options={"mip_rel_gap": 0.0, "time_limit": seconds} | ({} if nodes is None else {"node_limit": nodes}),
         )
 
     def solution(self, x: NDArray[np.float64]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -101,7 +101,7 @@ class AssignmentProblem:
 
     def set_terms(self, selection: Tensor) -> Tensor:
         """The part of the objective that depends on the set `(n,)` alone: bias minus penalties."""
-        return self.bias[selection].sum() - self.penalty[selection][:, selection].sum() / 2
+        return self.bias[selection].sum() - self.penalty[selection[:, None], selection].sum() / 2
 
     def value(self, selection: Tensor, assignment: Tensor) -> float:
         """The objective of a solution: a set `(n,)` and an assignment `(C, n)` of Booleans in the set's order."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.linalg import LinAlgError, eigh
 from torch import Tensor
 
 from handful.assignment.lagrangian import falling
@@ -57,11 +58,12 @@ class Relaxation:
         self._dual = torch.zeros_like(self._cost)
         self._price = _PRICE * float(problem.penalty[problem.penalty > 0].mean())
         self._valid = self._dual
+        self._rank = (count + 1) // 2  # of the positive part, as the last step has found it
 
     def step(self) -> None:
-        """One step of the method: an eigendecomposition of F + 1 rows, in float32."""
+        """One step of the method: the positive eigenvectors of F + 1 rows, or the negative ones, in float32."""
         price, cost = self._price, self._cost
-        semidefinite = _positive_part(self._inside(self._products + self._dual / price))
+        semidefinite, self._rank = _positive_part(self._inside(self._products + self._dual / price), self._rank)
         apart = self._products - semidefinite
         self._valid = self._dual + price * apart
         self._dual = self._dual + _STEP * price * apart
@@ -74,7 +76,7 @@ class Relaxation:
         """What no choice can exceed, by the multipliers of the last step; in float64."""
         problem, n = self.problem, self.problem.n_features
         # what rounding has left above zero counts for at most |y|² = n + 1
-        above = max(0.0, float(torch.linalg.eigvalsh(self._inside(self._valid))[-1]))
+        above = _above_all_eigenvalues(self._inside(self._valid))
         left = self._cost - self._valid
         partners = left[1:, 1:].clone().fill_diagonal_(-math.inf).topk(n - 1, dim=1).values.sum(dim=1)
         worth = 2 * left[0, 1:] + left.diagonal()[1:] + problem.bias + partners
@@ -110,15 +112,42 @@ class Relaxation:
         self._products.diagonal().copy_(torch.cat([share.new_ones(1), share]))
 
 
-def _positive_part(matrix: Tensor) -> Tensor:
-    """The nearest positive semidefinite matrix, to float32's precision."""
-    values, vectors = torch.linalg.eigh(matrix.float())
-    positive = int((values > 0).sum())
-    if 2 * positive <= len(values):  # the smaller of the two parts costs less
-        own, of = vectors[:, len(values) - positive :], values[len(values) - positive :]
-        return ((own * of) @ own.T).to(matrix)
-    own, of = vectors[:, : len(values) - positive], values[: len(values) - positive]
-    return matrix - ((own * of) @ own.T).to(matrix)
+def _positive_part(matrix: Tensor, rank: int) -> tuple[Tensor, int]:
+    """The nearest positive semidefinite matrix, to float32's precision, and its rank.
+
+    Computed from its own eigenvectors or from those of the negative part, whichever are fewer by the rank that is
+    expected; on the CPU the others are not computed.
+    """
+    positive = 2 * rank <= len(matrix)
+    values, vectors = _eigenvectors(matrix.float(), positive)
+    part = ((vectors * values) @ vectors.T).to(matrix)
+    return (part, len(values)) if positive else (matrix - part, len(matrix) - len(values))
+
+
+def _eigenvectors(matrix: Tensor, positive: bool) -> tuple[Tensor, Tensor]:
+    """Eigenvalues above 0, or the others, and their eigenvectors `(F, m)`."""
+    if matrix.device.type == "cpu":
+        ends = (0.0, math.inf) if positive else (-math.inf, 0.0)
+        try:
+            found = eigh(matrix.numpy(), driver="evr", subset_by_value=ends, check_finite=False)
+            return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+        except LinAlgError:  # it cannot part eigenvalues that are nearly equal, as of the first steps
+            pass
+    values, vectors = torch.linalg.eigh(matrix)
+    wanted = (values > 0) if positive else (values <= 0)
+    return values[wanted], vectors[:, wanted]
+
+
+def _above_all_eigenvalues(matrix: Tensor) -> float:
+    """A number at least 0 and above all eigenvalues of a symmetric matrix in float64, close where they are nearly 0.
+
+    What is above them leaves a positive definite matrix, which has a Cholesky factor.
+    """
+    above = 1e-8 * float(matrix.abs().max()) + 1e-300
+    identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    while int(torch.linalg.cholesky_ex(above * identity - matrix).info):
+        above *= 4
+    return above
 
 
 class _Shares:

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from handful.assignment.completion import Completion, complete
-from handful.assignment.exact import solve_exactly
+from handful.assignment.exact import NotSolvedError, solve_exactly
 from handful.assignment.order import canonical_order, inverse
 from handful.assignment.problem import Assignment, AssignmentProblem
 from handful.assignment.search import DEFAULT_SEARCH, Search, local_search
 from handful.assignment.swaps import SwapTable
 from handful.errors import UserError
 
-#: Classes times candidates up to which an instance is solved to its optimum, in about a second.
+#: Classes times candidates up to which an instance is solved to its optimum, mostly in about a second.
 SMALL = 400
 
-#: Sets that are completed where pairs of classes have to share features, which takes longer.
-_WITH_PAIRS = 4
+#: Nodes of branch and bound after which the local search takes its place.
+_NODES = 1000
 
-#: Sets that are completed otherwise.
-_SETS = 8
 
-#: Exchanges that are completed in the last improvement, in all and per step; a completion may take a quarter second.
-_LOOKS, _LOOKS_PER_STEP = 96, 32
+@dataclass(frozen=True)
+class _Effort:
+    """How many completions are looked at.
+
+    Attributes:
+        sets: of the search that are completed.
+        starts: complete solutions that are improved by exchanges.
+        looks: exchanges that are completed for a start, in all.
+        per_step: the same between two improvements.
+    """
+
+    sets: int
+    starts: int
+    looks: int
+    per_step: int
+
+
+#: Where pairs of classes have to share features, of which a completion takes longest; otherwise, where it may take a
+#: quarter second; and of classes times features up to `SMALL`, where it takes no time.
+_WITH_PAIRS, _USUAL, _SMALL = _Effort(4, 1, 0, 0), _Effort(8, 1, 96, 32), _Effort(32, 8, 384, 128)
 
 
 def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Tensor | None = None) -> Assignment:
@@ -30,7 +48,8 @@ def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Te
 
     The local search relaxes "no two classes alike, every feature used"; a set's value there is an upper bound for that
     set. So only sets whose bound exceeds the best complete solution are completed. Small instances are solved to the
-    optimum (`solve_exactly`). The order of the features does not reach the choice, except that of equal ones.
+    optimum (`solve_exactly`); where that takes too many nodes of branch and bound, by the local search like the others.
+    The order of the features does not reach the choice, except that of equal ones.
 
     Args:
         problem: the instance; the search runs on its device.
@@ -53,7 +72,10 @@ def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Te
     if start is not None:
         start = inverse(order)[start.to(order.device)]
     elif problem.n_candidates * problem.n_classes <= SMALL:
-        exact = solve_exactly(ordered)
+        try:
+            exact = solve_exactly(ordered, nodes=_NODES)
+        except NotSolvedError:
+            return by_search(ordered, search).reordered(order)
         if exact.pairs >= problem.pairs:
             return exact.reordered(order)
         start = exact.selection
@@ -62,42 +84,52 @@ def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Te
 
 def by_search(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Tensor | None = None) -> Assignment:
     """The same by local search alone, whatever the size."""
-    selection, found = _best_completion(problem, local_search(problem, search, start))
-    looks = _LOOKS
+    small = problem.n_classes * problem.n_features <= SMALL
+    effort = _WITH_PAIRS if problem.pairs else _SMALL if small else _USUAL
+    starts = _completions(problem, local_search(problem, search, start), effort)
+    best = max((_improved(problem, *one, effort) for one in starts), key=lambda one: one[1].value)
+    return Assignment(best[0], best[1].assignment, best[1].value)
+
+
+def _improved(
+    problem: AssignmentProblem, selection: Tensor, found: Completion, effort: _Effort
+) -> tuple[Tensor, Completion]:
+    """A complete solution after exchanges of one feature for another that make it better."""
+    looks = effort.looks
     while looks > 0:
-        better, used = _better_neighbour(problem, selection, found, min(looks, _LOOKS_PER_STEP))
+        better, used = _better_neighbour(problem, selection, found, min(looks, effort.per_step))
         looks -= used
         if better is None:
             break
         selection, found = better
-    return Assignment(selection, found.assignment, found.value)
+    return selection, found
 
 
-def _best_completion(problem: AssignmentProblem, sets: list[Tensor]) -> tuple[Tensor, Completion]:
-    """The best complete solution over sets by falling bound."""
-    best: tuple[Tensor, Completion] | None = None
+def _completions(
+    problem: AssignmentProblem, sets: list[Tensor], effort: _Effort
+) -> list[tuple[Tensor, Completion]]:
+    """The best complete solutions over sets by falling bound, the best first."""
+    solutions: list[tuple[Tensor, Completion]] = []
     failure: UserError | None = None
-    for selection in sets[: _WITH_PAIRS if problem.pairs else _SETS]:
-        if best is not None and problem.set_value(selection) <= best[1].value:
+    for selection in sets[: effort.sets]:
+        worst = min((one[1].value for one in solutions[: effort.starts]), default=0.0)
+        if len(solutions) >= effort.starts and problem.set_value(selection) <= worst:
             break
         try:
-            found = complete(problem, selection)
+            solutions.append((selection, complete(problem, selection)))
         except UserError as error:
             failure = error
-            continue
-        if best is None or found.value > best[1].value:
-            best = selection, found
-    if best is None:
+        solutions.sort(key=lambda one: -one[1].value)
+    if not solutions:
         raise failure or UserError("no set of features was found")
-    return best
+    return solutions[: effort.starts]
 
 
 def _better_neighbour(
     problem: AssignmentProblem, selection: Tensor, found: Completion, looks: int
 ) -> tuple[tuple[Tensor, Completion] | None, int]:
     """The first exchange, by falling bound, whose completion is better, None where there is none; and looks taken."""
-    # with pairs a completion takes too long to look at many
-    if found.lost <= 0 or problem.pairs or problem.n_features == problem.n_candidates:
+    if found.lost <= 0 or problem.n_features == problem.n_candidates:
         return None, 0
     state = SwapTable(problem, selection)
     bound = state.changes() + problem.set_value(selection)

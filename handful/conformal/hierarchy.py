@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from handful.conversions import as_labels
+from handful.conformal.sets import check_coverage
+from handful.conversions import as_float, as_labels
 from handful.errors import UserError
 
 
@@ -20,7 +21,7 @@ def class_paths(present: Tensor, assignment: Tensor) -> tuple[Tensor, Tensor]:
         features int64 `(N, C, k)`, −1 where no further one is present, and their values `(N, C, k)`, falling.
 
     Raises:
-        UserError: classes with different numbers of features.
+        UserError: classes with different numbers of features, or none; values of other features, or NaN.
 
     Example:
         >>> features, values = class_paths(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([[1, 1, 0], [0, 1, 1]]).bool())
@@ -28,8 +29,11 @@ def class_paths(present: Tensor, assignment: Tensor) -> tuple[Tensor, Tensor]:
         [[[1, 0], [1, -1]]]
     """
     counts = assignment.sum(dim=1)
-    if not len(counts) or not bool((counts == counts[0]).all()):
+    if not len(counts) or not bool((counts == counts[0]).all()) or not counts[0]:
         raise UserError("a hierarchy needs a binary head: as many features for every class")
+    present = as_float(present, (None, assignment.shape[1]), "present")
+    if bool(present.isnan().any()):
+        raise UserError("present: holds NaN")
     own = assignment.nonzero()[:, 1].view(len(assignment), -1)  # (C, k), ascending
     values, order = present[:, own].clamp(min=0).sort(dim=2, descending=True, stable=True)
     features = own.expand(len(present), -1, -1).gather(2, order)
@@ -85,7 +89,13 @@ class Hierarchy:
             labels: int64 `(N,)`.
             assignment: `(C, n)` Booleans.
             coverage: in (0, 1).
+
+        Raises:
+            UserError: a coverage out of range, or no images.
         """
+        check_coverage(coverage)
+        if not len(present):
+            raise UserError("conformal: no images to choose the hierarchy's level by")
         labels = as_labels(labels, len(present), len(assignment)).to(present.device)
         features, _ = class_paths(present, assignment)
         steps = shared_steps(features, predicted).gather(1, labels[:, None])[:, 0]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.conversions import as_labels
+from handful.conversions import as_float, as_labels, as_tensor, check_real
 from handful.errors import UserError
 
 
@@ -33,7 +33,12 @@ class ConformalSets:
     per_class: bool
 
     def of(self, scores: Tensor) -> Tensor:
-        """The sets `(N, C)` of Booleans of images with these scores."""
+        """The sets `(N, C)` of Booleans of images with these scores.
+
+        Raises:
+            UserError: scores of another number of classes, or NaN, which no set would hold.
+        """
+        scores = _scores(scores, len(self.limits))
         return scores <= self.limits.to(scores)
 
 
@@ -49,7 +54,8 @@ def calibrate(scores: Tensor, labels: Tensor, coverage: float, per_class: bool =
         per_class: whether every class is calibrated by its own images (Mondrian).
 
     Raises:
-        UserError: a coverage out of range, or fewer images than it needs, `1 / (1 − coverage) − 1`.
+        UserError: a coverage out of range, scores that are NaN, or fewer images than it needs,
+            `1 / (1 − coverage) − 1`.
 
     Source: Vovk et al., "Algorithmic learning in a random world" (2005).
 
@@ -57,8 +63,8 @@ def calibrate(scores: Tensor, labels: Tensor, coverage: float, per_class: bool =
         >>> calibrate(torch.tensor([[0.1, 0.9], [0.7, 0.3], [0.2, 0.8]]), torch.tensor([0, 1, 0]), 0.5).limits.tolist()
         [0.20000000298023224, 0.20000000298023224]
     """
-    if not 0 < coverage < 1:
-        raise UserError(f"conformal: a coverage between 0 and 1, not {coverage:g}")
+    check_coverage(coverage)
+    scores = _scores(scores)
     labels = as_labels(labels, len(scores), scores.shape[1]).to(scores.device)
     own = scores.gather(1, labels[:, None])[:, 0].double()
     if not per_class:
@@ -66,6 +72,23 @@ def calibrate(scores: Tensor, labels: Tensor, coverage: float, per_class: bool =
         return ConformalSets(own.new_full((scores.shape[1],), limit), coverage, False)
     limits = [_limit(own[labels == c], coverage, f"calibration of class {c}") for c in range(scores.shape[1])]
     return ConformalSets(own.new_tensor(limits), coverage, True)
+
+
+def check_coverage(coverage: float) -> None:
+    """Refuse what is no share that sets could reach.
+
+    Raises:
+        UserError: naming the range.
+    """
+    if not 0 < check_real("conformal", coverage, -math.inf) < 1:
+        raise UserError(f"conformal: a coverage between 0 and 1, not {coverage:g}")
+
+
+def _scores(scores: Tensor, classes: int | None = None) -> Tensor:
+    scores = as_float(scores, (None, classes), "scores")
+    if bool(scores.isnan().any()):
+        raise UserError("scores: hold NaN")
+    return scores
 
 
 def _limit(scores: Tensor, coverage: float, what: str) -> float:
@@ -89,6 +112,7 @@ def stratified_halves(labels: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
         >>> len(first), len(second)
         (3, 3)
     """
+    labels = as_labels(labels)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels.cpu()[order].argsort(stable=True)]
@@ -140,10 +164,19 @@ def set_quality(
         weight: `(C, F)`, not 0 where a class uses a feature, for the coherence.
         attributes: `(C, A)`, share in [0, 1] of a class's images that have an attribute, for theirs.
 
+    Raises:
+        UserError: no images, or sets, labels and classes that do not belong together.
+
     Example:
         >>> set_quality(torch.tensor([[True, False], [True, True]]), torch.tensor([0, 1])).single
         0.5
     """
+    sets = as_tensor(sets, "sets")
+    if sets.ndim != 2 or sets.dtype != torch.bool or not sets.numel():
+        raise UserError(f"sets: Booleans (images, classes), at least one image, not {tuple(sets.shape)} {sets.dtype}")
+    for name, rows in (("weight", weight), ("attributes", attributes)):
+        if rows is not None and (rows.ndim != 2 or len(rows) != sets.shape[1]):
+            raise UserError(f"{name}: a row for each of the {sets.shape[1]} classes, not {tuple(rows.shape)}")
     labels = as_labels(labels, len(sets), sets.shape[1]).to(sets.device)
     held = sets.gather(1, labels[:, None])[:, 0]
     sizes = sets.sum(dim=1)

@@ -55,8 +55,8 @@ def randomise(module: nn.Module, generator: torch.Generator) -> None:
     """Draw a module's own weights again.
 
     By its `reset_parameters` where it has one, as torch's layers do (running statistics too), on the CPU wherever the
-    module is, so that every device gets the same weights. Else its weights change places at random, those of a head also
-    where they are buffers: signs, zeros and scale stay theirs.
+    module is, so that every device gets the same weights. Else its weights change places at random, those of a head
+    also where they are buffers: signs, zeros and scale stay theirs.
 
     Args:
         module: whose own weights, not those of modules inside it, are drawn.

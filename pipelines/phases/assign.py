@@ -71,7 +71,7 @@ class Assign(Phase):
         rho: float = 0.0,
         locality: bool = True,
         threshold: float | None = None,
-        restarts: int = 12,
+        restarts: int = 30,
         seed: int = 0,
         bound_seconds: float = 0.0,
     ) -> None:

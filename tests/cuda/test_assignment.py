@@ -22,8 +22,8 @@ from tests.handful.assignment.instances import instance
 
 need_device()
 
-#: A pretended device takes long for every operation.
-SEARCH = Search(patience=20, restarts=1) if TEST_DEVICE == "pretended" else Search(restarts=3)
+#: With crossings, which come after ten restarts; a pretended device takes long for every operation.
+SEARCH = Search(patience=3, restarts=11) if TEST_DEVICE == "pretended" else Search(restarts=12)
 
 
 def on(problem, device):

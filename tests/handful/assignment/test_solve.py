@@ -1,5 +1,6 @@
 """The solver against enumeration, against the exact program, and against itself."""
 
+import importlib
 import itertools
 import time
 
@@ -7,8 +8,10 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from benchmarks.assignment import small
 from handful.assignment import AssignmentProblem, Search, solve, solve_exactly, upper_bound
 from handful.assignment.completion import complete
+from handful.assignment.exact import NotSolvedError
 from handful.assignment.lagrangian import lagrangian_bound
 from handful.assignment.search import local_search
 from handful.assignment.solve import by_search
@@ -46,6 +49,23 @@ def test_small_instances_are_solved_as_by_the_program_written_down_at_once(seed,
 def test_the_search_alone_finds_the_optimum_of_small_instances(seed):
     problem = instance(seed, candidates=20, classes=4, features=7)
     assert by_search(problem).value == pytest.approx(solve_exactly(problem).value)
+
+
+@pytest.mark.parametrize("seed", [6, 33, 45])
+def test_the_search_alone_finds_optima_that_hardly_any_set_can_reach(seed):
+    """Of up to forty features for four to eight classes with two each: the best sets lose much where completed."""
+    problem = small(seed)
+    assert by_search(problem).value == pytest.approx(solve_exactly(problem).value)
+
+
+def test_where_the_proof_takes_too_many_nodes_the_search_takes_its_place(monkeypatch):
+    problem = instance(1, candidates=24, classes=4, features=8, penalty=300.0)
+    with pytest.raises(NotSolvedError, match="not solved exactly within 600 seconds and 1 nodes; use the local search"):
+        solve_exactly(problem, nodes=1)
+    monkeypatch.setattr(importlib.import_module("handful.assignment.solve"), "_NODES", 1)
+    found = solve(problem)
+    assert not problem.violations(found.selection, found.assignment)
+    assert found.value == pytest.approx(solve_exactly(problem).value)
 
 
 @pytest.mark.parametrize("seed", range(3))
