@@ -7,6 +7,8 @@ Seconds are those of the processor (user and system), which other work on the ma
 those of the clock. Without `--images` the pictures are test photographs of HANDFUL_DATA/cub100.zip.
 """
 
+import contextlib
+import io
 import os
 import resource
 import shutil
@@ -15,7 +17,8 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,8 @@ WRONG = (
     ["pipeline", "--naem", "x"],
     ["pipeline", "--phases.dense.max_epoch", "3"],
     ["pipeline", "--data.n_clases", "3"],
+    ["pipeline", "--phases.dense.module.beta", "abc"],
+    ["pipeline", "--data.n_classes", "many"],
     ["fit", "--trainer.max_epoch", "1"],
     ["explain", "--run_dir", "x", "--imagse", "x"],
     ["evaluate", "--run_dir", "nowhere"],
@@ -61,6 +66,60 @@ def slowest(cases: Sequence[Sequence[str]]) -> str:
     return f"{used:.2f} ({clock:.2f}) | `{name}`, of {len(cases)}"
 
 
+@contextmanager
+def timed(parts: dict[str, float]) -> Iterator[None]:
+    """Add up the processor's seconds of each part of `explain` in this process, by the function that does it."""
+    from handful.explain import explainer, explanation
+    from handful.images import pictures
+    from pipelines import explain_files
+
+    found: list[tuple[Any, str, Any]] = []
+    inner = [0.0]  # seconds of the parts within the part that runs
+
+    def count(owner: Any, name: str, label: str) -> None:
+        before = getattr(owner, name)
+
+        def run(*arguments: Any, **options: Any) -> Any:
+            started, outside = time.process_time(), inner[0]
+            inner[0] = 0.0
+            result = before(*arguments, **options)
+            used = time.process_time() - started
+            part = options.get("method", label)
+            parts[part] = parts.get(part, 0.0) + used - inner[0]
+            inner[0] = outside + used
+            return result
+
+        setattr(owner, name, run)
+        found.append((owner, name, before))
+
+    count(pictures.Pictures, "_read", "reading")
+    count(explainer, "contributions", "contributions")
+    count(explainer, "attribute", "maps")
+    count(explanation.Explanation, "pictures", "drawing")
+    count(explain_files.ExplanationFiles, "add", "records and encoded pictures")
+    count(explain_files.ExplanationFiles, "finish", "records and encoded pictures")
+    try:
+        yield
+    finally:
+        for owner, name, before in found:
+            setattr(owner, name, before)
+
+
+def parts_line(run: Path, folder: Path, few: int = 10) -> str:
+    """What each part of an explanation with all methods takes per picture, of a few."""
+    from pipelines.explain import explain
+
+    with tempfile.TemporaryDirectory() as some:
+        for file in sorted(folder.iterdir())[:few]:
+            shutil.copy(file, some)
+        parts: dict[str, float] = {}
+        with timed(parts), contextlib.redirect_stdout(io.StringIO()):
+            explain(str(run.resolve()), some, out=f"{some}-out")
+        shutil.rmtree(f"{some}-out")
+    listed = ", ".join(f"{name.replace('_', ' ')} {used / few:.3f}" for name, used in parts.items())
+    return f"| parts of it, per picture, of {few} in this process | | {listed} |"
+
+
 def explain_lines(run: Path, images: Path) -> list[str]:
     """`explain` on the first pictures of a folder, method by method."""
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +132,7 @@ def explain_lines(run: Path, images: Path) -> list[str]:
             used, clock = seconds("explain", "--run_dir", str(run.resolve()), "--images", folder, *out, *chosen)
             row = f"`explain`, {count} pictures, {name} | {used:.1f} ({clock:.1f}) | {used / count:.2f} each"
             lines.append(f"| {row} |")
+        lines.append(parts_line(run, Path(folder)))
         shutil.rmtree(f"{folder}-out", ignore_errors=True)
     return lines
 

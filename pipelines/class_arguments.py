@@ -3,23 +3,51 @@
 import ast
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, NamedTuple, Optional, Union, get_args, get_origin
 
 #: Packages whose classes a pipeline names.
 _PACKAGES = ("datamodules", "lightning_modules", "pipelines/phases")
 _ROOT = Path(__file__).parents[1]
 
+#: Types of values that a person writes on a command line, and what may hold them.
+_PLAIN = {int, float, bool, str, NoneType, Any}
+_HOLDING = {list, dict, tuple, Sequence, Mapping, list[Any], dict[str, Any]}
+_NAMES = {
+    "int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict, "tuple": tuple,
+    "Sequence": Sequence, "Mapping": Mapping, "Any": Any, "Literal": Literal, "Optional": Optional, "Union": Union,
+}  # fmt: skip
 
-def arguments_of(class_path: str) -> frozenset[str] | None:
-    """Names of the arguments of a class of ours, those that it hands on to its base class among them.
+
+class Argument(NamedTuple):
+    """An argument of a class.
+
+    Attributes:
+        annotation: its type, as it is written; None where none is.
+        file: where.
+    """
+
+    annotation: ast.expr | None
+    file: Path
+
+    @property
+    def type(self) -> Any:
+        """The type, where values of it are written on a command line; None for any other."""
+        found = None if self.annotation is None else _evaluated(self.annotation, self.file)
+        return found if _is_plain(found) else None
+
+
+def arguments_of(class_path: str) -> dict[str, Argument] | None:
+    """The arguments of a class of ours by name, those that it hands on to its base class among them.
 
     Args:
         class_path: its name, with or without its module.
 
     Returns:
-        The names; None where the class is not ours, or hands arguments on to one that is not.
+        The arguments; None where the class is not ours, or hands arguments on to one that is not.
     """
     module, _, name = class_path.rpartition(".")
     ours = not module or module.partition(".")[0] in {package.partition("/")[0] for package in _PACKAGES}
@@ -28,27 +56,27 @@ def arguments_of(class_path: str) -> frozenset[str] | None:
 
 
 @cache
-def trainer_arguments() -> frozenset[str]:
-    """Names of the arguments of Lightning's Trainer."""
+def trainer_arguments() -> dict[str, Argument]:
+    """The arguments of Lightning's Trainer by name."""
     spec = importlib.util.find_spec("lightning")  # of a package, this imports nothing
     for folder in (spec and spec.submodule_search_locations) or ():
         source = Path(folder) / "pytorch" / "trainer" / "trainer.py"
         for node in ast.parse(source.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name == "Trainer":
-                return frozenset(_of_init(node) or ())
-    return frozenset()
+                return _of_init(node, source) or {}
+    return {}
 
 
-def fields_of(file: str, name: str) -> frozenset[str]:
-    """Names of the fields of a dataclass in a file of ours."""
+def fields_of(file: str, name: str) -> dict[str, Argument]:
+    """The fields of a dataclass in a file of ours by name."""
     tree = ast.parse((_ROOT / file).read_text(encoding="utf-8"))
-    return frozenset(
-        field.target.id
+    return {
+        field.target.id: Argument(field.annotation, _ROOT / file)
         for node in tree.body
         if isinstance(node, ast.ClassDef) and node.name == name
         for field in node.body
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-    )
+    }
 
 
 @cache
@@ -69,18 +97,18 @@ def _files() -> tuple[Path, ...]:
     return tuple(file for package in _PACKAGES for file in sorted((_ROOT / package).rglob("*.py")))
 
 
-def _arguments(node: ast.ClassDef, file: Path) -> frozenset[str] | None:
-    own = _of_init(node)
+def _arguments(node: ast.ClassDef, file: Path) -> dict[str, Argument] | None:
+    own = _of_init(node, file)
     if own is not None and not _hands_on(node):
-        return frozenset(own)
-    inherited: set[str] = set(own or ())
+        return own
+    inherited: dict[str, Argument] = {}
     for base in _bases(node):
         found = _class(base)
         arguments = None if found is None or found[0] is node else _arguments(*found)
         if arguments is None:
             return None
-        inherited |= arguments
-    return frozenset(inherited) if inherited or own is not None else None
+        inherited = arguments | inherited
+    return inherited | (own or {}) if inherited or own is not None else None
 
 
 def _bases(node: ast.ClassDef) -> Iterator[str]:
@@ -91,13 +119,44 @@ def _bases(node: ast.ClassDef) -> Iterator[str]:
             yield name
 
 
-def _of_init(node: ast.ClassDef) -> list[str] | None:
+def _of_init(node: ast.ClassDef, file: Path) -> dict[str, Argument] | None:
     """The arguments of a class's own `__init__`; None where it has none."""
     init = _init(node)
     if init is None:
         return None
     named = [*init.args.posonlyargs, *init.args.args, *init.args.kwonlyargs]
-    return [argument.arg for argument in named if argument.arg != "self"]
+    return {one.arg: Argument(one.annotation, file) for one in named if one.arg != "self"}
+
+
+def _evaluated(annotation: ast.expr, file: Path) -> Any:
+    """The type that an annotation names; None where a name in it is neither plain nor an alias of what is."""
+    known: dict[str, Any] = dict(_NAMES)
+    for node in ast.walk(annotation):
+        if isinstance(node, ast.Name) and node.id not in known:
+            known[node.id] = _alias(node.id, file)
+            if known[node.id] is None:
+                return None
+    return eval(compile(ast.Expression(annotation), str(file), "eval"), {"__builtins__": {}}, known)
+
+
+@cache
+def _alias(name: str, file: Path) -> Any:
+    """What a name at the top of a file, or of the file of ours that it is imported from, stands for as a type."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return _evaluated(node.value, file) if isinstance(node.value, ast.Subscript | ast.BinOp) else None
+        if isinstance(node, ast.ImportFrom) and any((one.asname or one.name) == name for one in node.names):
+            module = _ROOT.joinpath(*(node.module or "").split("."))
+            origins = (module.with_suffix(".py"), module / "__init__.py")
+            return next((_alias(name, origin) for origin in origins if origin.is_file()), None)
+    return None
+
+
+def _is_plain(kind: Any) -> bool:
+    if kind is None or get_origin(kind) is Literal:
+        return kind is not None
+    parts = get_args(kind)
+    return all(map(_is_plain, (part for part in parts if part is not ...))) if parts else kind in _PLAIN | _HOLDING
 
 
 def _hands_on(node: ast.ClassDef) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from handful.errors import UserError, did_you_mean
 from handful.file_kinds import special_kind
-from pipelines.class_arguments import arguments_of, fields_of, trainer_arguments
+from pipelines.class_arguments import Argument, arguments_of, fields_of, trainer_arguments
 from pipelines.configs import configs_first
 from pipelines.find_run import find_run
 from pipelines.option_parser import OneSentenceParser
@@ -57,6 +57,7 @@ def check_options(command: str, arguments: Sequence[str]) -> None:
         if not known.has(name):
             meant = did_you_mean(name, [*known.near(name), *_OFTEN.get(command, ())])
             raise UserError(f"{name}: there is no such option{meant}")
+    _check_values(known, arguments)
 
 
 class _Known:
@@ -64,9 +65,9 @@ class _Known:
 
     def __init__(self, plain: Sequence[str]) -> None:
         self._plain = set(plain)
-        self._groups: dict[str, frozenset[str] | None] = {}
+        self._groups: dict[str, Mapping[str, Argument] | None] = {}
 
-    def add(self, group: str, members: frozenset[str] | None) -> None:
+    def add(self, group: str, members: Mapping[str, Argument] | None) -> None:
         """Add `--group`, `--group.member` and what lies beneath; of any name where the members are not known."""
         self._groups[f"--{group}"] = members
 
@@ -85,6 +86,13 @@ class _Known:
         if members is None or not parts or parts[0] in ("class_path", "dict_kwargs", "help"):
             return True
         return parts[0] in members
+
+    def type(self, name: str) -> Any:
+        """The type of an option inside a group, where its values are plain; None for any other."""
+        inside = max((g for g in self._groups if name.startswith(f"{g}.")), key=len, default="")
+        last = name.removeprefix(f"{inside}.").removeprefix("init_args.")
+        argument = (self._groups.get(inside) or {}).get(last)
+        return None if argument is None else argument.type
 
     def near(self, name: str) -> list[str]:
         """All that are known by name; of an option inside a group, those of the group."""
@@ -130,7 +138,20 @@ def _lightning(command: str, arguments: Sequence[str]) -> _Known:
     return known
 
 
-def _taken_by(key: str, arguments: Sequence[str], contents: Sequence[Mapping[str, Any]]) -> frozenset[str] | None:
+def _check_values(known: _Known, arguments: Sequence[str]) -> None:
+    """Refuse values of another kind than the classes take."""
+    types = {name: kind for name in _options(arguments) if (kind := known.type(name)) is not None}
+    given = _given(arguments, set(types))
+    parser = OneSentenceParser()
+    for name, kind in types.items():
+        parser.add_argument(name, type=kind)
+    pairs = zip(given[::2], given[1::2], strict=True)
+    parser.parse_args([f"{name}={value}" for name, value in pairs if value != AUTO])
+
+
+def _taken_by(
+    key: str, arguments: Sequence[str], contents: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Argument] | None:
     """The arguments of the class that the options or the configs name for a key; None where they cannot be known."""
     chosen: Any = None
     for content in contents:

@@ -110,6 +110,7 @@ def attribute(
     chunk: int | None = None,
     seed: int = 0,
     image_ids: Sequence[int | str] | None = None,
+    maps: Tensor | None = None,
     **options: Any,
 ) -> Attribution:
     """Find the pixels or cells of `images` that a class score comes from.
@@ -137,6 +138,8 @@ def attribute(
         seed: see above.
         image_ids: `(N,)`, a name of each image that stays the same wherever it appears, for its random numbers; None
             takes a hash of its pixels.
+        maps: `(N, F, h, w)`, the feature maps of these images in a `Classifier` where they are known, as
+            `contributions` gives them: they spare a forward pass.
         options: the method's own.
 
     Raises:
@@ -164,7 +167,7 @@ def attribute(
         targets = Targets(target, len(own_images), labels)
         context = AttributionContext(
             model, own_images, targets, method=method, layer=layer, baseline=baseline, normalisation=normalisation,
-            chunk=chunk, seed=seed, image_ids=image_ids,
+            chunk=chunk, seed=seed, image_ids=image_ids, maps=maps,
         )  # fmt: skip
         _check_options(chosen, context, options)
         raw = chosen.compute(context, **options).detach()

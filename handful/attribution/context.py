@@ -1,17 +1,20 @@
 """What every method works with: the model, images, targets, chunks and random numbers of one request."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from handful.attribution.baselines import make_baseline
-from handful.attribution.outputs import ClassLogits, class_logits, run_model, warn_of_probabilities
+from handful.attribution.folded import folded
+from handful.attribution.outputs import ClassLogits, class_logits, readable_errors, run_model, warn_of_probabilities
 from handful.attribution.randomness import pixel_ids, seeded
 from handful.attribution.state import run_in_chunks
 from handful.attribution.targets import Targets
 from handful.errors import UserError
+from handful.networks.classifier import Classifier
 
 _NO_GRADIENT = (
     "this method needs the gradient of the score, and none arrives: the model detaches its computation, runs it under "
@@ -46,6 +49,7 @@ class AttributionContext:
         chunk: units of work in one forward pass; None chooses by image size.
         seed: seeds all random numbers, together with `image_ids` and `method`.
         image_ids: `(N,)` an identifier per image, the same wherever the image appears; None takes a hash of its pixels.
+        maps: `(N, F, h, w)`, the feature maps of the images in a `Classifier`, where they are known.
 
     Attributes:
         notes: what the method wants on the record (`baseline`, `r2`, …), by name.
@@ -73,6 +77,7 @@ class AttributionContext:
         chunk: int | None = None,
         seed: int = 0,
         image_ids: Sequence[int | str] | None = None,
+        maps: Tensor | None = None,
     ) -> None:
         if chunk is not None and chunk < 1:
             raise UserError(f"chunk must be at least 1, not {chunk}")
@@ -93,6 +98,8 @@ class AttributionContext:
         self._ids = None if image_ids is None else [str(image_id) for image_id in image_ids]
         self._logits: Tensor | None = None
         self._seen = 0
+        self._running = model
+        self._maps = maps
 
     @property
     def layer(self) -> str | None:
@@ -119,6 +126,17 @@ class AttributionContext:
         """Run `work(start, stop)` over the images."""
         self.in_chunks(len(self), work)
 
+    @contextmanager
+    def many_passes(self) -> Iterator[None]:
+        """Let `logits` run a network that is faster and differs by rounding, on a CPU and where ours can be folded."""
+        if isinstance(self.model, Classifier) and self.images.device.type == "cpu":
+            channels, height, width = self.images.shape[1:]
+            self._running = folded(self.model, (channels, height, width))
+        try:
+            yield
+        finally:
+            self._running = self.model
+
     def over_copies(self, copies: int, work: Callable[[Tensor, Tensor], None]) -> None:
         """Run `work(rows, steps)` over `copies` units per image: unit u is step `u % copies` of image `u // copies`."""
 
@@ -130,7 +148,7 @@ class AttributionContext:
 
     def logits(self, images: Tensor) -> Tensor:
         """The model's logits `(B, C)` of any `images (B, C, H, W)`, read by `class_logits`."""
-        return self._read(run_model(self.model, images))
+        return self._read(run_model(self._running, images))
 
     def read(self, output: object, n_images: int) -> Tensor:
         """The logits `(B, C)` in an output of the model's last part, for methods that run the model in parts."""
@@ -156,13 +174,24 @@ class AttributionContext:
         self.targets.resolve(logits, start)
         return self.targets.score(logits, torch.arange(start, stop))
 
+    def observe_maps(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The feature maps `(B, F, h, w)` of the clean images `start … stop` in a `Classifier`, and their scores."""
+        assert isinstance(self.model, Classifier)
+        images = self.images[start:stop]
+        with readable_errors(self.model, images):
+            maps = self.model.feature_maps(images) if self._maps is None else self._maps[start:stop].to(images)
+        return maps, self.observe(start, self.read(self.model.head(self.model.pool(maps)), stop - start))
+
     def clean_logits(self) -> Tensor:
         """The logits `(N, C)` of the unchanged images; a forward pass unless a method has observed them already."""
         if self._logits is None or self._seen < len(self):
 
             @torch.no_grad()
             def work(start: int, stop: int) -> None:
-                self.observe(start, self.logits(self.images[start:stop]))
+                if self._maps is None:
+                    self.observe(start, self.logits(self.images[start:stop]))
+                else:
+                    self.observe_maps(start, stop)
 
             self.over_images(work)
         assert self._logits is not None

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from handful.attribution import Attribution, Contributions, attribute, contributions, get
-from handful.attribution.state import model_device, model_dtype, undisturbed, unwrap
+from handful.attribution.state import model_device, model_dtype, unwrap
 from handful.errors import UserError, did_you_mean
 from handful.explain.comparison import compare_with_runner_up
 from handful.explain.explanation import SIDE, Explanation, MethodMap
@@ -86,14 +86,12 @@ class Explainer:
         """
         names = self.inputs.class_names
         images = batch.images.to(model_device(self.model), model_dtype(self.model))
-        with undisturbed(self.model), torch.no_grad():
-            logits = self.model(images).cpu().double()
-        _refuse_broken(logits, batch.names)
-        target = logits.argmax(dim=1) if self.target is None else torch.full((len(images),), self.target)
-        predicted = logits.argmax(dim=1)
-        parts = contributions(self.model, images, target).cpu()
+        there = contributions(self.model, images, "pred" if self.target is None else self.target)
+        parts = there.cpu()
+        _refuse_broken(parts.logits, batch.names)
+        target, predicted = parts.classes, parts.logits.argmax(dim=1)
         logits = self.model.head.in_float64(parts.features)
-        found = {name: self._attribute(name, images, target, batch.names) for name in self.methods}
+        found = {name: self._attribute(name, images, target, batch.names, there.maps) for name in self.methods}
         members = None if self.sets is None else self.sets.of(parts.features.float())
         results = []
         for row, name in enumerate(batch.names):
@@ -137,7 +135,7 @@ class Explainer:
     def _shown(self, batch: PictureBatch, row: int) -> Tensor:
         return self.inputs.denormalise(batch.images[row]) if batch.shown is None else batch.shown[row]
 
-    def _attribute(self, method: str, images: Tensor, target: Tensor, ids: Sequence[str]) -> Attribution:
+    def _attribute(self, method: str, images: Tensor, target: Tensor, ids: Sequence[str], maps: Tensor) -> Attribution:
         return attribute(
             self.model,
             images,
@@ -146,6 +144,7 @@ class Explainer:
             normalisation=(self.inputs.mean, self.inputs.std),
             seed=self.seed,
             image_ids=ids,
+            maps=maps,
         ).cpu()
 
 

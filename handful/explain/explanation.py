@@ -16,7 +16,7 @@ from handful.explain.hierarchy import Level, steps_in_words
 from handful.explain.possible import Possible
 from handful.explain.scores import ClassScore, Contribution
 from handful.report.explain_page import Pictures, explain_page
-from handful.report.overlays import overlay, picture
+from handful.report.overlays import Backdrop
 
 #: Side of the pictures: maps are laid over the photograph, not over the few pixels that the model saw.
 SIDE = 224
@@ -156,22 +156,23 @@ class Explanation:
 
     def pictures(self) -> Pictures:
         """The image, and every map laid over it."""
-        drawn = Pictures(picture(self.image, SIDE))
+        below = Backdrop(self.image, SIDE)
+        drawn = Pictures(below.picture)
         noticeable = {part.feature for part in self._noticeable}
         for feature, values in self.features.items():
             if feature in noticeable:
-                drawn.features[feature] = overlay(self.image, values, True, SIDE)
+                drawn.features[feature] = below.overlay(values, True)
         parting = self.parts.strongest_lead(0, self.shown_features)
         leads = self.parts.lead[0, parting].abs()
         for feature in parting[leads >= SMALL * leads.max()].tolist() if len(parting) else []:
             if feature in drawn.features and self.parts.other_weights[0, feature] == 0:
                 drawn.repeated.append(feature)
                 continue
-            drawn.lead[feature] = overlay(self.image, self.parts.lead_map_of(0, feature), True, SIDE)
+            drawn.lead[feature] = below.overlay(self.parts.lead_map_of(0, feature), True)
         for level in self.hierarchy:
-            drawn.steps[level.feature] = overlay(self.image, self.parts.maps[0, level.feature], side=SIDE)
+            drawn.steps[level.feature] = below.overlay(self.parts.maps[0, level.feature])
         for name, found in self.methods.items():
-            drawn.methods[name] = overlay(self.image, found.map, found.signed, SIDE)
+            drawn.methods[name] = below.overlay(found.map, found.signed)
         return drawn
 
     @property

@@ -101,7 +101,11 @@ def _decided(record: Mapping[str, Any], shown: Pictures) -> dict[str, Any]:
         parts.append((_others(len(others)), sum(part["contribution"] for part in others), None))
     rows, total = waterfall([*parts, ("bias", record["explained"]["bias"], None)], "score (logit)")
     values = {part["feature"]: (f"{part['value']:.3g}", f"{part['weight']:.3g}") for part in listed}
-    return {"listed": listed, "rows": rows, "total": total, "values": values, **_lead(record, names)}
+    shown_contributions = {row.feature: row.shown for row in rows if row.feature is not None}
+    return {
+        "listed": listed, "rows": rows, "total": total, "values": values, "shown_contributions": shown_contributions,
+        **_lead(record, names),
+    }  # fmt: skip
 
 
 def _lead(record: Mapping[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
@@ -113,7 +117,8 @@ def _lead(record: Mapping[str, Any], names: Mapping[Any, str]) -> dict[str, Any]
     if rest := [part for part in features if part not in own]:
         parts.append((_others(len(rest)), sum(part["lead"] for part in rest), None))
     rows, total = waterfall([*parts, ("biases", other["bias_lead"], None)], "lead")
-    return {"lead_rows": rows, "lead_total": total}
+    lead_shown = {row.feature: row.shown for row in rows if row.feature is not None}
+    return {"lead_rows": rows, "lead_total": total, "lead_shown": lead_shown}
 
 
 def _label(feature: int, names: Mapping[Any, str]) -> str:

@@ -58,25 +58,54 @@ def picture(image: Tensor, side: int = 160) -> Image.Image:
     )
 
 
-def overlay(image: Tensor, values: Tensor, signed: bool = False, side: int = 160) -> Image.Image:
-    """Draw the image in grey and the map over it in colour; where the map is 0, or constant, grey alone.
+class Backdrop:
+    """An image that maps are laid over, once for all of them.
 
     Args:
         image: `(3, H, W)` in [0, 1].
-        values: `(h, w)`, any scale; resized to the picture before it is scaled.
-        signed: red speaks for the target and blue against it; else the map's negative part is not drawn.
+        side: longer side of the picture in pixels.
+
+    Attributes:
+        picture: the image.
+        grey: `(h, w)`, the same in grey, paler.
+    """
+
+    def __init__(self, image: Tensor, side: int = 160) -> None:
+        self.picture = picture(image, side)
+        self.grey = 0.25 + 0.6 * np.asarray(self.picture.convert("L"), dtype=np.float32) / 255
+
+    def overlay(self, values: Tensor, signed: bool = False) -> Image.Image:
+        """Draw the image in grey and the map over it in colour; where the map is 0, or constant, grey alone.
+
+        Args:
+            values: `(h, w)`, any scale; resized to the picture before it is scaled.
+            signed: red speaks for the target and blue against it; else the map's negative part is not drawn.
+        """
+        grey = self.grey
+        strength = _strength(resize(values.detach().float().cpu(), grey.shape), signed)
+        alpha = 0.85 * np.abs(strength) ** 0.7
+        below, rest = grey * (1 - alpha), strength < 0
+        stops = np.linspace(0, 1, len(_HEAT))
+        pixels = np.empty((*grey.shape, 3), dtype=np.uint8)
+        for k in range(3):  # one channel at a time stays in the processor's cache
+            if signed:
+                colour = np.where(rest, np.float32(_AGAINST[k]), np.float32(_FOR[k]))
+            else:
+                colour = np.interp(strength, stops, [c[k] for c in _HEAT])
+            pixels[..., k] = np.rint(255 * (below + colour * alpha))
+        return Image.fromarray(pixels)
+
+
+def overlay(image: Tensor, values: Tensor, signed: bool = False, side: int = 160) -> Image.Image:
+    """Lay one map over an image, see `Backdrop`.
+
+    Args:
+        image: `(3, H, W)` in [0, 1].
+        values: `(h, w)`.
+        signed: see `Backdrop.overlay`.
         side: longer side of the picture in pixels.
     """
-    base = picture(image, side)
-    grey = 0.25 + 0.6 * np.asarray(base.convert("L"), dtype=np.float32)[..., None] / 255
-    strength = _strength(resize(values.detach().float().cpu(), (base.height, base.width)), signed)
-    if signed:
-        colour = np.where(strength[..., None] >= 0, np.array(_FOR, np.float32), np.array(_AGAINST, np.float32))
-    else:
-        stops = np.linspace(0, 1, len(_HEAT))
-        colour = np.stack([np.interp(strength, stops, [c[k] for c in _HEAT]) for k in range(3)], axis=-1)
-    alpha = 0.85 * np.abs(strength[..., None]) ** 0.7
-    return Image.fromarray(np.rint(255 * (grey * (1 - alpha) + colour * alpha)).astype(np.uint8))
+    return Backdrop(image, side).overlay(values, signed)
 
 
 def _strength(values: Tensor, signed: bool) -> npt.NDArray[np.float32]:
@@ -86,10 +115,18 @@ def _strength(values: Tensor, signed: bool) -> npt.NDArray[np.float32]:
         return np.zeros(values.shape, dtype=np.float32)
     values = values if signed else values.clamp(min=0)
     magnitude = values.abs()
-    full = magnitude.flatten().quantile(_FULL)
+    full = _high_quantile(magnitude.flatten(), _FULL)
     if full < FLAT:
         full = magnitude.amax().clamp(min=torch.finfo(torch.float32).tiny)
     return (values / full).clamp(-1, 1).numpy()
+
+
+def _high_quantile(values: Tensor, share: float) -> Tensor:
+    """`values.quantile(share)` of `(n,)` values, of which only the largest are sorted."""
+    place = torch.tensor(share, dtype=values.dtype) * (len(values) - 1)
+    below = int(place)
+    largest = values.topk(len(values) - below).values
+    return largest[-1].lerp(largest[max(0, len(largest) - 2)], place - below)
 
 
 @cache

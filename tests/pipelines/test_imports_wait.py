@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import get_type_hints
 
 import pytest
 
@@ -95,6 +96,20 @@ WRONG = [
     (["pipeline", "--network.backbon", "x"], "did you mean '--network.backbone'?"),
     (["pipeline", "--trainer.acelerator", "cpu"], "did you mean '--trainer.accelerator'?"),
     (["pipeline", "--wandb.mod", "x"], "did you mean '--wandb.mode'?"),
+    (["pipeline", "--phases.dense.module.beta", "abc"], "phases.dense.module.beta: Expected a number. Got value: abc"),
+    (["pipeline", "--phases.dense.module.init_args.beta=abc"], "beta: Expected a number. Got value: abc"),
+    (["pipeline", "--phases.sparsify.module.solver", "exct"], "solver: Expected one of 'exact', 'saga', 'glm_saga'"),
+    (["pipeline", "--phases.sparsify.module.n_features", "some"], "Expected a whole number; Expected one of 'all'"),
+    (["pipeline", "--phases.dense.module.train_backbone", "maybe"], "train_backbone: Expected true or false"),
+    (["pipeline", "--phases.dense.module.mutual_channel", "5"], "mutual_channel: Expected a mapping"),
+    (["pipeline", "--data.n_classes", "many"], "data.n_classes: Expected a whole number. Got value: many"),
+    (["pipeline", "--data.root", ".", "--data.fit", "stretch"], "data.fit: Expected one of 'crop', 'pad', 'squash'"),
+    (["pipeline", "--data.root", ".", "--data.unreadable", "x"], "data.unreadable: Expected one of 'refuse', 'skip'"),
+    (["pipeline", "--network.dropout", "x"], "network.dropout: Expected a number. Got value: x"),
+    (["pipeline", "--wandb.mode", "of"], "wandb.mode: Expected one of 'auto', 'online', 'offline', 'disabled'"),
+    (["pipeline", "--trainer.max_epochs", "ten"], "trainer.max_epochs: Expected a whole number"),
+    (["pipeline", "--phases.dense.trainer.gradient_clip_val", "x"], "gradient_clip_val: Expected a whole number"),
+    (["fit", "--model", "Dense", "--model.beta", "abc"], "model.beta: Expected a number. Got value: abc"),
     (["fit", "--trainer.max_epoch", "1"], "did you mean '--trainer.max_epochs'?"),
     (["fit", "--model", "Dense", "--model.betta", "1"], "did you mean '--model.beta'?"),
     (["test", "--run_dirr", "x"], "did you mean '--run_dir'?"),
@@ -161,9 +176,13 @@ def test_arguments_read_from_sources_are_those_of_the_classes():
                 found = arguments_of(value.__name__)
                 own = {name for name, one in inspect.signature(value).parameters.items() if one.kind != one.VAR_KEYWORD}
                 assert found is not None or own <= {"args"}, value
-                assert own <= (found or own), value
-    assert trainer_arguments() == set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
-    assert fields_of("handful/networks/build.py", "NetworkConfig") == set(vars(NetworkConfig()))
-    assert fields_of("pipelines/config.py", "WandbConfig") == set(vars(WandbConfig()))
+                assert own <= set(found or own), value
+                hints = get_type_hints(value.__init__)
+                types = {name: argument.type for name, argument in (found or {}).items() if name in hints}
+                assert all(kind in (None, hints[name]) for name, kind in types.items()), value
+                assert len([kind for kind in types.values() if kind is not None]) >= len(types) // 2 - 1, value
+    assert set(trainer_arguments()) == set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+    assert set(fields_of("handful/networks/build.py", "NetworkConfig")) == set(vars(NetworkConfig()))
+    assert set(fields_of("pipelines/config.py", "WandbConfig")) == set(vars(WandbConfig()))
     assert arguments_of("my_package.Dense") is None
     assert arguments_of("Nothing") is None

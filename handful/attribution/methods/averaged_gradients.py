@@ -31,7 +31,8 @@ def smoothgrad(context: AttributionContext, samples: int = 50, level: float = 0.
         found = gradients(context.scores(noisy, rows), noisy)
         add_by_image(raw, found, rows, 1 / samples)
 
-    context.over_copies(samples, work)
+    with context.many_passes():
+        context.over_copies(samples, work)
     return raw
 
 
@@ -66,7 +67,8 @@ def integrated_gradients(context: AttributionContext, steps: int = 32, rule: str
         found = gradients(context.scores(between, rows), between)
         add_by_image(raw, found * weights[step].to(found).reshape(-1, 1, 1, 1, 1), rows, 1.0)
 
-    context.over_copies(steps, work)
+    with context.many_passes():
+        context.over_copies(steps, work)
     raw *= (context.images - baseline)[:, None]
     context.completeness = raw.flatten(2).sum(dim=2) - (scores - _baseline_scores(context, baseline))
     return raw

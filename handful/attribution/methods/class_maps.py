@@ -48,10 +48,7 @@ def cam(context: AttributionContext) -> Tensor:
 
     @torch.no_grad()
     def work(start: int, stop: int) -> None:
-        images = context.images[start:stop]
-        with readable_errors(model, images):
-            maps = model.feature_maps(images)
-        scores = context.observe(start, context.read(model.head(model.pool(maps)), stop - start))
+        maps, scores = context.observe_maps(start, stop)
         classes = context.targets.of(torch.arange(start, stop), maps.device)
         if len(weights) > 1:
             own, offset = model.head.weights_for(model.pool(maps), classes)

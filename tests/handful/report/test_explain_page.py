@@ -114,15 +114,32 @@ def test_a_class_that_is_behind_trails_and_what_would_tie_is_reported(page, reco
 
 
 def test_pictures_stand_over_their_own_captions(page):
-    figures = re.findall(r'<figure><img loading="lazy" alt="[^"]+" src="(.*?)"><figcaption>(.*?)</figcaption>', page)
+    image = r'<figure><img loading="lazy" width="8" height="8" alt="[^"]+" src="(.*?)">'
+    figures = re.findall(image + "<figcaption>(.*?)</figcaption>", page)
     expected = [
-        (30, "<b>feature 3</b><br>-2.50"), (40, "<b>feature 7</b><br>-1.38"),
+        (30, "<b>feature 3</b><br>-2.50"), (40, "<b>feature 7</b><br>-1.37"),
         (10, "<b>feature 7</b><br>w·f = -2.00"), (20, "<b>feature 3</b><br>w·f = +1.00"),
         (50, "<b>CAM</b><br>adds up"), (60, "<b>gradients along a path</b><br>adds up but for -0.25"),
         (70, "<b>LIME</b>"),
     ]  # fmt: skip
     assert figures == [(data_uri(colour(number), "JPEG"), caption) for number, caption in expected]
     assert f'<img alt="a.png, as the model saw it" src="{data_uri(colour(0), "JPEG")}">' in page
+
+
+def test_a_number_under_a_picture_is_that_of_its_row(record):
+    """Rows are rounded so that they add up; the same number beneath a picture is not rounded another way."""
+    third = 1 / 3
+    record["explained"] |= {"bias": 0.0}
+    parts = [{"feature": feature, "value": third, "weight": 1.0, "contribution": third} for feature in (7, 3, 5)]
+    leads = [{"feature": feature, "lead": -third} for feature in (7, 3, 5)]
+    record |= {"contributions": parts, "runner_up": record["runner_up"] | {"bias_lead": 0.0, "features": leads}}
+    drawn = {feature: colour(10 * feature) for feature in (7, 3, 5)}
+    page = explain_page("Why", [], [record], [Pictures(colour(0), drawn, drawn)])
+    assert re.findall(r"w·f = (\S+)</figcaption>", page) == ["+0.34", "+0.33", "+0.33"]
+    below = re.findall(r"<br>(-0\.3\d)</figcaption>", page)
+    lead = page.partition("adds to its lead")[2].partition("</table>")[0]
+    assert below == re.findall(r'class="n">(-0\.3\d)<', lead)
+    assert sorted(below) == ["-0.33", "-0.33", "-0.34"]
 
 
 def test_the_predicted_class_is_not_named_twice(record):
