@@ -67,12 +67,16 @@ def push(
     folder = export(run_dir, to, stage, out).parent
     files = [folder / name for name in _files(folder)]
     for file in files:
-        size = f"{file.stat().st_size / 2**20:.2f} MiB"
-        print(f"  {'would upload' if dry_run else 'uploading'} {file.name}  {size}  to {repo_id}", flush=True)
+        print(f"  {'would upload' if dry_run else 'uploading'} {file.name}  {_size(file)}  to {repo_id}", flush=True)
     if dry_run:
         return folder
     print(f"  uploaded to {upload(folder, [file.name for file in files], repo_id, private)}", flush=True)
     return folder
+
+
+def _size(file: Path) -> str:
+    count = file.stat().st_size
+    return f"{count / 2**20:.2f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
 
 
 def _files(folder: Path) -> list[str]:

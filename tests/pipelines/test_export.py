@@ -1,5 +1,7 @@
 """`export` and `push` of a run."""
 
+import re
+
 import pytest
 import torch
 
@@ -37,6 +39,7 @@ def test_a_dry_run_of_push_says_what_would_be_sent_and_sends_nothing(run, tmp_pa
     said = capsys.readouterr().out
     for name in ("README.md", "config.json", "model.safetensors"):
         assert f"would upload {name}" in said
+    assert re.search(r"config\.json  \d\.\d KiB  to", said)  # no file is of no size
     assert "diary" not in said
 
 
