@@ -1,16 +1,19 @@
 """The files of a zip or tar archive, read where it lies: nothing is unpacked, so no name in it can lead elsewhere."""
 
 import os
+import re
 import stat
 import struct
 import tarfile
+import unicodedata
+import warnings
 import zipfile
 import zlib
 from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Generic, TypeVar
 
-from datamodules.file_tree import FileTree, check_size, digest, only_top, with_parents
+from datamodules.file_tree import FileTree, below, check_size, digest, only_top, with_parents
 from handful.errors import UserError
 from handful.images.clutter import LeftOut, clutter
 from handful.text import safe_text
@@ -36,7 +39,7 @@ class Archive(FileTree, Generic[Entry]):
         """Take over entries by their tidy names."""
         folders = with_parents((*folders, *(path.rpartition("/")[0] for path in files)))
         self.top = top = only_top(files, folders)
-        self._entries = {path.removeprefix(top): entry for path, entry in files.items()}
+        self._entries = below(top, files, self.left_out)
         self._folders = [f.removeprefix(top) for f in folders if f.startswith(top)]
 
     def _put(self, files: dict[str, Entry], path: str, entry: Entry) -> None:
@@ -88,7 +91,7 @@ class ZipArchive(Archive[zipfile.ZipInfo]):
         entries = self._zip().infolist()
         files: dict[str, zipfile.ZipInfo] = {}
         folders: list[str] = []
-        for entry, name in zip(entries, _names(entries), strict=True):
+        for entry, name in zip(entries, _names(entries, root), strict=True):
             path = self._tidy(name)
             if path is None:
                 continue
@@ -148,15 +151,23 @@ class ZipArchive(Archive[zipfile.ZipInfo]):
         return self._opened[1]
 
 
-def _names(entries: list[zipfile.ZipInfo]) -> list[str]:
+def _names(entries: list[zipfile.ZipInfo], root: Path) -> list[str]:
     """Return the entries' names, decoded as their maker meant them.
 
     Names not marked as UTF-8 are in a code page that the archive does not name: macOS writes UTF-8 all the same,
-    Windows in Japan cp932, others mostly cp437, which is the format's own.
+    Windows in Japan cp932, others mostly cp437, which is the format's own, and some cp1252.
     """
     raw = [None if entry.flag_bits & _UTF8_FLAG else entry.orig_filename.encode("cp437") for entry in entries]
     unmarked = [name for name in raw if name is not None and not name.isascii()]
-    encoding = next((e for e in ("utf-8", "cp932") if all(_decodes(name, e) for name in unmarked)), "cp437")
+    known = ("utf-8", "cp932", "cp437", "cp1252")
+    encoding = next((e for e in known if all(_decodes(name, e) for name in unmarked)), "")
+    if not encoding:
+        encoding = "cp437"
+        warnings.warn(
+            f"{safe_text(root)}: names such as {safe_text(unmarked[0].decode(encoding))} are in a code page that the "
+            "archive does not name, and may read differently from what was meant; pack it again with names in UTF-8",
+            stacklevel=2,
+        )
     names = []
     for entry, name in zip(entries, raw, strict=True):
         text = entry.orig_filename if name is None else name.decode(encoding)
@@ -169,9 +180,26 @@ def _decodes(name: bytes, encoding: str) -> bool:
         text = name.decode(encoding)
     except UnicodeDecodeError:
         return False
-    # any cp437 name may decode as cp932 by chance: only kana and kanji are taken for Japanese
+    if encoding == "utf-8":
+        return True
+    if encoding != "cp932":
+        return not _is_garbled(text)
+    # any other name may decode as cp932 by chance: only kana and kanji, none of them alone within a word, are Japanese
     foreign = [letter for letter in text if not letter.isascii()]
-    return encoding == "utf-8" or all("\u3040" <= letter <= "\u9fff" for letter in foreign)
+    return all("\u3040" <= letter <= "\u9fff" for letter in foreign) and not re.search(
+        r"(?<![^\x00-\x7f])(?:[A-Za-z][^\x00-\x7f]|[^\x00-\x7f][A-Za-z])(?![^\x00-\x7f])", text
+    )
+
+
+def _is_garbled(name: str) -> bool:
+    """Whether a name holds what belongs to no word: signs, frames, or letters of several scripts."""
+    foreign = [letter for letter in name if not letter.isascii()]
+    scripts = {unicodedata.name(letter, "?").split(" ")[0] for letter in foreign if letter.isalpha()}
+    if any(not letter.isalpha() and not unicodedata.combining(letter) for letter in foreign):
+        return True
+    return len(scripts - {"HIRAGANA", "KATAKANA", "CJK", "FULLWIDTH"}) > 1 or bool(
+        scripts & {"GREEK", "CYRILLIC"} and re.search("[A-Za-z]", name.rpartition(".")[0])
+    )
 
 
 def _unicode_path(extra: bytes) -> str | None:

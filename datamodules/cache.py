@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -24,6 +25,8 @@ _DRAFT, _LOCK, _PARTS, _VALUE = ".draft-", ".lock-", ".parts-", "value.json"
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 # A draft without a known maker is taken for abandoned after so many seconds.
 _ABANDONED = 24 * 3600
+# Files and folders that are looked at to know a cache.
+_LOOKED_AT = 1000
 # Parts of an entry wait so many seconds for their maker to come back.
 _FORGOTTEN = 7 * 24 * 3600
 
@@ -58,6 +61,15 @@ def _is_of_writing(error: OSError, folder: Path) -> bool:
 
 def _always(found: Any) -> bool:
     return True
+
+
+def is_cache(folder: str | Path) -> bool:
+    """Whether a folder holds entries of a cache, as far as a look at some of what lies in it shows."""
+    try:
+        inner = [path for path in itertools.islice(Path(folder).expanduser().iterdir(), _LOOKED_AT) if path.is_dir()]
+        return any((path / _VALUE).is_file() or any(path.glob("*.shapes.json")) for path in inner)
+    except OSError:
+        return False
 
 
 class Cache:

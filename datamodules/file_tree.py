@@ -1,12 +1,16 @@
 """The files of a data set, in a folder or in an archive that is read where it lies."""
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from handful.errors import UserError
 from handful.images.clutter import LeftOut
+
+_Value = TypeVar("_Value")
 
 #: Folder names that stand for a split, in lower case.
 SPLIT_NAMES: dict[str, tuple[str, ...]] = {
@@ -14,6 +18,11 @@ SPLIT_NAMES: dict[str, tuple[str, ...]] = {
     "val": ("val", "valid", "validation", "dev", "valset", "val_set"),
     "test": ("test", "testing", "tst", "testset", "test_set"),
 }
+
+_DOCUMENT = re.compile(
+    r"(read.?me|licen[cs]e|copying|copyright|citation|notice|changelog|terms)\b.*|.*\.(md|rst|pdf|html?|url|docx?|rtf)",
+    re.IGNORECASE,
+)
 
 #: Largest file that is read into memory, in bytes; and the largest that is, where it need not be.
 LARGEST_FILE, HELD_FILE = 2**30, 2**24
@@ -79,10 +88,10 @@ def split_of(name: str) -> str | None:
 def only_top(files: Iterable[str], folders: Iterable[str]) -> str:
     """Return the path of folders that hold one folder each and nothing else, from the top; "" where there is none.
 
-    Archives, and folders made by unpacking them, often have such a folder. It ends before a folder that is a split
-    and before one that holds no folders, which is a class.
+    Archives, and folders made by unpacking them, often have such a folder, and beside it a read-me or a licence. It
+    ends before a folder that is a split and before one that holds no folders, which is a class.
     """
-    files, folders = list(files), list(folders)
+    files, folders = [path for path in files if not _DOCUMENT.fullmatch(path.rpartition("/")[2])], list(folders)
     prefix = ""
     while True:
         inside = {path[len(prefix) :].split("/")[0] for path in (*files, *folders) if path.startswith(prefix)} - {""}
@@ -91,6 +100,14 @@ def only_top(files: Iterable[str], folders: Iterable[str]) -> str:
         if others or not only or split_of(only) or not any(folder.startswith(deeper) for folder in folders):
             return prefix
         prefix = deeper
+
+
+def below(top: str, files: Mapping[str, _Value], left_out: LeftOut) -> dict[str, _Value]:
+    """Return the files below the only folder by their paths in it; documents beside it are counted as left out."""
+    for path in files:
+        if not path.startswith(top):
+            left_out.add("that are not images", path)
+    return {path.removeprefix(top): value for path, value in files.items() if path.startswith(top)}
 
 
 def with_parents(folders: Iterable[str]) -> list[str]:

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from datamodules.file_tree import HELD_FILE, FileTree, check_size, digest, only_top
+from datamodules.file_tree import HELD_FILE, FileTree, below, check_size, digest, only_top
 from handful.errors import UserError
 from handful.images import is_image_name
 from handful.images.clutter import LeftOut, clutter
@@ -33,8 +33,8 @@ class Folder(FileTree):
         self._walk(root)
         self.top = inner = only_top((*self._stats, *self._broken), self._folders)
         self.root = root / inner if inner else root
-        self._stats = {path.removeprefix(inner): found for path, found in self._stats.items()}
-        self._broken = {path.removeprefix(inner): reason for path, reason in self._broken.items()}
+        self._stats = below(inner, self._stats, self.left_out)
+        self._broken = below(inner, self._broken, self.left_out)
         self._folders = [f.removeprefix(inner) for f in self._folders if f.startswith(inner)]
 
     def _walk(self, root: Path) -> None:

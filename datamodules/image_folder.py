@@ -244,7 +244,8 @@ class ImageFolder(HandfulDataModule):
             absent = [name for n, name in enumerate(self.class_names) if not (splits[split].labels == n).any()]
             if absent and split != "train" and self.every_class_is_there:
                 some = ", ".join(map(safe_text, absent[:3])) + (", …" if len(absent) > 3 else "")
-                text += f" {len(absent):,} classes have no {_SPLIT_WORDS[split]} image ({some})."
+                count = f"{len(absent):,} classes have" if len(absent) > 1 else "1 class has"
+                text += f" {count} no {_SPLIT_WORDS[split]} image ({some})."
         return text
 
     def _keeps_decoded(self) -> bool:

@@ -1,7 +1,10 @@
 """Images that a split is made of: decoded ones packed into one array on disk, or files decoded when asked for."""
 
+import contextlib
 import hashlib
 import json
+import mmap
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from handful.errors import UserError
 
 
 class ImagePixels(Protocol):
@@ -38,6 +43,42 @@ class Split:
         return self.images[self.indices[index]]
 
 
+class CheckSums:
+    """CRC-32 of the pixels of every image, compared when an image is read for the first time.
+
+    Processes that are forked from the one that opened the images share what has been compared. It takes 0.05 ms for an
+    image of 224 × 298 pixels, once.
+
+    Args:
+        folder: of the cache, for the sentence.
+        name: of the split.
+        count: images.
+    """
+
+    def __init__(self, folder: Path, name: str, count: int) -> None:
+        self._folder, self._name = folder, name
+        self._expected = np.fromfile(folder / f"{name}.crc32", dtype="<u4").tolist()
+        self._compared = mmap.mmap(-1, max(1, count))
+
+    def check(self, index: int, pixels: Tensor) -> None:
+        """Compare an image that has not been compared.
+
+        Raises:
+            UserError: its pixels are others than were written; the next run makes the entry again.
+        """
+        if self._compared[index]:
+            return
+        if zlib.crc32(pixels.numpy().data) != self._expected[index]:
+            with contextlib.suppress(OSError):  # a cache that cannot be written stays what it is
+                (self._folder / f"{self._name}.crc32").unlink()
+            raise UserError(
+                f"The image cache {self._folder} is damaged: image {index} of {self._name} is not as it was written. "
+                "Give the same command again, and it is made again; if that does not help, remove the folder, and look "
+                "after the disk."
+            )
+        self._compared[index] = 1
+
+
 class PackedImages:
     """Decoded images one after another in one uint8 array.
 
@@ -45,10 +86,13 @@ class PackedImages:
         pixels: uint8 `(sum of 3·h·w,)`.
         heights: of the images, in pixels.
         widths: of the images, in pixels.
+        sums: check sums of the images, where there are any.
     """
 
-    def __init__(self, pixels: Tensor, heights: Sequence[int], widths: Sequence[int]) -> None:
-        self._pixels = pixels
+    def __init__(
+        self, pixels: Tensor, heights: Sequence[int], widths: Sequence[int], sums: CheckSums | None = None
+    ) -> None:
+        self._pixels, self._sums = pixels, sums
         self._heights, self._widths = heights, widths
         sizes = 3 * np.asarray(heights, dtype=np.int64) * np.asarray(widths, dtype=np.int64)
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
@@ -58,26 +102,32 @@ class PackedImages:
 
     def __getitem__(self, index: int) -> Tensor:
         pixels = self._pixels[self._starts[index] : self._starts[index + 1]]
+        if self._sums is not None:
+            self._sums.check(index, pixels)
         return pixels.view(3, self._heights[index], self._widths[index])
 
 
 def pack(images: Iterable[np.ndarray], folder: Path, name: str) -> None:
     """Write the images, uint8 `(h, w, 3)`, to `folder` one by one; `unpack` reads them."""
-    heights, widths = [], []
+    heights, widths, sums = [], [], []
     with (folder / f"{name}.pixels").open("wb") as file:
         for image in images:
             heights.append(image.shape[0])
             widths.append(image.shape[1])
-            file.write(np.ascontiguousarray(image.transpose(2, 0, 1)).data)
+            pixels = np.ascontiguousarray(image.transpose(2, 0, 1)).data
+            file.write(pixels)
+            sums.append(zlib.crc32(pixels))
+    np.array(sums, dtype="<u4").tofile(folder / f"{name}.crc32")
     (folder / f"{name}.shapes.json").write_text(json.dumps([heights, widths]))
 
 
 def is_packed(folder: Path, name: str) -> bool:
-    """Whether a folder holds what `pack` wrote: a list of sizes, and a file of as many pixels."""
+    """Whether a folder holds what `pack` wrote: a list of sizes, a file of as many pixels, and a check sum for each."""
     try:
         heights, widths = json.loads((folder / f"{name}.shapes.json").read_text())
         pixels = sum(3 * height * width for height, width in zip(heights, widths, strict=True))
-        return pixels == (folder / f"{name}.pixels").stat().st_size
+        sums = (folder / f"{name}.crc32").stat().st_size
+        return pixels == (folder / f"{name}.pixels").stat().st_size and sums == 4 * len(heights)
     except (OSError, ValueError, TypeError, RecursionError):
         return False
 
@@ -89,7 +139,7 @@ def unpack(folder: Path, name: str) -> PackedImages:
         return PackedImages(torch.empty(0, dtype=torch.uint8), [], [])
     # "c": writable in memory, as torch wants it, while the file is unchanged
     mapped = np.memmap(folder / f"{name}.pixels", dtype=np.uint8, mode="c")
-    return PackedImages(torch.from_numpy(mapped), heights, widths)
+    return PackedImages(torch.from_numpy(mapped), heights, widths, CheckSums(folder, name, len(heights)))
 
 
 def pixel_digest(image: Image.Image) -> bytes:

@@ -15,6 +15,7 @@ from lightning_modules import TrainedModule, load_module
 from pipelines.build import build_datamodule
 from pipelines.configs import read_config
 from pipelines.find_run import find_run
+from pipelines.output_places import own_cache
 from pipelines.phase_folder import SHORT, PhaseFolder, made_from
 from pipelines.phases import SLDD_STAGES
 from pipelines.records import read_results
@@ -111,7 +112,7 @@ class Run:
         _check_spec(path, "data", self.config.get("data"))
         if not isinstance(self.config.get("network"), dict):
             raise UserError(f"{path}: network is not a description of a network")
-        datamodule = build_datamodule(self.config["data"], overrides)
+        datamodule = build_datamodule(own_cache(self.config["data"], path), overrides)
         datamodule.follow(self.config["network"])
         return datamodule
 

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import OnExceptionCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
 
+from datamodules.cache import is_cache
 from handful.errors import UserError
 from handful.tensor_files import CHECKPOINTS
+from handful.text import safe_text
 
 
 def check_places(key: str, folder: Path, writers: Iterable[object]) -> None:
@@ -38,6 +41,26 @@ def check_places(key: str, folder: Path, writers: Iterable[object]) -> None:
                 f"{key}: {name}: a phase keeps last.ckpt and best.ckpt itself, and commands look for {place.name}; "
                 "take another filename"
             )
+
+
+def own_cache(data: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """The description of a run's data, without a `cache_dir` that is no cache: a run's own has been filled by it.
+
+    Nothing is written to, or swept from, a folder that only a run from elsewhere names.
+
+    Args:
+        data: class and arguments of the data module.
+        config: that says so, for the warning.
+    """
+    arguments = data.get("init_args") or {}
+    folder = arguments.get("cache_dir")
+    if not folder or is_cache(str(folder)):
+        return dict(data)
+    rank_zero_warn(
+        f"{config}: data.cache_dir {safe_text(str(folder))} is no cache of images; the usual one is used "
+        "(--data.cache_dir in a pipeline makes one)"
+    )
+    return {**data, "init_args": {**arguments, "cache_dir": None}}
 
 
 def check_removed(key: str, writers: Iterable[object]) -> None:

@@ -1,6 +1,6 @@
 """From configs and options to a pipeline in plain, validated values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jsonargparse import Namespace
@@ -58,8 +58,11 @@ def pipeline_of(parsed: Namespace) -> tuple[Pipeline, str | None]:
         UserError: a value that cannot be.
     """
     values = plain(parsed)
+    _refuse_null(values)
     check_name(values["name"], "name")
     check_values("trainer", values["trainer"] or {})
+    if not isinstance(values["wandb"], dict):  # the parser takes a list of mappings for a group
+        raise UserError(f"wandb: a mapping of mode, project and entity, not {values['wandb']!r:.60}")
     values["phases"] = with_rounds(values["phases"], values["rounds"])
     for name, phase in values["phases"].items():
         check_values(f"phases.{name}.trainer", phase["trainer"] or {})
@@ -107,6 +110,20 @@ def pipeline_parser(phases: Sequence[str]) -> OneSentenceParser:
         parser.add_argument(f"--{key}.callbacks", type=list[Callback], default=[], help="callbacks")
         parser.add_argument(f"--{key}.data", type=dict[str, Any], default={}, help="data arguments of this phase")
     return parser
+
+
+def _refuse_null(values: Mapping[str, Any]) -> None:
+    """Refuse null, as an empty key of a config is, for what must have a value; the parser takes it everywhere."""
+    of_all = {key: values[key] for key in ("name", "seed", "loggers", "wandb", "network")}
+    of_phases = {
+        f"phases.{name}.{key}": phase[key]
+        for name, phase in values["phases"].items()
+        for key in ("max_epochs", "monitor")
+    }
+    for key, value in {**of_all, **of_phases}.items():
+        if value is None:
+            off = "; wandb.mode disabled switches it off" if key == "wandb" else ""
+            raise UserError(f"{key}: it has no value (null); leave the key out to have the default{off}")
 
 
 def _tidy(phase: dict[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
+from handful.images.formats import is_image_name
 from handful.text import safe_text
 
 _FOLDERS = {
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "lost+found",
     "$recycle.bin", "recycler", "system volume information", "network trash folder", "temporary items",
-    "__pycache__",
+    "__pycache__", "thumbnails", "_thumbnails", "_thumbs",
 }  # fmt: skip
 _FILES = {"thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini",
           "zbthumbnail.info", "icon\r", "folder.jpg:zone.identifier"}  # fmt: skip
@@ -15,6 +16,7 @@ _PREFIXES = ("synofile_thumb_", "synophoto_thumb_", "synoindex_media_info")
 #: Reasons in the plural, and what a single file is called.
 _OF_ONE = {
     "thumbnails and system files": "thumbnail or system file",
+    "unfinished files and backup copies": "unfinished file or backup copy",
     "that are not images": "that is not an image",
     "links to nothing": "link to nothing",
     "files that are not regular": "file that is not regular",
@@ -24,7 +26,10 @@ _OF_ONE = {
     "with names that lead outside the archive": "with a name that leads outside the archive",
     "replaced by later ones of the same name": "replaced by a later one of the same name",
 }
-_SUFFIXES = (":zone.identifier", "@synoeastream", "@synoresource", ".crdownload", ".part", "~")
+_SUFFIXES = (":zone.identifier", "@synoeastream", "@synoresource")
+_UNFINISHED = (".crdownload", ".part", "~")
+#: Behind the name of an image: what a browser, an editor or a synchronisation keeps beside it or has not finished.
+_COPIES = (".bak", ".orig", ".old", ".tmp", ".temp", ".swp", ".partial", ".filepart", ".download", ".opdownload")
 
 
 def clutter(path: str) -> str | None:
@@ -47,6 +52,9 @@ def clutter(path: str) -> str | None:
         if part.startswith(".") and part not in (".", ".."):
             return "hidden"
     lower = name.lower()
+    inner, _, last = lower.rpartition(".")
+    if lower.endswith(_UNFINISHED) or lower.startswith("~$") or (f".{last}" in _COPIES and is_image_name(inner)):
+        return "unfinished files and backup copies"
     if lower in _FILES or lower.startswith(_PREFIXES) or lower.endswith(_SUFFIXES):
         return "thumbnails and system files"
     return None

@@ -14,12 +14,12 @@ from handful.tensor_files import find_tensors
 from lightning_modules import TrainedModule
 from lightning_modules.checkpoints import check_weights
 from lightning_modules.classifier import ClassifierModule
-from pipelines.configs import configs_first, taken
+from pipelines.configs import configs_first, read_config, taken
 from pipelines.finished_run import Run
 from pipelines.launcher import watch_processes
 from pipelines.loggers import guard
 from pipelines.option_parser import OneSentenceParser
-from pipelines.output_places import check_places, check_removed
+from pipelines.output_places import check_places, check_removed, own_cache
 from pipelines.processes import lost_process
 from pipelines.progress import with_progress_bar
 from pipelines.sync_batchnorm import synchronised
@@ -183,6 +183,9 @@ def _expand_run_dir(arguments: list[str]) -> list[str]:
         rest = ["--config", str(folder / "config.yaml"), *without]
         meant = ["--ckpt_path", str(folder / "best.ckpt"), "--trainer.default_root_dir", str(folder)]
         meant += ["--trainer.logger", "false"]
+        data = read_config(folder / "config.yaml")[1].get("data")
+        if isinstance(data, dict) and own_cache(data, folder / "config.yaml") != data:
+            meant += ["--data.init_args.cache_dir", "null"]
     arranged, _ = configs_first(rest)
     texts = [argument for argument in arranged if argument.startswith("--config=")]
     return [arguments[0], *texts, *meant, *arranged[len(texts) :]]

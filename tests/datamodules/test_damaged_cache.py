@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from datamodules import ImageFolder, ToyBirds
+from handful.errors import UserError
 
 DAMAGES = {
     "cut short": lambda content: content[: len(content) // 2],
@@ -42,6 +43,35 @@ def same(found, expected):
     assert statistics == expected[1:]
     for name, pixels in expected[0].items():
         assert all(torch.equal(a, b) for a, b in zip(images[name], pixels, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["photos", "toy birds"])
+def test_flipped_pixels_are_noticed_when_they_are_read_and_made_again(kind, photos, tmp_path):
+    """Of the right length and used unnoticed before; a forked loader process notices as well."""
+    cache = tmp_path / "cache"
+
+    def make():
+        if kind == "photos":
+            return ImageFolder(str(photos), image_size=8, val_fraction=0, cache_dir=str(cache), num_workers=1)
+        return ToyBirds(n_classes=2, images_per_class=2, val_images_per_class=1, test_images_per_class=1,
+                        image_size=16, cache_dir=str(cache), num_workers=1)  # fmt: skip
+
+    expected = everything(make)
+    file = next(path for path in cache.rglob("train.pixels"))
+    whole = file.read_bytes()
+    for place in (0, len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        data = make()
+        train = data.splits["train"]
+        with pytest.raises(UserError, match=r"damaged: image . of train is not as it was written\. Give the same"):
+            [train.pixels(i) for i in range(len(train))]
+        same(everything(make), expected)
+        assert file.read_bytes() == whole
+    file.write_bytes(damaged)
+    with pytest.raises(UserError, match="is damaged"):
+        list(make().train_dataloader())
 
 
 @pytest.mark.parametrize("kind", ["packed", "files", "toy birds"])

@@ -46,6 +46,9 @@ CLUTTER = [
     "train/.ipynb_checkpoints/a.png", "lost+found/a.png",
     "train/lost+found/a.png", "train/owl/.hidden.png", "train/owl/#recycle/a.png",
     "train/$RECYCLE.BIN/a.png", "train/owl/000.png:Zone.Identifier",
+    # contents of images, beside the image or unfinished
+    "train/owl/000.png.bak", "train/owl/000.jpg.tmp", "test/tit/a.JPEG.partial", "train/owl/~$000.png",
+    "train/owl/0.webp.orig", "train/owl/thumbnails/000.png", "train/_thumbs/a.png",
 ]  # fmt: skip
 
 
@@ -65,6 +68,7 @@ def test_clutter_is_neither_image_nor_class_and_is_counted(tmp_path, packed, cap
     assert "28 training, 3 validation (drawn: 10% of each class, seed 0), 7 test" in line
     assert "hidden (" in line
     assert "thumbnails and system files (" in line
+    assert "unfinished files and backup copies (" in line
     assert "1 that is not an image (train/owl/notes.txt)" in line
 
 
@@ -83,7 +87,7 @@ def test_validation_has_every_class_of_two_images_or_it_is_said(tmp_path, capsys
     root = write_images(tmp_path / "data", {s: {"owl": 40, "tit": 2, "wren": 1} for s in ("train", "test")})
     module = data(root)
     assert torch.bincount(module.splits["val"].labels, minlength=3).tolist() == [4, 1, 0]
-    assert "1 classes have no validation image (wren)" in capsys.readouterr().out
+    assert "1 class has no validation image (wren)" in capsys.readouterr().out
 
 
 # -- folders without splits -------------------------------------------------------------------------------------------
@@ -97,7 +101,7 @@ def test_class_folders_without_splits_are_divided_by_class_and_seed(tmp_path, ca
     assert counts == {"train": [6, 12, 1], "test": [3, 6, 0], "val": [1, 3, 0]}
     out = capsys.readouterr().out
     assert "9 test (drawn: 30% of each class, seed 0)" in out
-    assert "1 classes have no test image (wren)" in out
+    assert "1 class has no test image (wren)" in out
     every = sorted(name for split in names(module).values() for name in split)
     assert every == sorted(str(p.relative_to(root)) for p in root.rglob("*.png"))
     assert names(data(root, test_fraction=0.3, val_fraction=0.2)) == names(module)
@@ -438,3 +442,51 @@ def test_classes_that_look_alike_are_warned_of_once(tmp_path, form, other, recwa
 def test_classes_that_do_not_look_alike_are_not(tmp_path, recwarn):
     _ = data(write_images(tmp_path / "data", CLASSES)).splits
     assert not [w for w in recwarn if "look alike" in str(w.message)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("beside", ["README.txt", "LICENSE", "read me.html", "about.pdf"])
+def test_a_document_beside_the_only_folder_does_not_hide_it(tmp_path, packed, beside):
+    """The folder was taken for the only class."""
+    root = tmp_path / "download"
+    write_images(root / "photos", CLASSES)
+    (root / beside).write_text("where these come from")
+    module = data(zipped(root, tmp_path / "data.zip") if packed else root)
+    assert module.class_names == ["owl", "tit", "wren"]
+    assert len(module.splits) == 3
+    assert f"1 that is not an image ({beside})" in module.report
+
+
+def unmarked(folder, *names, encoding):
+    """A zip archive as old tools write it: names in a code page that it does not name."""
+    path = folder / "data.zip"
+    places = [f"{number:020}" for number in range(len(names))]
+    with zipfile.ZipFile(path, "w") as file:
+        for number, place in enumerate(places):
+            file.writestr(place, png(number))
+    content = path.read_bytes()
+    for name, place in zip(names, places, strict=True):
+        encoded = name.encode(encoding)
+        stem, suffix = encoded[: -len(b".png")], b".png"
+        content = content.replace(place.encode(), stem + b"0" * (20 - len(encoded)) + suffix)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("word", "encoding"),
+    [("Häher", "cp1252"), ("Häher", "cp437"), ("Häher", "utf-8"), ("Crécerelle", "cp1252"), ("かもめ", "cp932"),
+     ("鳥", "cp932"), ("鳥2", "cp932")],
+)  # fmt: skip
+def test_names_in_an_unnamed_code_page(tmp_path, word, encoding, recwarn):
+    names = [f"{name}/{number}.png" for name in (word, "owl") for number in range(3)]
+    module = data(unmarked(tmp_path, *names, encoding=encoding))
+    assert set(module.class_names) == {word, "owl"}
+    assert not [w for w in recwarn if "code page" in str(w.message)]
+
+
+@pytest.mark.parametrize(("word", "encoding"), [("Чайка", "cp866"), ("海鸥", "gbk"), ("갈매기", "euc-kr")])
+def test_names_that_nobody_can_decode_are_warned_of(tmp_path, word, encoding):
+    names = [f"{name}/{number}.png" for name in (word, "owl") for number in range(3)]
+    with pytest.warns(UserWarning, match="are in a code page that the archive does not name.*pack it again"):
+        assert len(data(unmarked(tmp_path, *names, encoding=encoding)).class_names) == 2

@@ -1,6 +1,7 @@
 """Config files and options: who wins, in which encoding, of which shape, and what is said of the rest."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -124,6 +125,32 @@ def test_files_that_are_no_configs(tmp_path, capsys, content):
     assert "bad.yaml" in said
     assert BAD[content] in said
     assert not (tmp_path / "run").exists()
+
+
+NULLS = ["name", "seed", "loggers", "wandb", "network", "phases.dense.monitor", "phases.dense.max_epochs"]
+
+
+@pytest.mark.parametrize("key", NULLS)
+def test_a_key_without_a_value_in_a_config(tmp_path, capsys, key):
+    """The parser takes null everywhere; it ended in errors of Python."""
+    config = tiny_config()
+    place = config
+    for part in key.split(".")[:-1]:
+        place = place[part]
+    place[key.split(".")[-1]] = None
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(config))
+    said = sentence(capsys, "pipeline", "--config", file, "--run_dir", tmp_path / "run")
+    assert key.rpartition(".")[2] in said
+    assert re.search("has no value|not None|Got value|Given value", said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_list_in_the_place_of_a_group(tmp_path, capsys):
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(tiny_config(wandb=[{"mode": "disabled"}])))
+    said = sentence(capsys, "pipeline", "--config", file, "--run_dir", tmp_path / "run")
+    assert "wandb: a mapping of mode, project and entity, not [{'mode': 'disabled'}]" in said
 
 
 WRONG = [

@@ -1,5 +1,6 @@
 """A config, or a run's folder, from elsewhere: it names what would run a stranger's code, and nothing runs."""
 
+import contextlib
 import json
 import pickle
 import re
@@ -284,6 +285,27 @@ def test_the_data_of_a_run_from_elsewhere(run, command, data, canary, tmp_path, 
     extra = {"explain": ("--images", copy), "tradeoff": ("--n_features", "2"), "report": ()}[command]
     (copy / "x.png").write_bytes(b"")
     refused(capsys, command, "--run_dir", copy, *extra)
+
+
+@pytest.mark.parametrize("command", ["report", "tradeoff", "test", "predict"])
+def test_a_run_from_elsewhere_keeps_no_images_where_it_likes(run, command, tmp_path, capsys, recwarn):
+    """Entries were written to, and drafts swept from, whatever `data.cache_dir` named."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    precious = tmp_path / "precious"
+    (precious / ".draft-mine").mkdir(parents=True)
+    for file in (copy / "config.yaml", copy / "dense/config.yaml"):
+        config = yaml.safe_load(file.read_text())
+        config["data"]["init_args"] |= {"cache_dir": str(precious)}
+        if "sparsify" not in config.get("phases", {"sparsify": 0}):
+            config["phases"]["sparsify"] = {"module": spec("Sparsify")}
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+    without_digests(copy)
+    extra = ("--n_features", "2") if command == "tradeoff" else ("--phase", "dense") if command != "report" else ()
+    with contextlib.suppress(SystemExit):
+        main([command, "--run_dir", str(copy), *extra])
+    assert [path.name for path in precious.iterdir()] == [".draft-mine"]
+    said = capsys.readouterr().err + "".join(str(w.message) for w in recwarn)
+    assert f"data.cache_dir {precious} is no cache of images; the usual one is used" in " ".join(said.split())
 
 
 def test_a_checkpoint_from_elsewhere(run, canary, tmp_path, capsys):
