@@ -1,11 +1,14 @@
 """Commands in forked processes: as real as new ones, without the seconds that imports take, and killed where wanted."""
 
+import logging
 import os
 import signal
+import socket
 import sys
 import time
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,28 +41,89 @@ def run(arguments: Sequence[str | Path], folder: Path, kill_at: int | None = Non
         timeout: in seconds.
     """
     log, count = folder.with_name(f"{folder.name}.log"), folder.with_name(f"{folder.name}.events")
+    child = fork(lambda: _child([str(a) for a in arguments], folder, kill_at, log, count))
+    (status,) = wait([child], timeout, arguments)
+    events = count.stat().st_size if count.exists() else 0
+    count.unlink(missing_ok=True)
+    return Ended(status, _read(log), events)
+
+
+def run_ranks(
+    arguments: Sequence[str | Path],
+    folder: Path,
+    prepare: Callable[[int], None] = lambda rank: None,
+    timeout: float = 1800.0,
+) -> Ended:
+    """Run `train.py ARGUMENTS` in two forked processes, which find what torchrun leaves for its own.
+
+    Args:
+        arguments: of the command; two processes and the strategy are added.
+        folder: of the run.
+        prepare: called with the rank in each process, before the command.
+        timeout: in seconds.
+
+    Returns:
+        The status that is not 0, if any, and what both have printed.
+    """
+    command = [*map(str, arguments), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logs = [folder.with_name(f"{folder.name}.{rank}.log") for rank in range(2)]
+
+    def work(rank: int) -> None:
+        from lightning.pytorch.utilities import rank_zero_only
+
+        launcher = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2,
+                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "forked"}  # fmt: skip
+        os.environ.update({name: str(value) for name, value in launcher.items()})
+        rank_zero_only.rank = rank  # Lightning reads it from the environment when it is imported
+        prepare(rank)
+        _child(command, folder, None, logs[rank], None)
+
+    children = [fork(lambda rank=rank: work(rank)) for rank in range(2)]
+    statuses = wait(children, timeout, arguments)
+    return Ended(next(filter(None, statuses), 0), "".join(map(_read, logs)), 0)
+
+
+def fork(work: Callable[[], None]) -> int:
+    """Call a function in a forked process, which must end itself by `os._exit`; the process's number."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
-        _child([str(a) for a in arguments], folder, kill_at, log, count)
-    deadline = time.monotonic() + timeout
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(70)
+    return child
+
+
+def wait(children: Sequence[int], timeout: float, what: object = "a process") -> list[int]:
+    """How processes ended; all are killed after the timeout."""
+    deadline, ended = time.monotonic() + timeout, {}
+    while len(ended) < len(children):
+        for child in (child for child in children if child not in ended):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                ended[child] = os.waitstatus_to_exitcode(status)
         if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            raise TimeoutError(f"{arguments}: still running after {timeout} s")
+            for child in (child for child in children if child not in ended):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            raise TimeoutError(f"{what}: still running after {timeout} s")
         time.sleep(0.02)
-    events = count.stat().st_size if count.exists() else 0
+    return [ended[child] for child in children]
+
+
+def _read(log: Path) -> str:
     text = log.read_text(errors="replace")
-    for file in (log, count):
-        file.unlink(missing_ok=True)
-    return Ended(os.waitstatus_to_exitcode(status), text, events)
+    log.unlink()
+    return text
 
 
-def _child(arguments: list[str], folder: Path, kill_at: int | None, log: Path, count: Path) -> None:
+def _child(arguments: list[str], folder: Path, kill_at: int | None, log: Path, count: Path | None) -> None:
     status = 70
     try:
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -67,8 +131,10 @@ def _child(arguments: list[str], folder: Path, kill_at: int | None, log: Path, c
         os.dup2(out, 2)
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+        _log_to_stderr()
         warnings._showwarnmsg_impl = lambda message: print(message.message, file=sys.stderr)  # pytest's records them
-        _count_events(str(folder), kill_at, os.open(count, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
+        if count is not None:
+            _count_events(str(folder), kill_at, os.open(count, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
         from pipelines.cli import main
 
         try:
@@ -79,13 +145,19 @@ def _child(arguments: list[str], folder: Path, kill_at: int | None, log: Path, c
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:
-        import traceback
-
         traceback.print_exc()
         sys.stderr.flush()
         status = 1
     finally:
         os._exit(status)
+
+
+def _log_to_stderr() -> None:
+    """Point Lightning's handlers at this process's standard error; when they were made it was another."""
+    for logger in map(logging.getLogger, list(logging.root.manager.loggerDict)):
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.setStream(sys.stderr)
 
 
 def _count_events(folder: str, kill_at: int | None, count: int) -> None:

@@ -13,7 +13,7 @@ import pipelines.cli  # noqa: F401  imported before processes are forked
 from datamodules import ToyBirds
 from lightning_modules import load_classifier
 from tests.helpers import forked
-from tests.helpers.pipeline import run_train, tiny_config, write_config
+from tests.helpers.pipeline import tiny_config, write_config
 
 
 def phases(epochs=3, relu=True, **finetune):
@@ -169,14 +169,12 @@ def test_killed_while_finetuning_it_ends_with_the_same_bits(finished, tmp_path):
 
 
 def test_two_processes_make_the_same_choice(finished, tmp_path):
-    """By the real launcher, which starts the second process."""
     own = {name: phase for name, phase in phases().items() if name in ("dense", "assign")}
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     shutil.rmtree(run / "assign")
-    options = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    ended = run_train(*command(write_config(tmp_path, phases=own), run), *options)
-    assert ended.returncode == 0, ended.stderr
+    ended = forked.run_ranks(command(write_config(tmp_path, phases=own), run), run)
+    assert ended.status == 0, ended.text
     first, second = (json.loads((r / "assign/assignment.json").read_text()) for r in (finished, run))
     assert {key: first[key] for key in first if key not in ("bound", "gap")} == {
         key: second[key] for key in second if key not in ("bound", "gap")

@@ -4,8 +4,6 @@ import errno
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,8 +14,10 @@ from lightning_modules.checkpoints import write_tensors
 from pipelines.build import build_datamodule
 from pipelines.cli import main
 from pipelines.option_parser import condense
+from tests.helpers import forked
 from tests.helpers.finished_run import forget_digests
-from tests.helpers.pipeline import ROOT, tiny_config, write_config
+from tests.helpers.full_disk import with_full_disk
+from tests.helpers.pipeline import tiny_config, write_config
 
 
 def complaint(capsys, *arguments) -> str:
@@ -217,13 +217,15 @@ def test_a_run_folder_that_is_a_file(command, capsys, tmp_path):
 def test_full_disk(tmp_path):
     """The system refuses to let a file grow beyond 40 KiB: the checkpoint of dense cannot be written."""
     build_datamodule(tiny_config()["data"]).setup()  # the pictures are in the cache already
-    limited = f"ulimit -f 40; exec {sys.executable} train.py pipeline --config {write_config(tmp_path)}"
-    done = subprocess.run(
-        ["bash", "-c", f"{limited} --run_dir {tmp_path / 'run'}"],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert re.search(r"handful: \S+dense/(best|last)\.ckpt: File too large; results written before stay", done.stderr)
+    command = ["pipeline", "--config", write_config(tmp_path), "--run_dir", tmp_path / "run"]
+
+    def run():
+        ended = forked.run(command, tmp_path / "run")
+        assert ended.status == 2, ended.text
+        sentence = r"handful: \S+dense/(best|last)\.ckpt: File too large; results written before stay"
+        assert re.search(sentence, ended.text), ended.text
+
+    with_full_disk(run, 40 * 1024)
     assert not list((tmp_path / "run/dense").glob("*.ckpt*"))
 
 

@@ -22,7 +22,7 @@ from pipelines.stored_features import FrozenFeatures
 from tests.helpers import forked
 from tests.helpers.full_disk import with_full_disk
 from tests.helpers.phases import run_phase
-from tests.helpers.pipeline import run_train, tiny_config
+from tests.helpers.pipeline import tiny_config
 
 NETWORK = {"backbone": "cifar_resnet20", "options": {"width": 4}, "dropout": 0.2}
 
@@ -117,11 +117,10 @@ def test_stored_results_are_those_of_the_images(finished):
 
 def test_two_processes_compute_the_features_of_one(finished, weights, tmp_path):
     config, run = finished
-    two = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.cache_dir", tmp_path / "cache")
-    done = run_train(*command(config, tmp_path / "two", weights, *two))
-    assert done.returncode == 0, done.stderr
-    ours = run.parent / "cache"
-    text = done.stderr
+    two = tmp_path / "two"
+    done = forked.run_ranks(command(config, two, weights, "--data.cache_dir", tmp_path / "cache"), two)
+    assert done.status == 0, done.text
+    ours, text = run.parent / "cache", done.text
     assert "the head learns from features of the un-augmented images; data.augmentation crop_flip is not used" in text
     assert text.count("features of the 27 un-augmented training images: computed in") == 1
     assert "eval mode" not in text

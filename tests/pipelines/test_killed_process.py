@@ -1,10 +1,17 @@
-"""One of two processes is killed: the other ends soon and says what to do; `python -m tests.soak.lost` tries all."""
+"""Two processes of the real launcher: the numbers of one; one is killed, the other ends soon and says what to do.
 
+`python -m tests.soak.lost` kills either process in every pipeline.
+"""
+
+import json
 import re
+import shutil
 
 import pytest
 import yaml
 
+import pipelines.cli  # noqa: F401  imported before processes are forked
+from tests.helpers import forked
 from tests.helpers.processes import finish, lose
 from tests.soak.kills import configs, content, difference
 
@@ -24,14 +31,43 @@ def write(folder, name):
     return path
 
 
-def test_a_killed_run_resumes_to_the_digits_of_the_uninterrupted_one(tmp_path):
-    config, run, whole = write(tmp_path, "sldd"), tmp_path / "run", tmp_path / "whole"
-    check(lose(config, run, "sparsify", 1), 1)
+def stages(run):
+    return json.loads((run / "results.json").read_text())["stages"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("two")
+    config = write(folder, "sldd")
+    finish(config, folder / "whole")
+    return config, folder / "whole"
+
+
+def test_two_processes_write_the_numbers_of_one(whole, tmp_path):
+    """Trained on two; the same weights then evaluated and made sparse on one."""
+    config, two = whole
+    one = tmp_path / "one"
+    shutil.copytree(two, one)
+    again = ["pipeline", "--config", config, "--run_dir", one, "--start_at"]
+    for more in (["evaluate"], ["sparsify", "--phases.finetune.max_epochs", "0"]):
+        ended = forked.run([*again, *more], one)
+        assert ended.status == 0, ended.text
+        for stage in ("dense", "sparse", "finetuned") if more == ["evaluate"] else ("dense", "sparse"):
+            assert stages(one)[stage] == stages(two)[stage]
+    chosen = [json.loads((run / "sparsify/selection.json").read_text())["features"] for run in (one, two)]
+    assert chosen[0] == chosen[1]
+
+
+def test_killed_in_training_it_resumes_to_the_digits_of_the_uninterrupted_one(whole, tmp_path):
+    config, run = whole[0], tmp_path / "run"
+    shutil.copytree(whole[1], run)  # the phases before are finished
+    for name in ("finetune", "evaluate", "report"):
+        shutil.rmtree(run / name)
+    check(lose(config, run, "finetune", 1), 1)
     finish(config, run)
-    finish(config, whole)
-    assert difference(content(whole), content(run)) == ""
+    assert difference(content(whole[1]), content(run)) == ""
 
 
-@pytest.mark.parametrize(("name", "phase", "rank"), [("plugin", "plugin", 1), ("filters", "filters", 0)])
-def test_the_other_process_ends(name, phase, rank, tmp_path):
-    check(lose(write(tmp_path, name), tmp_path / "run", phase, rank), rank)
+def test_killed_in_a_phase_without_training_the_other_process_ends(tmp_path):
+    check(lose(write(tmp_path, "filters"), tmp_path / "run", "filters", 0), 0)

