@@ -1,33 +1,54 @@
 """What every test starts from: one thread, no network, nothing left behind by the test before."""
 
+import gc
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; a forked child hangs in its parent's threads
 
 import pytest
-import torch
-from lightning.pytorch.utilities import rank_zero_only
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 os.environ["HANDFUL_TRUST"] = "tests"  # callbacks of the tests, also in processes that they start
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("WANDB_SILENT", "true")
-torch.set_num_threads(1)
-if not torch.cuda.is_available() and "HANDFUL_TEST_DEVICE" not in os.environ:
-    # autograd counts devices at its first step; one that the exporter to ONNX adds later is not to start threads, after
-    # which no forked process can train
-    torch.ones(1, requires_grad=True).backward()
 
 # A launcher marks its process by these; the next Trainer would believe it had been launched.
 _LAUNCHER = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Prepare torch, in a process that runs tests: one that only hands them out to others does not import it."""
+    if session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput"):
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    if not torch.cuda.is_available() and "HANDFUL_TEST_DEVICE" not in os.environ:
+        # autograd counts devices at its first step; one that the exporter to ONNX adds later is not to start threads,
+        # after which no forked process can train
+        torch.ones(1, requires_grad=True).backward()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of garbage collection, and its pages shared with forked processes.
+
+    Thousands of tests and all that their modules import stay to the end; a phase of a pipeline collects garbage, and
+    half a second each time went into them.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def untouched_process():
     """Restore environment, process group, rank and caches around every test."""
+    import torch
+    from lightning.pytorch.utilities import rank_zero_only
+
     before = dict(os.environ)
     rank = getattr(rank_zero_only, "rank", 0)
     yield
@@ -43,6 +64,19 @@ def untouched_process():
 def own_cache(tmp_path_factory):
     """Caches of the tests lie in a folder of their own."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(own_cache, tmp_path_factory) -> Iterator[Path]:
+    """A finished run of the tiny pipeline, `tiny.yaml` beside it; a test that changes anything takes a copy."""
+    from pipelines.cli import main
+    from tests.helpers.pipeline import write_config
+
+    folder = tmp_path_factory.mktemp("tiny")
+    main(["pipeline", "--config", str(write_config(folder)), "--run_dir", str(folder / "run")])
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    yield folder / "run"
+    assert files == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from handful.version import __version__
-from tests.helpers.pipeline import ROOT, write_config
+from tests.helpers.pipeline import ROOT
 
 #: The distribution of an imported name where the two differ.
 DISTRIBUTIONS = {"PIL": "pillow", "glm_saga": "glm-saga", "markupsafe": "jinja2", "skimage": "scikit-image",
@@ -166,14 +167,12 @@ print(prediction)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tiny_run, tmp_path_factory):
     """A finished run, and a picture."""
     from PIL import Image
 
-    from pipelines.cli import main
-
     folder = tmp_path_factory.mktemp("finished")
-    main(["pipeline", "--config", str(write_config(folder)), "--run_dir", str(folder / "run")])
+    shutil.copytree(tiny_run, folder / "run")
     Image.new("RGB", (40, 30), (200, 120, 40)).save(folder / "robin.png")
     return folder / "run", folder / "robin.png"
 

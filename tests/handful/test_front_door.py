@@ -15,16 +15,12 @@ from handful.networks import build_classifier
 from handful.networks.decomposed import decompose
 from handful.networks.description import KEY, rebuild
 from lightning_modules import load_module
-from pipelines.cli import main
 from pipelines.finished_run import Run
-from tests.helpers.pipeline import write_config
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("front_door")
-    main(["pipeline", "--config", str(write_config(folder)), "--run_dir", str(folder / "run")])
-    return folder / "run"
+def run(tiny_run):
+    return tiny_run
 
 
 @pytest.fixture(scope="module")

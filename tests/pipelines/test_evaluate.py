@@ -1,6 +1,7 @@
 """`evaluate`: the numbers of the run itself, unknown names, what cannot be measured, earlier files."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -11,24 +12,14 @@ from pipelines.cli import main
 from pipelines.evaluate import evaluate
 from pipelines.finished_run import Run
 from pipelines.measures import measures
-from pipelines.parse import parse_pipeline
 from pipelines.report import report
-from pipelines.runner import Runner
 from tests.helpers.finished_run import write_run
-from tests.helpers.pipeline import tiny_config, write_config
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tiny_run, tmp_path_factory):
     """A run of all phases on toy birds."""
-    folder = tmp_path_factory.mktemp("evaluate")
-    phases = tiny_config()["phases"]
-    for phase in ("dense", "finetune"):
-        phases[phase]["max_epochs"] = 1
-    config = write_config(folder, phases=phases)
-    pipeline, _ = parse_pipeline(["--config", str(config), "--run_dir", str(folder / "run")])
-    Runner(pipeline).run()
-    return folder / "run"
+    return shutil.copytree(tiny_run, tmp_path_factory.mktemp("evaluate") / "run")
 
 
 def read(path):

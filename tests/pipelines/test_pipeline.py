@@ -29,10 +29,8 @@ def weights(path):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipeline")
-    results = run("--config", write_config(folder), "--run_dir", folder / "run")
-    return folder / "run", results
+def finished(tiny_run):
+    return tiny_run, json.loads((tiny_run / "results.json").read_text())
 
 
 @pytest.fixture
@@ -42,8 +40,7 @@ def copy(finished, tmp_path):
 
 
 def test_results_rows(finished):
-    folder, results = finished
-    assert json.loads((folder / "results.json").read_text()) == results
+    _, results = finished
     assert list(results["stages"]) == ["dense", "sparse", "finetuned"]
     for row in results["stages"].values():
         assert {"accuracy", "n_features", "features_per_class", "diversity@5", "dependence"} <= set(row)
@@ -110,7 +107,8 @@ def test_metrics_of_every_epoch(finished):
 
 def test_same_command_again_skips_everything(copy, capsys):
     stamps = {p: p.stat().st_mtime_ns for p in copy.rglob("*.ckpt")}
-    run("--config", copy / "config.yaml", "--run_dir", copy)
+    results = run("--config", copy / "config.yaml", "--run_dir", copy)
+    assert json.loads((copy / "results.json").read_text()) == results
     assert {p: p.stat().st_mtime_ns for p in copy.rglob("*.ckpt")} == stamps
 
 

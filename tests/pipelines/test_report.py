@@ -18,11 +18,8 @@ from tests.helpers.pipeline import tiny_config, write_config
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    config = write_config(folder)
-    main(["pipeline", "--config", str(config), "--run_dir", str(folder / "run")])
-    return folder / "run"
+def run(tiny_run, tmp_path_factory):
+    return shutil.copytree(tiny_run.parent, tmp_path_factory.mktemp("report") / "tiny") / "run"
 
 
 @pytest.fixture(scope="module")

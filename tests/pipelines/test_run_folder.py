@@ -17,19 +17,11 @@ from pipelines.phase_folder import PhaseFolder
 from pipelines.records import read_metrics, read_results
 from pipelines.run_folder import lock, sweep, wandb_id
 from tests.helpers import forked
-from tests.helpers.pipeline import tiny_config, write_config
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("folder")
-    phases = tiny_config()["phases"]
-    for name in ("dense", "finetune"):
-        phases[name] |= {"max_epochs": 1, "callbacks": []}
-    config = write_config(folder, phases=phases)
-    ended = forked.run(["pipeline", "--config", config, "--run_dir", folder / "run"], folder / "run")
-    assert ended.status == 0, ended.text
-    return config, folder / "run"
+def finished(tiny_run):
+    return tiny_run.parent / "tiny.yaml", tiny_run
 
 
 @pytest.fixture

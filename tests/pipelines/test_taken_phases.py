@@ -26,11 +26,9 @@ def pipeline(folder, config, *arguments):
 
 
 @pytest.fixture(scope="module")
-def sldd(tmp_path_factory):
+def sldd(tiny_run):
     """A finished SLDD run."""
-    folder = tmp_path_factory.mktemp("sldd")
-    pipeline(folder / "run", write_config(folder))
-    return folder / "run"
+    return tiny_run
 
 
 @pytest.fixture

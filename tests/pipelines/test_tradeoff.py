@@ -10,20 +10,12 @@ from PIL import Image
 from handful.errors import UserError
 from handful.sparse import select_features
 from pipelines.cli import main
-from pipelines.parse import parse_pipeline
-from pipelines.runner import Runner
 from pipelines.tradeoff import tradeoff
-from tests.helpers.pipeline import tiny_config, write_config
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tradeoff")
-    phases = {name: tiny_config()["phases"][name] for name in ("dense", "sparsify", "evaluate")}
-    config = write_config(folder, phases=phases)
-    pipeline, _ = parse_pipeline(["--config", str(config), "--run_dir", str(folder / "run")])
-    Runner(pipeline).run()
-    return folder / "run"
+def run(tiny_run):
+    return tiny_run
 
 
 def test_the_runs_own_size_gives_its_own_layer(run, tmp_path, capsys):
