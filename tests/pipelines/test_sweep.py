@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from wandb.sdk.launch.sweeps.utils import load_sweep_config
-from wandb.wandb_agent import Agent
 
 from lightning_modules import Dense, save_module
 from pipelines.wandb_sweep import in_sweep, leave_sweep
@@ -21,6 +19,8 @@ SWEEP = ROOT / "configs/sweeps/features_by_features_per_class.yaml"
 
 
 def test_every_point_of_the_grid_can_be_run():
+    from wandb.sdk.launch.sweeps.utils import load_sweep_config  # seconds, for these tests alone
+
     sweep = load_sweep_config(str(SWEEP))
     values = {name.rpartition(".")[2]: one["values"] for name, one in sweep["parameters"].items()}
     assert min(values["n_features"]) >= max(values["features_per_class"])
@@ -40,6 +40,8 @@ def file_of(folder: Path) -> Path:
 
 
 def test_one_of_its_runs(tmp_path, monkeypatch):
+    from wandb.wandb_agent import Agent
+
     sweep = yaml.safe_load(SWEEP.read_text())
     tiny = tiny_config()
     del tiny["wandb"], tiny["phases"]["dense"]["callbacks"], tiny["phases"]["finetune"]["callbacks"]

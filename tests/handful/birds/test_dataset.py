@@ -64,10 +64,10 @@ def test_attributes_are_the_variants_of_the_class():
 @pytest.mark.parametrize("part", PART_NAMES)
 def test_parts_that_do_not_decide_say_nothing_about_the_class(part):
     birds = ToyBirdsDataset("train", 4, 100, size=32, deciding_parts=[part], difficulty="hard")
+    scenes = [birds.scene(index) for index in range(len(birds))]
     for other in PARTS:
         counts = np.zeros((4, len(other.variants)))
-        for index in range(len(birds)):
-            scene = birds.scene(index)
+        for scene in scenes:
             counts[scene.label, scene.variants[other.name]] += 1
         if other.name == part:
             assert (counts > 0).sum() == 4

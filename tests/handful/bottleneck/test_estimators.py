@@ -67,7 +67,7 @@ def test_infonce_finds_none_where_there_is_none() -> None:
 
 def test_noise_is_squeezed_from_above_and_below() -> None:
     rho = correlation(4.0)
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+    for share in (0.0, 0.5, 1.0):
         true = true_information(rho, share)
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(3)
