@@ -26,7 +26,7 @@ def written(folder, trained, epochs=2):
     dense = config["phases"]["dense"] | {"max_epochs": epochs}
     dense["module"] = {"class_path": "Dense", "init_args": {"beta": 0.0, "train_backbone": trained}}
     dense["callbacks"] = dense["callbacks"][1:]
-    config["data"]["init_args"] |= {"image_size": 32, "cache_dir": str(folder / "cache")}
+    config["data"]["init_args"] |= {"image_size": 32, "images_per_class": 6, "cache_dir": str(folder / "cache")}
     path = folder / "lite.yaml"
     path.write_text(yaml.safe_dump(config | {"phases": {"dense": dense}}))
     return path
