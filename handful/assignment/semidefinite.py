@@ -145,7 +145,7 @@ def _above_all_eigenvalues(matrix: Tensor) -> float:
     """
     above = 1e-8 * float(matrix.abs().max()) + 1e-300
     identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    while int(torch.linalg.cholesky_ex(above * identity - matrix).info):
+    while above < math.inf and int(torch.linalg.cholesky_ex(above * identity - matrix).info):
         above *= 4
     return above
 

@@ -41,11 +41,12 @@ class Level:
 
 
 def has_hierarchy(head: Head) -> bool:
-    """Whether every class has as many features as any other, all for it."""
+    """Whether every class has as many features as any other, all for it and of one weight."""
     if not isinstance(head, SparseHead):
         return False
-    counts = (head.weight != 0).sum(dim=1)
-    return bool((head.weight >= 0).all()) and bool((counts == counts[0]).all())
+    counts = (head.weight > 0).sum(dim=1)
+    equal = (head.weight == 0) | (head.weight == head.weight.max())
+    return bool(counts[0] > 0) and bool((counts == counts[0]).all()) and bool(equal.all())
 
 
 @torch.no_grad()

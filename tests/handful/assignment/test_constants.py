@@ -5,7 +5,14 @@ import pytest
 import torch
 from sklearn.cluster import MeanShift, estimate_bandwidth
 
-from handful.assignment import ClassSums, LocalitySums, class_correlation, feature_similarity, similarity_penalty
+from handful.assignment import (
+    ClassSums,
+    LocalitySums,
+    class_correlation,
+    feature_similarity,
+    qpm_problem,
+    similarity_penalty,
+)
 from handful.assignment.locality import BIAS_SCALE, largest_cluster
 
 
@@ -56,7 +63,19 @@ def test_penalties_start_at_the_threshold_and_reach_one():
     similarity = torch.tensor([[0.0, 0.2, 0.6], [0.2, 0.0, 1.0], [0.6, 1.0, 0.0]], dtype=torch.float64)
     expected = torch.tensor([[0.0, 0.0, 0.5], [0.0, 0.0, 1.0], [0.5, 1.0, 0.0]], dtype=torch.float64)
     torch.testing.assert_close(similarity_penalty(similarity, 0.5), expected)
+    torch.testing.assert_close(similarity_penalty(similarity, 0.6), expected)  # of at least the threshold
+    torch.testing.assert_close(similarity_penalty(similarity, 0.6 + 1e-9)[0], torch.zeros(3, dtype=torch.float64))
     assert not similarity_penalty(similarity, float("inf")).any()
+
+
+def test_the_problem_has_the_published_scale_and_its_constants(data):
+    correlation = class_correlation(*data)[:, :6]
+    bias = torch.linspace(-0.3, 0.3, 6)
+    problem = qpm_problem(correlation, bias, n_features=4, features_per_class=2, threshold=0.1, rho=0.5)
+    torch.testing.assert_close(problem.gain, correlation * 1000 / (2 * 4))
+    torch.testing.assert_close(problem.penalty, similarity_penalty(feature_similarity(correlation), 0.1))
+    torch.testing.assert_close(problem.bias, bias.double())
+    assert (problem.n_features, problem.features_per_class, problem.pairs) == (4, 2, 2)
 
 
 def test_the_largest_cluster_is_mean_shifts():

@@ -1,5 +1,6 @@
 """The way from all classes to the predicted one."""
 
+import pytest
 import torch
 
 from handful.explain.hierarchy import has_hierarchy, hierarchy, steps_in_words
@@ -37,6 +38,20 @@ def test_other_heads_have_none():
     sparse.fill(torch.tensor([0, 1]), torch.zeros(2), torch.ones(2), torch.tensor([[1.0, -1], [1, 1]]), torch.zeros(2))
     assert not has_hierarchy(sparse)
     assert hierarchy(sparse, torch.rand(4), 0, NAMES) == ()
+
+
+@pytest.mark.parametrize(("weight", "expected"), [
+    ([[2.0, 0], [0, 2.0]], True),
+    ([[2.0, 0], [0, 1.0]], False),  # the order of features by presence is not what decides
+    ([[2.0, 1.0], [1.0, 2.0]], False),
+    ([[0.0, 0], [0, 0]], False),
+    ([[2.0, 2.0], [0, 2.0]], False),
+    ([[2.0, 0], [0, -2.0]], False),
+])  # fmt: skip
+def test_weights_of_one_size_for_as_many_features_of_every_class_have_one(weight, expected):
+    sparse = SparseHead(4, 2, 2)
+    sparse.fill(torch.tensor([0, 1]), torch.zeros(2), torch.ones(2), torch.tensor(weight), torch.zeros(2))
+    assert has_hierarchy(sparse) is expected
 
 
 def test_the_steps_in_one_line():
