@@ -2,9 +2,11 @@
 
     python -m benchmarks.waiting                                          # help, options, the report
     python -m benchmarks.waiting --run_dir runs/cub100 --images photos/   # and `explain` on its first 100 pictures
+    python -m benchmarks.waiting --only explain --run_dir runs/cub100 --pictures 10
 
-Seconds are those of the processor (user and system), which other work on the machine hardly changes, and in brackets
-those of the clock. Without `--images` the pictures are test photographs of HANDFUL_DATA/cub100.zip.
+Each of the three has a section of its own in RESULTS.md. Seconds are those of the processor (user and system), which
+other work on the machine changes less than those of the clock, in brackets.
+Without `--images` the pictures are test photographs of HANDFUL_DATA/cub100.zip.
 """
 
 import contextlib
@@ -110,20 +112,21 @@ def parts_line(run: Path, folder: Path, few: int = 10) -> str:
     from pipelines.explain import explain
 
     with tempfile.TemporaryDirectory() as some:
-        for file in sorted(folder.iterdir())[:few]:
+        files = sorted(folder.iterdir())[:few]
+        for file in files:
             shutil.copy(file, some)
         parts: dict[str, float] = {}
         with timed(parts), contextlib.redirect_stdout(io.StringIO()):
             explain(str(run.resolve()), some, out=f"{some}-out")
         shutil.rmtree(f"{some}-out")
-    listed = ", ".join(f"{name.replace('_', ' ')} {used / few:.3f}" for name, used in parts.items())
-    return f"| parts of it, per picture, of {few} in this process | | {listed} |"
+    listed = ", ".join(f"{name.replace('_', ' ')} {used / len(files):.3f}" for name, used in parts.items())
+    return f"| parts of it, per picture, of {len(files)} in this process | | {listed} |"
 
 
-def explain_lines(run: Path, images: Path) -> list[str]:
+def explain_lines(run: Path, images: Path, pictures: int) -> list[str]:
     """`explain` on the first pictures of a folder, method by method."""
     with tempfile.TemporaryDirectory() as folder:
-        for place, file in enumerate(find_images(images)[:PICTURES]):
+        for place, file in enumerate(find_images(images)[:pictures]):
             shutil.copy(file, Path(folder) / f"{place:03d}{file.suffix}")
         count, lines = len(os.listdir(folder)), []
         for name, methods in METHODS.items():
@@ -172,15 +175,25 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--run_dir", type=Path, help="a finished run, for explain")
     parser.add_argument("--images", type=Path, help="pictures, for explain")
+    parser.add_argument("--pictures", type=int, default=PICTURES, help="how many of them")
+    parser.add_argument("--only", choices=("commands", "explain", "report"), help="one of the three")
     given = parser.parse_args()
-    lines = ["| | seconds of the processor (of the clock) | |", "|---|---|---|"]
-    lines.append(f"| slowest `--help` | {slowest([[], *([name, '--help'] for name in COMMANDS)])} |")
-    lines.append(f"| slowest wrong option | {slowest(WRONG)} |")
-    if given.run_dir is not None:
+    if given.only in (None, "commands"):
+        write("help and wrong options", [
+            f"| slowest `--help` | {slowest([[], *([name, '--help'] for name in COMMANDS)])} |",
+            f"| slowest wrong option | {slowest(WRONG)} |",
+        ])  # fmt: skip
+    if given.only in (None, "explain") and given.run_dir is not None:
         with tempfile.TemporaryDirectory() as folder:
-            lines += explain_lines(given.run_dir, given.images or photographs(Path(folder)))
-    lines += report_lines()
-    write_section("How long a person waits (`python -m benchmarks.waiting`)", lines)
+            write("`explain`", explain_lines(given.run_dir, given.images or photographs(Path(folder)), given.pictures))
+    if given.only in (None, "report"):
+        write("the report", report_lines())
+
+
+def write(what: str, rows: list[str]) -> None:
+    """Write a section, and print it."""
+    lines = ["| | seconds of the processor (of the clock) | |", "|---|---|---|", *rows]
+    write_section(f"How long a person waits: {what} (`python -m benchmarks.waiting`)", lines)
     print("\n".join(lines))
 
 

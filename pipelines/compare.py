@@ -195,7 +195,7 @@ def _page(record: Mapping[str, Any], columns: Sequence[str]) -> str:
         "compare.html",
         title="Runs compared",
         facts=facts,
-        columns=["", *(row[0] for row in cells), *(["question"] if about else [])],
+        columns=["measure", *(row[0] for row in cells), *(["question"] if about else [])],
         rows=body,
         runs=list(record["runs"].items()),
         missing=record["missing"],

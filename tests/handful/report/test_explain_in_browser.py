@@ -17,6 +17,13 @@ def chromium():
 
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
 def test_the_names_of_features_are_not_cut_off(chromium, record, tmp_path, size, scheme):  # noqa: F811
+    record["feature_names"] = {"3": "yellow breast", "7": "a long and thick bill"}
+    # the last bar but one begins where all others end, and has no width
+    record["contributions"][1:] = [
+        {"feature": 3, "value": 0.5, "weight": 2.0, "contribution": 1.0},
+        {"feature": 5, "value": 0.0, "weight": 2.0, "contribution": 0.0},
+    ]
+    record["explained"]["bias"] = 0.0
     pictures = Pictures(colour(0), {7: colour(1), 3: colour(2)}, {3: colour(3)}, {"cam": colour(4)})
     (tmp_path / "index.html").write_text(explain_page("Why", ["a fact"], [record], [pictures]), encoding="utf-8")
     with opened(chromium, tmp_path / "index.html", size, scheme) as page:
@@ -24,6 +31,8 @@ def test_the_names_of_features_are_not_cut_off(chromium, record, tmp_path, size,
             ".steps th[scope=row]",
             "cells => cells.filter(c => c.scrollWidth > c.clientWidth + 1).map(c => c.innerText)",
         )
-        assert cut in ([], ["2 other features"])  # long ones may be, where a phone has no room
-        assert page.locator(".steps th[scope=row]").first.inner_text() == "feature 3"
+        assert cut == []
+        assert page.locator(".steps th[scope=row]").first.inner_text() == "yellow breast (3)"
+        wider = page.eval_on_selector_all(".scroll", "all => all.filter(e => e.scrollWidth > e.clientWidth).length")
+        assert wider == 0
         assert (overflow(page), foreign(page), page.messages, serious(page)) == (0, [], [], [])
