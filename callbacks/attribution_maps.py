@@ -1,7 +1,8 @@
 """Attribution maps of the same images after every epoch, on any number of processes; training is not affected."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.types import STEP_OUTPUT
@@ -64,7 +66,8 @@ class AttributionMaps(pl.Callback):
         choose: where a number is given: `"classes"` takes the first images of every class in turn, `"worst"` those
             with the highest loss in the first validation epoch.
         target: `"pred"`, `"label"` or a class number; see `handful.attribution.attribute`.
-        every_n_epochs: epochs between two drawings in training; the last epoch is drawn in any case.
+        every_n_epochs: epochs between two drawings in training; the last epoch is drawn in any case, also where
+            training ends before `max_epochs`.
         options: by method, further arguments of `attribute`: `{"gradcam": {"layer": "backbone.layer2"}}`.
         features: how many features of the predicted class are drawn at most.
         strict: whether a failing map ends training; otherwise it is logged and skipped.
@@ -109,14 +112,16 @@ class AttributionMaps(pl.Callback):
         self._losses: list[tuple[float, int]] = []
         self._seen = 0
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
+        self._drawn = -1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the chosen images, so that a resumed run draws the same ones."""
-        return {"places": self.places}
+        """Return the chosen images, so that a resumed run draws the same ones, and the epoch drawn last."""
+        return {"places": self.places, "drawn": self._drawn}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the chosen images."""
+        """Restore the chosen images and the epoch drawn last."""
         self.places = dict(state_dict["places"])
+        self._drawn = state_dict.get("drawn", -1)
 
     # Which images
 
@@ -201,6 +206,20 @@ class AttributionMaps(pl.Callback):
         if not trainer.sanity_checking and (trainer.state.fn != "fit" or self._is_due(trainer)):
             self._draw(trainer, pl_module, "attribution", loaded_images(trainer.val_dataloaders))
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the last epoch of a training that ended before its time, as by `EarlyStopping` or `max_steps`."""
+        data, last = TrainerData(trainer), trainer.current_epoch - 1  # which is counted by now
+        if last < 0 or last == self._drawn or trainer.sanity_checking:
+            return
+        dataset = loaded_images(trainer.val_dataloaders) if data.validates else data.watched
+        progress = trainer.fit_loop.epoch_progress.current
+        progress.completed = last
+        try:
+            with _averaged(trainer, pl_module) if data.validates else nullcontext():
+                self._draw(trainer, pl_module, "attribution", dataset, logs=False)
+        finally:
+            progress.completed = last + 1
+
     def _is_due(self, trainer: pl.Trainer) -> bool:
         epoch = trainer.current_epoch + 1
         return epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
@@ -212,9 +231,16 @@ class AttributionMaps(pl.Callback):
     # What
 
     def _draw(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: str, dataset: LabelledImages | None
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        folder: str,
+        dataset: LabelledImages | None,
+        logs: bool = True,
     ) -> None:
         started = time.perf_counter()
+        if trainer.state.fn == "fit":
+            self._drawn = trainer.current_epoch
         if dataset is None:
             rank_zero_warn("AttributionMaps: the loader has no data set to take images from, so nothing is drawn")
             return
@@ -237,7 +263,8 @@ class AttributionMaps(pl.Callback):
             # all processes stop, or none does
             if self.strict and (failures := "".join(gather_objects(trainer, failure))):
                 raise UserError(failures)
-        pl_module.log("attribution/seconds", time.perf_counter() - started, sync_dist=False)
+        if logs:
+            pl_module.log("attribution/seconds", time.perf_counter() - started, sync_dist=False)
 
     def _items(self, folder: str, dataset: LabelledImages) -> tuple[Tensor, Tensor]:
         """Return the images and labels, which are fetched once."""
@@ -328,6 +355,20 @@ class AttributionMaps(pl.Callback):
             if drawn is None or log_image(trainer, f"{folder}/{name}", drawn) is None:
                 failed.append(name)
         return f"AttributionMaps: could not be written: {', '.join(failed)}; the warnings say why" if failed else ""
+
+
+@contextmanager
+def _averaged(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[None]:
+    """Within, the model has the averaged weights that validation sees, where weights are averaged."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    averages = [callback for callback in callbacks if isinstance(callback, WeightAveraging)]
+    for average in averages:
+        average.on_validation_epoch_start(trainer, pl_module)
+    try:
+        yield
+    finally:
+        for average in reversed(averages):
+            average.on_validation_epoch_end(trainer, pl_module)
 
 
 def _arrays(method: str, found: Attribution) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The run that a folder means: itself, the only one inside it, or the one that it is a phase of."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,15 @@ def check_run_dir(folder: Path, phases: Sequence[str] = ()) -> None:
         phases: their names.
 
     Raises:
-        UserError: it is a phase's folder, holds runs itself, or holds something else under a name that the run needs.
+        UserError: it is no folder, a phase's folder, holds runs itself, or holds something else under a name that the
+            run needs.
     """
+    if os.path.lexists(folder) and not folder.is_dir():
+        kind = "a link to nothing" if folder.is_symlink() and not folder.exists() else "no folder"
+        raise UserError(f"--run_dir {folder}: is there and is {kind}; give another one")
+    run = run_of_phase(folder)
+    if run is not None:
+        raise UserError(f"{folder}: the folder of a phase; give its run, --run_dir {run}")
     own = [folder / name for name in phases if _is_phase(folder / name)]
     foreign = [folder / name for name in phases if folder / name not in own and _holds_something(folder / name)]
     if not own and _config(folder) is None:
@@ -98,9 +106,6 @@ def check_run_dir(folder: Path, phases: Sequence[str] = ()) -> None:
             f"{foreign[0]}: is there already and was not written by a run, which would replace it; give another "
             "--run_dir"
         )
-    run = run_of_phase(folder)
-    if run is not None:
-        raise UserError(f"{folder}: the folder of a phase; give its run, --run_dir {run}")
     inside = runs_in(folder)
     if inside:
         names = ", ".join(str(path) for path in inside[:6])

@@ -22,8 +22,7 @@ AUTO = "auto"
 #: Options of every command.
 _ALWAYS = ("--config", "-c", "--help", "-h", "--help_all", "--print_config", "--trust")
 
-#: Of a pipeline and of each phase, beside the plain ones: mappings and classes.
-_GROUPS = ("network", "data", "trainer", "wandb", "rounds")
+#: Of each phase, beside the plain ones: mappings and classes.
 _OF_A_PHASE = ("module", "trainer", "callbacks", "data")
 
 #: Options of other classes than the chosen one, which a mistyped option may mean.

@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from torch import nn
@@ -91,9 +92,9 @@ def everything(module):
 class Watched(AttributionMaps):
     """Compares all that could be disturbed before and after."""
 
-    def _draw(self, trainer, pl_module, folder, loader):
+    def _draw(self, trainer, pl_module, folder, loader, logs=True):
         before = everything(pl_module)
-        super()._draw(trainer, pl_module, folder, loader)
+        super()._draw(trainer, pl_module, folder, loader, logs)
         after = everything(pl_module)
         assert before["state"].keys() == after["state"].keys()
         assert all(torch.equal(value, after["state"][name]) for name, value in before["state"].items())
@@ -300,6 +301,34 @@ def test_epochs_between_and_the_sanity_check(cache, tmp_path):
     assert callback.watched == 2  # every second epoch, and the last
     assert sorted(path.name for path in (tmp_path / "attribution").glob("*.npz")) == ["epoch_001.npz", "epoch_002.npz"]
     assert 0 < run.callback_metrics["attribution/seconds"] < 10
+
+
+class StopAfter(pl.Callback):
+    """Ends training as `EarlyStopping` does."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = trainer.current_epoch == 1
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("val", [True, False])
+def test_the_last_epoch_of_a_training_that_stops_early_is_drawn(cache, tmp_path, val, averaged):
+    """As if it had been the last of `max_epochs`, with the weights that validation sees."""
+    kept = {}
+    for name, ends, epochs in (("stops", [StopAfter()], 9), ("whole", [], 2)):
+        average = [EMAWeightAveraging(decay=0.5)] if averaged else []
+        callback = AttributionMaps(["gradient"], [0, 4], every_n_epochs=5)
+        data = birds(cache)
+        if not val:
+            data.splits.pop("val")
+        run = trainer(tmp_path / name, *ends, callback, *average, max_epochs=epochs)
+        pl.seed_everything(0)
+        run.fit(dense(), data)
+        (path,) = (tmp_path / name / "attribution").glob("*.npz")
+        assert path.name == "epoch_001.npz"
+        kept[name] = np.load(path)["gradient/raw"]
+        assert run.current_epoch == 2
+    assert (kept["stops"] == kept["whole"]).all()
 
 
 def test_images_are_spread_over_classes():

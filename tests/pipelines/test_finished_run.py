@@ -52,7 +52,12 @@ def test_the_run_that_a_folder_means(run, tmp_path):
     with pytest.raises(UserError, match="runs: holds runs but is not one itself"):
         check_run_dir(inner.parent)
     with pytest.raises(UserError, match=r"dense: the folder of a phase; give its run, --run_dir .*birds"):
-        check_run_dir(inner / "dense")
+        check_run_dir(inner / "dense", ["dense"])
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
+    for name, sentence in (("file", "is no folder"), ("dead", "is a link to nothing")):
+        with pytest.raises(UserError, match=f"--run_dir .*{name}: is there and {sentence}; give another one"):
+            check_run_dir(tmp_path / name)
     check_run_dir(inner)
     check_run_dir(tmp_path / "new")
 
