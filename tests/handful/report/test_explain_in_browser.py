@@ -18,8 +18,9 @@ def chromium():
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
 def test_the_names_of_features_are_not_cut_off(chromium, record, tmp_path, size, scheme):  # noqa: F811
     record["feature_names"] = {"3": "yellow breast", "7": "a long and thick bill"}
-    # the last bar but one begins where all others end, and has no width
-    record["contributions"][1:] = [
+    # bars without width begin where all others end
+    record["contributions"] = [
+        {"feature": 7, "value": 4.0, "weight": 0.5, "contribution": 2.0},
         {"feature": 3, "value": 0.5, "weight": 2.0, "contribution": 1.0},
         {"feature": 5, "value": 0.0, "weight": 2.0, "contribution": 0.0},
     ]
