@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import argument_parser
-from benchmarks.results import write_section
+from benchmarks.results import shown, write_section
 from handful.errors import UserError
 from pipelines.config import Pipeline
 from pipelines.evaluate import evaluate
@@ -238,11 +238,11 @@ def main() -> None:
     }
     if not found:
         parser.error(f"--runs: no finished run of seeds {given.seeds} in {runs}")
+    options = f" with `{' '.join(shown(given.options))}`" if given.options else ""
     images = given.data.name if of_photos else "toy birds"
     lines = [
-        f"{images}, `configs/HEAD/{given.recipe}.yaml`{' with `' if given.options else ''}{' '.join(given.options)}"
-        f"{'`' if given.options else ''}; test images. The heads of a seed share its dense phase, and finetune for as "
-        "many epochs: Q-SENN's four rounds together.",
+        f"{images}, `configs/HEAD/{given.recipe}.yaml`{options}; test images. The heads of a seed share its "
+        "dense phase, and finetune for as many epochs: Q-SENN's four rounds together.",
         "",
         *report_lines(found, K[given.recipe]),
     ]

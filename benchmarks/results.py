@@ -39,8 +39,17 @@ def command() -> str:
     """How this process was started: module and arguments; of a path its last part, for folders differ elsewhere."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     module = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [Path(sys.argv[0]).name]
-    arguments = [re.sub(r"[^=]*/", "", one) for one in sys.argv[1:]]
-    return shlex.join(["python", *module, *arguments])
+    return shlex.join(["python", *module]) + "".join(f" {one}" for one in shown(sys.argv[1:]))
+
+
+def shown(arguments: Sequence[str]) -> list[str]:
+    """Arguments as a shell takes them; of a path its last part.
+
+    Example:
+        >>> shown(["--data.root=/home/me/birds.zip", "--network.options", "{width: 4}"])
+        ['--data.root=birds.zip', '--network.options', "'{width: 4}'"]
+    """
+    return [shlex.quote(re.sub(r"[^=]*/", "", one)) for one in arguments]
 
 
 def write_section(title: str, lines: Sequence[str], path: Path = RESULTS) -> None:

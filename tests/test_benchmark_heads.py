@@ -2,7 +2,19 @@
 
 import pytest
 
-from benchmarks.heads import Found, folder_of, found_run, measure, pipeline_of, report_lines, split_epochs
+from benchmarks.heads import (
+    HEADS,
+    RUNS,
+    Found,
+    K,
+    config_of,
+    folder_of,
+    found_run,
+    measure,
+    pipeline_of,
+    report_lines,
+    split_epochs,
+)
 from handful.errors import UserError
 from pipelines.runner import Runner
 
@@ -20,6 +32,12 @@ def test_q_senns_rounds_have_the_epochs_of_the_others(total):
     assert sum(epochs) == total
     assert min(epochs) >= 1
     assert epochs == sorted(epochs)
+
+
+@pytest.mark.parametrize("recipe", RUNS)
+def test_every_recipe_has_a_config_for_every_head(recipe):
+    assert all(config_of(head, recipe).is_file() for head in HEADS)
+    assert K[recipe] > 0
 
 
 def test_too_few_epochs_for_the_rounds_is_one_sentence():

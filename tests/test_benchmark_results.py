@@ -13,7 +13,7 @@ import benchmarks
 from benchmarks.__main__ import BENCHMARKS, BY_HAND, OF_RUNS, ON_REAL_IMAGES, main
 from benchmarks.attribution_measures import BIRD_COLUMNS, COLUMNS, Bench, tables, write_page
 from benchmarks.kept_rows import KeptRows, code_digest
-from benchmarks.results import write_section
+from benchmarks.results import shown, write_section
 from handful.networks import DenseHead
 
 
@@ -28,6 +28,11 @@ def test_sections_are_replaced_in_place(tmp_path):
     assert "\none\n" not in text
     assert text.count("## ") == 2
     assert "torch" in text
+
+
+def test_arguments_are_shown_without_folders():
+    given = ["--runs", "/a/b/runs", "--data.root=../x/birds.zip", "--network.options", "{width: 4}"]
+    assert shown(given) == ["--runs", "runs", "--data.root=birds.zip", "--network.options", "'{width: 4}'"]
 
 
 def test_a_row_is_found_again_only_where_all_that_decides_it_is_the_same(tmp_path):
