@@ -23,7 +23,7 @@ _OTHER_SIZE = (
 #: Rows that sum to 1 within this are probabilities.
 _SUM_TOLERANCE = 1e-4
 
-#: Numbers that must all lie in [0, 1] to be taken for those of a sigmoid.
+#: Images whose scores must all lie in [0, 1] to be taken for those of a sigmoid.
 _FEWEST = 6
 
 
@@ -127,7 +127,7 @@ def _refuse_out_of_range(scores: Tensor) -> None:
 def warn_of_probabilities(found: ClassLogits) -> None:
     """Warn where logits of clean images are probabilities: all in [0, 1], every row with the sum 1.
 
-    Numbers in [0, 1] of at least `_FEWEST` classes or images whose sums differ are those of a sigmoid.
+    Numbers in [0, 1] of at least `_FEWEST` images whose sums differ are those of a sigmoid.
     """
     logits = (found.values[:, 1:] if found.single else found.values).detach()
     spread = logits.amax(dim=0 if found.single else 1) - logits.amin(dim=0 if found.single else 1)
@@ -136,7 +136,7 @@ def warn_of_probabilities(found: ClassLogits) -> None:
         return
     if bool(((logits.sum(dim=1) - 1).abs() < _SUM_TOLERANCE).all()):
         last = "softmax"
-    elif logits.numel() >= _FEWEST:
+    elif len(logits) >= _FEWEST:
         last = "sigmoid"
     else:
         return
