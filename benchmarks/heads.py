@@ -247,6 +247,8 @@ def main() -> None:
         *report_lines(found, K[given.recipe]),
     ]
     what = f"{images}, an adapter on a frozen backbone" if given.recipe == "photos_adapter" else images
+    if "--data.image_size" in given.options[:-1]:  # another table than that of the recipe's own size
+        what += f", {given.options[given.options.index('--data.image_size') + 1]} px"
     write_section(f"Heads on one dense training, {what} (`python -m benchmarks.heads`)", lines)
     print("\n".join(lines))
 
