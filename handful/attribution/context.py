@@ -1,14 +1,12 @@
 """What every method works with: the model, images, targets, chunks and random numbers of one request."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from handful.attribution.baselines import make_baseline
-from handful.attribution.folded import folded
 from handful.attribution.outputs import ClassLogits, class_logits, readable_errors, run_model, warn_of_probabilities
 from handful.attribution.randomness import pixel_ids, seeded
 from handful.attribution.state import run_in_chunks
@@ -98,7 +96,6 @@ class AttributionContext:
         self._ids = None if image_ids is None else [str(image_id) for image_id in image_ids]
         self._logits: Tensor | None = None
         self._seen = 0
-        self._running = model
         self._maps = maps
 
     @property
@@ -126,17 +123,6 @@ class AttributionContext:
         """Run `work(start, stop)` over the images."""
         self.in_chunks(len(self), work)
 
-    @contextmanager
-    def many_passes(self) -> Iterator[None]:
-        """Let `logits` run a network that is faster and differs by rounding, on a CPU and where ours can be folded."""
-        if isinstance(self.model, Classifier) and self.images.device.type == "cpu":
-            channels, height, width = self.images.shape[1:]
-            self._running = folded(self.model, (channels, height, width))
-        try:
-            yield
-        finally:
-            self._running = self.model
-
     def over_copies(self, copies: int, work: Callable[[Tensor, Tensor], None]) -> None:
         """Run `work(rows, steps)` over `copies` units per image: unit u is step `u % copies` of image `u // copies`."""
 
@@ -148,7 +134,7 @@ class AttributionContext:
 
     def logits(self, images: Tensor) -> Tensor:
         """The model's logits `(B, C)` of any `images (B, C, H, W)`, read by `class_logits`."""
-        return self._read(run_model(self._running, images))
+        return self._read(run_model(self.model, images))
 
     def read(self, output: object, n_images: int) -> Tensor:
         """The logits `(B, C)` in an output of the model's last part, for methods that run the model in parts."""

@@ -31,8 +31,7 @@ def smoothgrad(context: AttributionContext, samples: int = 50, level: float = 0.
         found = gradients(context.scores(noisy, rows), noisy)
         add_by_image(raw, found, rows, 1 / samples)
 
-    with context.many_passes():
-        context.over_copies(samples, work)
+    context.over_copies(samples, work)
     return raw
 
 
@@ -67,8 +66,7 @@ def integrated_gradients(context: AttributionContext, steps: int = 32, rule: str
         found = gradients(context.scores(between, rows), between)
         add_by_image(raw, found * weights[step].to(found).reshape(-1, 1, 1, 1, 1), rows, 1.0)
 
-    with context.many_passes():
-        context.over_copies(steps, work)
+    context.over_copies(steps, work)
     raw *= (context.images - baseline)[:, None]
     context.completeness = raw.flatten(2).sum(dim=2) - (scores - _baseline_scores(context, baseline))
     return raw

@@ -112,3 +112,17 @@ def test_layers_that_cannot_be_used_are_named_in_a_sentence():
         attribute(shared, x, method="gradcam", layer="backbone.1")
     with pytest.raises(UserError, match=r"cam .*needs a model that pools"):
         attribute(nn.Sequential(nn.Flatten(), nn.Linear(432, 2)), x, method="cam")
+
+
+def test_known_maps_spare_the_pass():
+    model, x, runs = relu_classifier().eval(), images(5), []
+    with torch.no_grad():
+        maps = model.feature_maps(x)
+    model.backbone.register_forward_hook(lambda *_: runs.append(1))
+    found = attribute(model, x, method="cam", maps=maps)
+    assert runs == []
+    again = attribute(model, x, method="cam")
+    assert runs
+    assert found.raw.equal(again.raw)
+    assert found.logits.equal(again.logits)
+    assert found.completeness.equal(again.completeness)
