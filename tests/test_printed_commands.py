@@ -29,7 +29,8 @@ def printed(path):
     for line in found:
         line = re.sub(r"--config …|\s#.*|[…\[\]]|\.\.\.| > .*|, .*$|\(.*", " ", line)
         words = shlex.split(line)
-        if words and words[0] in COMMANDS:
+        if words and not words[0].startswith("-"):
+            assert words[0] in COMMANDS, (path, line)
             yield words[0], words[1:]
 
 

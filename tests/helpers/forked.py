@@ -12,6 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+#: Seconds that processes have; less than a test has, so that what they printed is shown and none is left.
+LONGEST = 500.0
+#: Seconds that others have after one has failed.
+_GRACE = 30.0
+
 #: Events of Python's audit that change files.
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
@@ -31,7 +36,7 @@ class Ended:
     events: int
 
 
-def run(arguments: Sequence[str | Path], folder: Path, kill_at: int | None = None, timeout: float = 1800.0) -> Ended:
+def run(arguments: Sequence[str | Path], folder: Path, kill_at: int | None = None, timeout: float = LONGEST) -> Ended:
     """Run `train.py ARGUMENTS` in a forked process.
 
     Args:
@@ -42,7 +47,7 @@ def run(arguments: Sequence[str | Path], folder: Path, kill_at: int | None = Non
     """
     log, count = folder.with_name(f"{folder.name}.log"), folder.with_name(f"{folder.name}.events")
     child = fork(lambda: _child([str(a) for a in arguments], folder, kill_at, log, count))
-    (status,) = wait([child], timeout, arguments)
+    (status,) = wait([child], timeout, arguments, [log])
     events = count.stat().st_size if count.exists() else 0
     count.unlink(missing_ok=True)
     return Ended(status, _read(log), events)
@@ -52,7 +57,7 @@ def run_ranks(
     arguments: Sequence[str | Path],
     folder: Path,
     prepare: Callable[[int], None] = lambda rank: None,
-    timeout: float = 1800.0,
+    timeout: float = LONGEST,
 ) -> Ended:
     """Run `train.py ARGUMENTS` in two forked processes, which find what torchrun leaves for its own.
 
@@ -82,7 +87,7 @@ def run_ranks(
         _child(command, folder, None, logs[rank], None)
 
     children = [fork(lambda rank=rank: work(rank)) for rank in range(2)]
-    statuses = wait(children, timeout, arguments)
+    statuses = wait(children, timeout, arguments, logs)
     return Ended(next(filter(None, statuses), 0), "".join(map(_read, logs)), 0)
 
 
@@ -100,20 +105,28 @@ def fork(work: Callable[[], None]) -> int:
     return child
 
 
-def wait(children: Sequence[int], timeout: float, what: object = "a process") -> list[int]:
-    """How processes ended; all are killed after the timeout."""
-    deadline, ended = time.monotonic() + timeout, {}
-    while len(ended) < len(children):
-        for child in (child for child in children if child not in ended):
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                ended[child] = os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
+def wait(
+    children: Sequence[int], timeout: float, what: object = "a process", logs: Sequence[Path] = ()
+) -> list[int]:
+    """How processes ended; all are killed after the timeout, or half a minute after one of them has failed."""
+    began, ended = time.monotonic(), {}
+    deadline = began + timeout
+    try:
+        while len(ended) < len(children):
             for child in (child for child in children if child not in ended):
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-            raise TimeoutError(f"{what}: still running after {timeout} s")
-        time.sleep(0.02)
+                done, status = os.waitpid(child, os.WNOHANG)
+                if done:
+                    ended[child] = os.waitstatus_to_exitcode(status)
+                    if ended[child]:
+                        deadline = min(deadline, time.monotonic() + _GRACE)
+            if time.monotonic() > deadline:
+                said = "".join(log.read_text(errors="replace") for log in logs if log.exists())
+                raise TimeoutError(f"{what}: still running after {time.monotonic() - began:.0f} s\n{said}")
+            time.sleep(0.02)
+    finally:
+        for child in (child for child in children if child not in ended):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
     return [ended[child] for child in children]
 
 

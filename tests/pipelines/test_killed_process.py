@@ -59,12 +59,14 @@ def test_two_processes_write_the_numbers_of_one(whole, tmp_path):
     assert chosen[0] == chosen[1]
 
 
-def test_killed_in_training_it_resumes_to_the_digits_of_the_uninterrupted_one(whole, tmp_path):
+@pytest.mark.parametrize("phase", ["sparsify", "finetune"])
+def test_killed_it_resumes_to_the_digits_of_the_uninterrupted_one(whole, phase, tmp_path):
     config, run = whole[0], tmp_path / "run"
     shutil.copytree(whole[1], run)  # the phases before are finished
-    for name in ("finetune", "evaluate", "report"):
+    phases = ("sparsify", "finetune", "evaluate", "report")
+    for name in phases[phases.index(phase) :]:
         shutil.rmtree(run / name)
-    check(lose(config, run, "finetune", 1), 1)
+    check(lose(config, run, phase, 1), 1)
     finish(config, run)
     assert difference(content(whole[1]), content(run)) == ""
 

@@ -32,6 +32,8 @@ def online(monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", "hf_token_of_the_test")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, "127.0.0.1,localhost")
 
     yield point
     huggingface_hub.close_session()
@@ -90,7 +92,7 @@ def test_by_the_protocol_that_the_client_prefers(hub, run, tmp_path, monkeypatch
     monkeypatch.setenv("HF_XET_XORB_COMPRESSION_POLICY", "none")
     out = tmp_path / "out"
     command = ["push", "--run_dir", run, "--repo_id", "somebody/birds", "--out", out]
-    ended = forked.run(command, out, timeout=60)
+    ended = forked.run(command, out)
     assert ended.status == 0, ended.text
     assert sorted(hub.files) == ["README.md", "config.json", "model.safetensors", "names.csv"]
     assert all((out / name).read_bytes() == content for name, content in hub.files.items())
@@ -98,7 +100,7 @@ def test_by_the_protocol_that_the_client_prefers(hub, run, tmp_path, monkeypatch
     assert "B/s" not in ended.text  # nobody watches a bar in a file
 
     hub.answers["xet-write-token"] = (403, "Forbidden")
-    refused = forked.run([*command, "--stage", "dense"], out, timeout=60)
+    refused = forked.run([*command, "--stage", "dense"], out)
     assert refused.status == 2, refused.text
     assert "the token may not write to somebody/birds (403: Forbidden)" in refused.text
 

@@ -6,7 +6,7 @@ from tests.soak.cases import chosen_cases, run_case
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # damaged input is warned of, as it should be
 
-CASES = chosen_cases(150, seed=0)
+CASES = chosen_cases(300, seed=0)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
