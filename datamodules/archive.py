@@ -191,11 +191,15 @@ def _decodes(name: bytes, encoding: str) -> bool:
     )
 
 
+#: Signs that names of files hold.
+_SIGNS = "°²³±·½¼£¥µªº"
+
+
 def _is_garbled(name: str) -> bool:
     """Whether a name holds what belongs to no word: signs, frames, or letters of several scripts."""
     foreign = [letter for letter in name if not letter.isascii()]
     scripts = {unicodedata.name(letter, "?").split(" ")[0] for letter in foreign if letter.isalpha()}
-    if any(not letter.isalpha() and not unicodedata.combining(letter) for letter in foreign):
+    if any(not (letter.isalpha() or letter in _SIGNS or unicodedata.combining(letter)) for letter in foreign):
         return True
     return len(scripts - {"HIRAGANA", "KATAKANA", "CJK", "FULLWIDTH"}) > 1 or bool(
         scripts & {"GREEK", "CYRILLIC"} and re.search("[A-Za-z]", name.rpartition(".")[0])

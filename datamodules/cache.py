@@ -66,8 +66,15 @@ def _always(found: Any) -> bool:
 def is_cache(folder: str | Path) -> bool:
     """Whether a folder holds entries of a cache, as far as a look at some of what lies in it shows."""
     try:
-        inner = [path for path in itertools.islice(Path(folder).expanduser().iterdir(), _LOOKED_AT) if path.is_dir()]
-        return any((path / _VALUE).is_file() or any(path.glob("*.shapes.json")) for path in inner)
+        inner = list(itertools.islice(Path(folder).expanduser().iterdir(), _LOOKED_AT))
+    except (OSError, RuntimeError, ValueError):  # of no such user, or no name of a folder
+        return False
+    return any(map(_is_entry, inner))
+
+
+def _is_entry(path: Path) -> bool:
+    try:
+        return path.is_dir() and ((path / _VALUE).is_file() or any(path.glob("*.shapes.json")))
     except OSError:
         return False
 

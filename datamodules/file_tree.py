@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from handful.errors import UserError
 from handful.images.clutter import LeftOut
+from handful.images.formats import is_image_name
 
 _Value = TypeVar("_Value")
 
@@ -26,6 +27,10 @@ _DOCUMENT = re.compile(
 
 #: Largest file that is read into memory, in bytes; and the largest that is, where it need not be.
 LARGEST_FILE, HELD_FILE = 2**30, 2**24
+
+
+def _is_document(name: str) -> bool:
+    return bool(_DOCUMENT.fullmatch(name)) and not is_image_name(name) and not name.lower().endswith((".csv", ".tsv"))
 
 
 class FileTree(ABC):
@@ -91,7 +96,7 @@ def only_top(files: Iterable[str], folders: Iterable[str]) -> str:
     Archives, and folders made by unpacking them, often have such a folder, and beside it a read-me or a licence. It
     ends before a folder that is a split and before one that holds no folders, which is a class.
     """
-    files, folders = [path for path in files if not _DOCUMENT.fullmatch(path.rpartition("/")[2])], list(folders)
+    files, folders = [path for path in files if not _is_document(path.rpartition("/")[2])], list(folders)
     prefix = ""
     while True:
         inside = {path[len(prefix) :].split("/")[0] for path in (*files, *folders) if path.startswith(prefix)} - {""}

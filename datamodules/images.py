@@ -60,6 +60,14 @@ class CheckSums:
         self._expected = np.fromfile(folder / f"{name}.crc32", dtype="<u4").tolist()
         self._compared = mmap.mmap(-1, max(1, count))
 
+    def __getstate__(self) -> dict[str, object]:
+        """For a process that is not forked; it compares again."""
+        return {**self.__dict__, "_compared": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._compared = mmap.mmap(-1, max(1, len(self._expected)))
+
     def check(self, index: int, pixels: Tensor) -> None:
         """Compare an image that has not been compared.
 
@@ -70,7 +78,7 @@ class CheckSums:
             return
         if zlib.crc32(pixels.numpy().data) != self._expected[index]:
             with contextlib.suppress(OSError):  # a cache that cannot be written stays what it is
-                (self._folder / f"{self._name}.crc32").unlink()
+                (self._folder / f"{self._name}.shapes.json").unlink()
             raise UserError(
                 f"The image cache {self._folder} is damaged: image {index} of {self._name} is not as it was written. "
                 "Give the same command again, and it is made again; if that does not help, remove the folder, and look "
@@ -122,12 +130,13 @@ def pack(images: Iterable[np.ndarray], folder: Path, name: str) -> None:
 
 
 def is_packed(folder: Path, name: str) -> bool:
-    """Whether a folder holds what `pack` wrote: a list of sizes, a file of as many pixels, and a check sum for each."""
+    """Whether a folder holds what `pack` wrote: sizes, as many pixels, and all check sums or, of old versions, none."""
     try:
         heights, widths = json.loads((folder / f"{name}.shapes.json").read_text())
         pixels = sum(3 * height * width for height, width in zip(heights, widths, strict=True))
-        sums = (folder / f"{name}.crc32").stat().st_size
-        return pixels == (folder / f"{name}.pixels").stat().st_size and sums == 4 * len(heights)
+        sums = folder / f"{name}.crc32"
+        complete = not sums.exists() or sums.stat().st_size == 4 * len(heights)
+        return complete and pixels == (folder / f"{name}.pixels").stat().st_size
     except (OSError, ValueError, TypeError, RecursionError):
         return False
 
@@ -139,7 +148,8 @@ def unpack(folder: Path, name: str) -> PackedImages:
         return PackedImages(torch.empty(0, dtype=torch.uint8), [], [])
     # "c": writable in memory, as torch wants it, while the file is unchanged
     mapped = np.memmap(folder / f"{name}.pixels", dtype=np.uint8, mode="c")
-    return PackedImages(torch.from_numpy(mapped), heights, widths, CheckSums(folder, name, len(heights)))
+    sums = CheckSums(folder, name, len(heights)) if (folder / f"{name}.crc32").exists() else None
+    return PackedImages(torch.from_numpy(mapped), heights, widths, sums)
 
 
 def pixel_digest(image: Image.Image) -> bytes:

@@ -37,7 +37,6 @@ class PhaseConfig:
         data: arguments of the data module that differ in this phase.
         monitor: the measure by which `best.ckpt` is chosen; larger is better unless it ends in loss. Without validation
             images, one of validation leaves the last epoch the best.
-            Without validation images, `best.ckpt` is the last epoch.
     """
 
     module: Spec

@@ -58,7 +58,7 @@ def own_cache(data: Mapping[str, Any], config: Path) -> dict[str, Any]:
         return dict(data)
     rank_zero_warn(
         f"{config}: data.cache_dir {safe_text(str(folder))} is no cache of images; the usual one is used "
-        "(--data.cache_dir in a pipeline makes one)"
+        "(a pipeline with --data.cache_dir makes one; XDG_CACHE_HOME says where the usual one is)"
     )
     return {**data, "init_args": {**arguments, "cache_dir": None}}
 

@@ -81,6 +81,8 @@ class AttributionContext:
             raise UserError(f"chunk must be at least 1, not {chunk}")
         if image_ids is not None and len(image_ids) != len(images):
             raise UserError(f"{len(image_ids)} image_ids for {len(images)} images: give one per image")
+        if maps is not None and (not isinstance(model, Classifier) or maps.ndim != 4 or len(maps) != len(images)):
+            raise UserError(f"maps: feature maps (N, F, h, w) of the {len(images)} images in a Classifier are needed")
         self.model = model
         self.images = images
         self.targets = targets

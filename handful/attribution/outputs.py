@@ -20,8 +20,10 @@ _OTHER_SIZE = (
     "Output size is too small", "Padding size should be less than",
 )  # fmt: skip
 
-#: Rows that sum to 1 within this are probabilities.
+#: Numbers that differ by less are equal.
 _SUM_TOLERANCE = 1e-4
+#: Rows in [0, 1] whose sum is 1 within this are probabilities, also of half precision; beyond that, they are not.
+_HALF_PRECISION, _CLEAR = 1e-2, 0.1
 
 #: Images whose scores must all lie in [0, 1] to be taken for those of a sigmoid.
 _FEWEST = 6
@@ -134,15 +136,16 @@ def warn_of_probabilities(found: ClassLogits) -> None:
     uniform = bool((spread < _SUM_TOLERANCE).all())
     if uniform or not bool(((logits >= 0) & (logits <= 1)).all()):
         return
-    if bool(((logits.sum(dim=1) - 1).abs() < _SUM_TOLERANCE).all()):
-        last = "softmax"
-    elif len(logits) >= _FEWEST:
-        last = "sigmoid"
+    beside = (logits.sum(dim=1) - 1).abs()
+    if not found.single and bool((beside < _HALF_PRECISION).all()):
+        said, last = "gives probabilities and not logits", "softmax"
+    elif len(logits) >= _FEWEST and (found.single or bool((beside > _CLEAR).any())):
+        said, last = "gives numbers between 0 and 1 only, as behind a sigmoid", "sigmoid"
     else:
         return
     warnings.warn(
-        f"the model gives probabilities and not logits: attributions explain what it gives, and another {last} "
-        f"flattens every probability; leave out the {last} at its end",
+        f"the model {said}: attributions explain what it gives, and another {last} flattens every probability; leave "
+        f"out the {last} at its end",
         stacklevel=2,
     )
 

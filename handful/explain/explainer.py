@@ -86,7 +86,12 @@ class Explainer:
         """
         names = self.inputs.class_names
         images = batch.images.to(model_device(self.model), model_dtype(self.model))
-        there = contributions(self.model, images, "pred" if self.target is None else self.target)
+        try:
+            there = contributions(self.model, images, "pred" if self.target is None else self.target)
+        except UserError:
+            with torch.no_grad():
+                _refuse_broken(self.model(images).cpu(), batch.names)  # by the names of the pictures
+            raise
         parts = there.cpu()
         _refuse_broken(parts.logits, batch.names)
         target, predicted = parts.classes, parts.logits.argmax(dim=1)

@@ -99,6 +99,7 @@ def _reason(error: BaseException, repo_id: str, endpoint: str) -> str:
 #: Errors of httpx and requests where no answer comes.
 _UNREACHED = (
     "ConnectError", "ConnectTimeout", "ReadTimeout", "ReadError", "WriteError", "RemoteProtocolError", "Timeout",
+    "ConnectionError", "NameResolutionError", "ProxyError", "SSLError", "gaierror",
 )  # fmt: skip
 
 

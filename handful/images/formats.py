@@ -78,6 +78,6 @@ def unreadable_kind(head: bytes) -> str:
         return "it holds text, such as a web page instead of an image"
     named = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"GIF8": "GIF", b"II": "TIFF", b"MM": "TIFF", b"8BPS": "PSD"}
     if looks_like_image(head):
-        name = next((name for mark, name in named.items() if head.startswith(mark)), "image")
-        return f"it begins like a {name}, but is damaged or of a kind that is not read; save it as PNG or JPEG"
+        name = next((f"a {name}" for mark, name in named.items() if head.startswith(mark)), "an image")
+        return f"it begins like {name}, but is damaged or of a kind that is not read; save it as PNG or JPEG"
     return "its content is in no known format"

@@ -39,7 +39,9 @@ def open_mask(path: str | Path) -> Image.Image:
     image = open_raw(path)
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise UserError(f"{path}: a mask with transparent pixels; {_ADVICE}, without transparency")
-    if image.mode != "P" and len(image.getbands()) == 1 and (values := np.asarray(image)).max() == 1:
+    if image.mode != "P" and len(image.getbands()) == 1 and bool(
+        np.isin(values := np.asarray(image), (0, 1)).all() and values.any()
+    ):
         return Image.fromarray(values.astype(np.uint8) * 255)
     try:
         colours = np.asarray(to_rgb(image))

@@ -161,7 +161,8 @@ def upright_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
     """
     with _sentences("the picture", (ValueError, AssertionError, LookupError, OSError, SyntaxError)):
         image.load()
-        turn = _orientation(image)
+        # what was turned or changed since it was opened keeps the tag, and is taken as it is
+        turn = _orientation(image) if image.format is not None else None
         pixels = to_rgb(image, white)
     return pixels if turn is None else pixels.transpose(turn)
 

@@ -1,6 +1,7 @@
 """What is kept of images may be cut short or hold another thing: it is made again, and nobody notices."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -57,6 +58,8 @@ def test_flipped_pixels_are_noticed_when_they_are_read_and_made_again(kind, phot
                         image_size=16, cache_dir=str(cache), num_workers=1)  # fmt: skip
 
     expected = everything(make)
+    there = make().splits["train"].images
+    assert torch.equal(pickle.loads(pickle.dumps(there))[0], there[0])  # for a loader process that is not forked
     file = next(path for path in cache.rglob("train.pixels"))
     whole = file.read_bytes()
     for place in (0, len(whole) - 1):

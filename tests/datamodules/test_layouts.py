@@ -475,8 +475,8 @@ def unmarked(folder, *names, encoding):
 
 @pytest.mark.parametrize(
     ("word", "encoding"),
-    [("Häher", "cp1252"), ("Häher", "cp437"), ("Häher", "utf-8"), ("Crécerelle", "cp1252"), ("かもめ", "cp932"),
-     ("鳥", "cp932"), ("鳥2", "cp932")],
+    [("Häher", "cp1252"), ("Häher", "cp437"), ("Wing 45°", "cp437"), ("2 m²", "cp437"), ("Elle £5", "cp437"),
+     ("Häher", "utf-8"), ("Crécerelle", "cp1252"), ("かもめ", "cp932"), ("鳥", "cp932"), ("鳥2", "cp932")],
 )  # fmt: skip
 def test_names_in_an_unnamed_code_page(tmp_path, word, encoding, recwarn):
     names = [f"{name}/{number}.png" for name in (word, "owl") for number in range(3)]

@@ -90,7 +90,7 @@ def test_points_stay_on_what_they_mark(fit, size):
 def test_nothing_has_said_which_network(tmp_path):
     """Outside of a pipeline, and for networks of which timm knows nothing."""
     folder = photos(tmp_path / "photos")
-    for option, said in (("fit", "data.fit is 'timm'"), ("augmentation", "data.augmentation is 'timm'")):
+    for option, said in (("fit", "data.fit: 'timm' means"), ("augmentation", "data.augmentation: 'timm' means")):
         data = ImageFolder(str(folder), val_fraction=0, image_size=16, normalisation="imagenet", **{option: "timm"})
         with pytest.raises(UserError, match=said):
             _ = data.train_dataset[0]

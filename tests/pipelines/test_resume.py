@@ -153,9 +153,9 @@ def test_more_epochs_are_refused_where_the_training_depends_on_their_number(tmp_
 
 
 def test_the_example_of_more_epochs_is_one_that_continues():
-    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if line.rstrip().endswith("three more")]
+    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if line.rstrip().endswith("3 more")]
     config, phase, epochs, before = re.search(
-        r"--config (\S+) --phases\.(\w+)\.max_epochs (\d+)\s+# after its (\d+)", line
+        r"--config (\S+) --phases\.(\w+)\.max_epochs (\d+)\s+# (\d+) are done", line
     ).groups()
     found = yaml.safe_load((ROOT / config).read_text())["phases"][phase]
     assert found["max_epochs"] == int(before) == int(epochs) - 3

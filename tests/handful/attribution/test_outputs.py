@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from handful.attribution import attribute
-from handful.attribution.outputs import class_logits
+from handful.attribution.outputs import ClassLogits, class_logits, warn_of_probabilities
 from handful.errors import UserError
 from handful.metrics.faithfulness import area_under, perturbation_curve
 from handful.networks.classifier import Classifier
@@ -190,12 +190,19 @@ def test_probabilities_instead_of_logits_are_warned_of():
         perturbation_curve(nn.Sequential(plain(), nn.Softmax(1)), images(), images()[:, 0], steps=2)
 
 
-@pytest.mark.parametrize(("classes", "said"), [(1, "sigmoid"), (3, "sigmoid")])
-def test_sigmoids_instead_of_logits_are_warned_of(classes, said):
+@pytest.mark.parametrize("classes", [1, 3])
+def test_sigmoids_instead_of_logits_are_warned_of(classes):
     """One logit and one per class: another sigmoid gave every image a probability between 0.5 and 0.73."""
     x = torch.cat([images(), -images()])
-    with pytest.warns(UserWarning, match=f"probabilities and not logits.*leave out the {said}"):
+    with pytest.warns(UserWarning, match="as behind a sigmoid.*leave out the sigmoid"):
         attribute(Answers(torch.sigmoid, classes), x, method="gradient")
+
+
+def test_a_softmax_in_half_precision_is_one():
+    """Its rows sum to 1 within some thousandths."""
+    rows = torch.randn(8, 10, generator=torch.Generator().manual_seed(0)).bfloat16().softmax(1).float()
+    with pytest.warns(UserWarning, match="leave out the softmax"):
+        warn_of_probabilities(ClassLogits(rows))
 
 
 class InPlace(nn.Module):

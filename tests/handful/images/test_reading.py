@@ -198,6 +198,9 @@ def test_a_picture_that_was_opened_elsewhere_is_read_as_its_file_is(tmp_path):
         assert np.array_equal(np.asarray(upright_rgb(image)), read_image(tmp_path / "a.png"))
         turned = ImageOps.exif_transpose(image)
     assert np.array_equal(np.asarray(upright_rgb(turned)), read_image(tmp_path / "a.png"))
+    with Image.open(tmp_path / "a.png") as image:  # turned by hand, which leaves the tag
+        turned = image.transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(np.asarray(upright_rgb(turned)), read_image(tmp_path / "a.png"))
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:300])
     with Image.open(tmp_path / "cut.png") as image, pytest.raises(UserError, match="the picture cannot be read"):
         upright_rgb(image)
