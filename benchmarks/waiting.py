@@ -133,7 +133,8 @@ def explain_lines(run: Path, images: Path, pictures: int) -> list[str]:
             chosen = [] if methods is None else ["--methods", methods]
             out = ["--out", f"{folder}-out"]
             used, clock = seconds("explain", "--run_dir", str(run.resolve()), "--images", folder, *out, *chosen)
-            row = f"`explain`, {count} pictures, {name} | {used:.1f} ({clock:.1f}) | {used / count:.2f} each"
+            each = f"{used / count:.2f} each, with the start"
+            row = f"`explain`, {count} pictures, {name} | {used:.1f} ({clock:.1f}) | {each}"
             lines.append(f"| {row} |")
         lines.append(parts_line(run, Path(folder)))
         shutil.rmtree(f"{folder}-out", ignore_errors=True)

@@ -457,6 +457,18 @@ def test_a_document_beside_the_only_folder_does_not_hide_it(tmp_path, packed, be
     assert f"1 that is not an image ({beside})" in module.report
 
 
+@pytest.mark.parametrize("beside", ["license-plate.png", "Terms of use.png", "citation.csv"])
+def test_a_picture_or_a_table_beside_a_folder_is_no_document(tmp_path, beside):
+    root = tmp_path / "download"
+    write_images(root / "photos", CLASSES)
+    if beside.endswith(".csv"):
+        (root / beside).write_text("path,label\n")
+    else:
+        (root / beside).write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match="at least two are needed"):
+        _ = data(root).splits
+
+
 def unmarked(folder, *names, encoding):
     """A zip archive as old tools write it: names in a code page that it does not name."""
     path = folder / "data.zip"

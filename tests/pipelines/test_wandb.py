@@ -45,7 +45,7 @@ def test_offline_runs_can_be_read_back(tmp_path, monkeypatch):
     assert "test/dense/accuracy" in set().union(*found["evaluate"][1])
 
 
-def test_a_killed_phase_goes_on_in_its_own_run(tmp_path, monkeypatch):
+def test_a_killed_phase_resumes_in_its_own_run(tmp_path, monkeypatch):
     phases = {name: tiny_config()["phases"][name] for name in ("dense", "evaluate")}
     maps = {"class_path": "AttributionMaps", "init_args": {"methods": ["cam"], "images": 2}}
     phases["dense"]["callbacks"] += [{"class_path": "ClassFilters"}, maps]

@@ -126,3 +126,9 @@ def test_known_maps_spare_the_pass():
     assert found.raw.equal(again.raw)
     assert found.logits.equal(again.logits)
     assert found.completeness.equal(again.completeness)
+
+
+@pytest.mark.parametrize("maps", [torch.rand(1, 6, 2, 2), torch.rand(5, 6)], ids=["one map for five images", "no maps"])
+def test_maps_of_other_images_are_refused(maps):
+    with pytest.raises(UserError, match=r"feature maps \(N, F, h, w\) of the 5 images"):
+        attribute(relu_classifier(), images(5), method="cam", maps=maps)
