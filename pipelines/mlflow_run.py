@@ -3,7 +3,8 @@
 import os
 import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ class MLflowRun(MLFlowLogger):
         self._resumed_step = resumed_step
         self._logged_until: dict[str, int] | None = None
 
+    @property
+    def experiment(self) -> Any:
+        """The client. MLflow leaves its address in the environment, which the next run would take for the user's."""
+        with _environment_kept("MLFLOW_TRACKING_URI"):
+            return super().experiment
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log what the run does not have yet."""
         named = {re.sub(r"[^a-zA-Z0-9_/. -]+", "_at_", name): value for name, value in metrics.items()}
@@ -67,6 +74,17 @@ class MLflowRun(MLFlowLogger):
                     if last >= self._resumed_step:
                         self._logged_until[name] = last
         return self._logged_until
+
+
+@contextmanager
+def _environment_kept(name: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def tracking_uri(run_folder: Path) -> str:

@@ -1,10 +1,12 @@
 """Loggers that cannot be built are refused before anything of an earlier run is touched."""
 
+import os
 import sys
 
 import pytest
 
 from handful.errors import UserError
+from pipelines.mlflow_run import mlflow_run
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
 from tests.helpers.pipeline import tiny_config, write_config
@@ -78,3 +80,17 @@ def test_what_can_be_built_is_not_refused_and_leaves_nothing(finished, monkeypat
     runner = Runner(parse_pipeline([*arguments, "--loggers", "wandb,tensorboard,mlflow"])[0])
     runner._check(runner._shared(runner._data({})))
     assert content(finished) == before
+
+
+def test_runs_of_one_process_each_have_their_own_mlflow_files(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in "ab":
+        (tmp_path / name / "dense").mkdir(parents=True)
+        logger = mlflow_run("birds", "dense", tmp_path / name / "dense", None)
+        assert list((tmp_path / name / "mlruns").glob(f"*/{logger.run_id}/meta.yaml"))
+        assert "MLFLOW_TRACKING_URI" not in os.environ
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "given").as_uri())
+    (tmp_path / "c/dense").mkdir(parents=True)
+    logger = mlflow_run("birds", "dense", tmp_path / "c/dense", None)
+    assert list((tmp_path / "given").glob(f"*/{logger.run_id}/meta.yaml"))
+    assert os.environ["MLFLOW_TRACKING_URI"] == (tmp_path / "given").as_uri()
