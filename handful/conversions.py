@@ -147,6 +147,29 @@ def as_index(index: Any, shape: tuple[int | None, ...], limit: int, name: str) -
     return values
 
 
+def as_double(values: Any, shape: tuple[int | None, ...] | None, name: str) -> Tensor:
+    """Return real numbers of any type, bool too, as float64 of the given shape.
+
+    Args:
+        values: a tensor, an array, nested lists.
+        shape: None for any, and within it for a side of any length.
+        name: what the sentence calls them.
+
+    Raises:
+        UserError: complex numbers, or another shape.
+
+    Example:
+        >>> as_double([True, False], (None,), "present")
+        tensor([1., 0.], dtype=torch.float64)
+    """
+    given = as_tensor(values, name)
+    if given.is_complex():
+        raise UserError(f"{name}: expected real numbers, got {_type(given)}")
+    if shape is not None:
+        _check_shape(given, shape, name)
+    return given.double()
+
+
 def as_float(values: Any, shape: tuple[int | None, ...], name: str) -> Tensor:
     """Return floating-point numbers of the given shape; a tensor keeps its type, device and graph.
 

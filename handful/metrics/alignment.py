@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.conversions import as_float, as_tensor, check_real
-from handful.errors import UserError
+from handful.conversions import as_double, as_float, as_tensor, check_real
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
+from handful.metrics.presence import as_presence
 
 #: A feature stands for an attribute if it has a weight in every class of which more images than this share have it.
 COMMON = 0.3
@@ -69,19 +69,11 @@ class AttributeAlignment(PlottedMetric):
             certain: bool `(B, A)`, the annotations that count; all where None.
 
         Raises:
-            UserError: shapes that do not fit one another, features that are not finite, presence outside [0, 1].
+            UserError: shapes that do not fit one another, features that are not finite, or as `as_presence`.
         """
         features = as_finite(features, (None, self.num_features), "features").double()
-        present = as_tensor(present, "present").double().to(features.device)
-        as_float(present, (len(features), self.num_attributes), "present")
-        if not bool(((present >= 0) & (present <= 1)).all()):
-            raise UserError("present: expected values in [0, 1]")
-        if certain is None:
-            valid = torch.ones_like(present)
-        else:
-            valid = as_tensor(certain, "certain").to(present)
-            as_float(valid, (len(features), self.num_attributes), "certain")
-            present = present * valid
+        found = as_presence(present, certain, len(features), self.num_attributes)
+        present, valid = (values.to(features.device) for values in found)
         self.with_sums += present.T @ features
         self.with_counts += present.sum(dim=0)
         self.sums += valid.T @ features
@@ -138,7 +130,7 @@ def stands_for(weight: Tensor, class_attributes: Tensor, common: float = COMMON)
     weight = as_float(weight, (None, None), "weight")
     shares = as_tensor(class_attributes, "class_attributes")
     if not shares.is_floating_point():
-        shares = shares.double()
+        shares = as_double(shares, (len(weight), None), "class_attributes")
     as_float(shares, (len(weight), None), "class_attributes")
     is_common = shares.to(weight.device) > common
     missing = (weight == 0).double().T @ is_common.double()  # classes that have the attribute and not the feature

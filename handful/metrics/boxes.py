@@ -81,8 +81,8 @@ class BoxRatio(MeanWhereDefined):
 
     higher_is_better = True
 
-    def __init__(self, max_share: float = 0.33) -> None:
-        super().__init__()
+    def __init__(self, max_share: float = 0.33, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.max_share = check_real("max_share", max_share, 0, 1, open_below=True)
 
     def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]

@@ -1,5 +1,7 @@
 """IBA's degradation: how much sooner a class is lost when its best tiles go first than when its worst do."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,7 @@ from handful.attribution.targets import Target
 from handful.conversions import check_whole
 from handful.metrics.changed_images import changed_images, ranks, rows_of
 from handful.metrics.faithfulness import area_under
+from handful.metrics.finite import is_empty
 from handful.metrics.means import MeanWhereDefined
 from handful.metrics.tiles import tile_numbers, tile_sums
 
@@ -98,12 +101,14 @@ class Degradation(MeanWhereDefined):
 
     higher_is_better = True
 
-    def __init__(self, tile: int = 8, steps: int = 100) -> None:
-        super().__init__()
+    def __init__(self, tile: int = 8, steps: int = 100, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.tile, self.steps = check_whole("tile", tile, 1), check_whole("steps", steps, 1)
 
     def update(  # type: ignore[override]
         self, model: nn.Module, images: Tensor, maps: Tensor, classes: Target | None = None
     ) -> None:
         """Add images `(N, C, H, W)`, their maps `(N, H, W)` and classes `(N,)`, the predicted ones when not given."""
+        if is_empty(images):
+            return
         super().update(degradation(model, images, maps, classes, self.tile, self.steps))

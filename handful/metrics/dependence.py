@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.conversions import as_float, check_weighted
+from handful.conversions import as_float
+from handful.metrics.finite import predicted_weights
 from handful.metrics.plotted import PlottedMetric
 
 
@@ -13,7 +14,8 @@ class Dependence(PlottedMetric):
     """Measure the mean share of the largest contribution: `max_j |f_j w_ĉj| / Σ_j |f_j w_ĉj|`, ĉ the predicted class.
 
     On un-normalised pooled features, in [1/S, 1]; lower means that a decision rests on more features. Images
-    whose contributions are all zero do not count; features that are not finite make the result NaN.
+    whose contributions are all zero do not count; features that are not finite, and logits that are NaN, make the
+    result NaN.
 
     Source: Norrenbrock et al., Q-SENN (AAAI 2024), "dependence", as in the authors' code (there on the training
     images).
@@ -47,9 +49,7 @@ class Dependence(PlottedMetric):
             UserError: shapes that do not fit one another.
         """
         features = as_float(features, (None, None), "features")
-        logits, weight = as_float(logits, (None, None), "logits"), as_float(weight, (None, None), "weight")
-        check_weighted(features, logits, weight, "features")
-        shares = (features * weight[logits.argmax(dim=1)]).double().abs()
+        shares = (features * predicted_weights(features, logits, weight, "features")).double().abs()
         sums = shares.sum(dim=1)
         counts = sums != 0  # NaN counts, so that the result says it
         self.total += (shares.amax(dim=1)[counts] / sums[counts]).sum()

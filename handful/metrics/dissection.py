@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.annotations.pixels import KINDS, Concept
-from handful.conversions import as_float, as_tensor, check_real
+from handful.conversions import as_double, as_float, as_mask, as_tensor, check_real
 from handful.errors import UserError
-from handful.metrics.finite import as_finite
+from handful.metrics.finite import as_feature_maps
 from handful.metrics.histogram import Histogram, upper_thresholds
 from handful.metrics.plotted import PlottedMetric
 
@@ -51,7 +51,7 @@ class ActivationThresholds(Histogram):
         Raises:
             UserError: another shape, or maps that are not finite.
         """
-        maps = as_finite(maps, (None, self.num_features, None, None), "maps")
+        maps = as_feature_maps(maps, None, self.num_features)
         super().update(maps.transpose(0, 1).flatten(1).T)
 
     def compute(self) -> Tensor:  # type: ignore[override]
@@ -115,12 +115,11 @@ class NetworkDissection(PlottedMetric):
         Raises:
             UserError: shapes that do not fit one another, maps that are not finite, masks of other values.
         """
-        maps = as_finite(maps, (None, len(self.thresholds), None, None), "maps").float()
+        maps = as_feature_maps(maps, None, len(self.thresholds)).float()
         masks = _as_masks(masks, len(maps), len(self.concepts)).to(maps.device)
-        searched = torch.ones(masks.shape[:2], dtype=torch.bool) if annotated is None else annotated
-        searched = as_tensor(searched, "annotated").to(maps.device)
-        if searched.shape != masks.shape[:2]:
-            raise UserError(f"annotated: expected {tuple(masks.shape[:2])}, got {tuple(searched.shape)}")
+        everywhere = torch.ones(masks.shape[:2], dtype=torch.bool)
+        given = as_double(everywhere if annotated is None else annotated, tuple(masks.shape[:2]), "annotated")
+        searched = given.to(maps.device) > 0
         if not masks.numel():
             return
         labels = (masks & searched[:, :, None, None]).flatten(2)
@@ -178,9 +177,4 @@ def _as_masks(masks: Any, images: int, concepts: int) -> Tensor:
     values = as_tensor(masks, "masks")
     if values.ndim != 4 or tuple(values.shape[:2]) != (images, concepts):
         raise UserError(f"masks: expected ({images}, {concepts}, H, W), got {tuple(values.shape)}")
-    if values.dtype == torch.bool or not values.numel():
-        return values.bool()
-    on = values == (1 if bool((values <= 1).all()) else 255)
-    if not bool((on | (values == 0)).all()):
-        raise UserError("masks: expected 0 and 1, or 0 and 255; compare them with a threshold first")
-    return on
+    return as_mask(values.flatten(0, 1)).reshape(values.shape)

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.conversions import as_float, check_weighted
+from handful.conversions import as_float
+from handful.metrics.finite import predicted_weights, refuse_without_positions
 from handful.metrics.plotted import PlottedMetric
 
 
@@ -15,7 +16,7 @@ class DiversityAtK(PlottedMetric):
     For an image of predicted class ĉ: the maps of the k features with the largest *signed* weight of ĉ become
     distributions over spatial positions (softmax); at each the largest counts; the sum over positions is divided
     by k. Only images whose predicted class has at least k non-zero weights count, and all such images do. Maps that are
-    not finite make the result NaN.
+    not finite, and logits and weights that are NaN, make the result NaN.
 
     The formula printed in the paper lacks the division and so lies in [1, k]; this is the authors' code's, in
     [1/k, 1]: 1/k for equal or flat maps, 1 for maps that peak at different positions.
@@ -56,12 +57,11 @@ class DiversityAtK(PlottedMetric):
             weight: `(C, S)`, the head's weights for these maps.
 
         Raises:
-            UserError: shapes that do not fit one another.
+            UserError: shapes that do not fit one another, maps without a position.
         """
         maps = as_float(maps, (None, None, None, None), "maps")
-        logits, weight = as_float(logits, (None, None), "logits"), as_float(weight, (None, None), "weight")
-        check_weighted(maps, logits, weight, "maps")
-        rows = weight[logits.argmax(dim=1)]
+        refuse_without_positions(maps)
+        rows = predicted_weights(maps, logits, weight, "maps")
         k = min(self.k, rows.shape[1])
         strongest = rows.topk(k, dim=1).indices
         images = torch.arange(len(maps), device=maps.device)[:, None]
@@ -72,7 +72,7 @@ class DiversityAtK(PlottedMetric):
         for i in range(1, k):
             largest = torch.maximum(largest, shares[:, i])
             sums.append(largest.sum(dim=1))
-        running = torch.stack(sums, dim=1)
+        running = torch.stack(sums, dim=1).masked_fill(rows.isnan().any(dim=1, keepdim=True), torch.nan)
         steps = torch.arange(1, k + 1, device=maps.device)
         enough = (rows != 0).sum(dim=1, keepdim=True) >= steps
         self.total[:k] += (running / steps * enough).sum(dim=0)

@@ -1,6 +1,6 @@
 """Does the model use what a map marks? Pixels are taken away, or put back, in the map's order."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from handful.blur import gaussian_blur
 from handful.conversions import check_whole
 from handful.errors import UserError
 from handful.metrics.changed_images import Reading, changed_images, ranks, rows_of
+from handful.metrics.finite import is_empty
 from handful.metrics.means import Mean
 
 Mode = Literal["insertion", "deletion"]
@@ -110,14 +111,16 @@ class InsertionAUC(Mean):
     higher_is_better = True
     mode: Mode = "insertion"
 
-    def __init__(self, steps: int = 28) -> None:
-        super().__init__()
-        self.steps = steps
+    def __init__(self, steps: int = 28, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.steps = check_whole("steps", steps, 1)
 
     def update(  # type: ignore[override]
         self, model: nn.Module, images: Tensor, maps: Tensor, classes: Target | None = None
     ) -> None:
         """Add images `(N, C, H, W)`, their maps `(N, H, W)` and classes `(N,)`, the predicted ones when not given."""
+        if is_empty(images):
+            return
         super().update(area_under(perturbation_curve(model, images, maps, classes, self.mode, self.steps)))
 
 

@@ -88,6 +88,29 @@ class Histogram(PlottedMetric, ShapedMetric):
         number = first + torch.arange(self.bins + 1, device=counts.device)
         return counts, torch.ldexp(number.double(), exponent)
 
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw the counts of each feature over its values, or what else `compute` of a derived measure returns.
+
+        Args:
+            val: what `compute` or `forward` returned, or a list of these; the present value where None.
+            ax: axes of Matplotlib to draw into; new ones where None.
+
+        Returns:
+            The figure and its axes.
+        """
+        found = self.compute() if val is None else val
+        given = found if isinstance(found, list) else [found]
+        if not given or not isinstance(given[0], tuple):
+            return super().plot(found, ax)
+        from matplotlib import pyplot
+
+        axes = pyplot.subplots()[1] if ax is None else ax
+        for counts, edges in given:
+            for number, (heights, places) in enumerate(zip(counts.tolist(), edges.tolist(), strict=True)):
+                axes.stairs(heights, places, label=str(number))
+        axes.legend()
+        return axes.figure, axes
+
 
 def upper_thresholds(counts: Tensor, edges: Tensor, share: float) -> Tensor:
     """The values that a share of all values reach or exceed, per feature, float64 `(S,)`.

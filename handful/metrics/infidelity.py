@@ -1,7 +1,7 @@
 """Infidelity: how far what a map says of a change is from what the change does to the score."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from handful.attribution.targets import Target
 from handful.conversions import as_float, as_tensor, check_real, check_whole
 from handful.errors import UserError
 from handful.metrics.changed_images import ChangedImages, changed_images, rows_of
+from handful.metrics.finite import is_empty
 from handful.metrics.means import MeanWhereDefined
 
 Change = Literal["squares", "noise"]
@@ -161,8 +162,10 @@ class Infidelity(MeanWhereDefined):
 
     higher_is_better = False
 
-    def __init__(self, change: Change = "squares", samples: int = 20, normalise: bool = False, seed: int = 0) -> None:
-        super().__init__()
+    def __init__(
+        self, change: Change = "squares", samples: int = 20, normalise: bool = False, seed: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
         self.change, self.samples = change, check_whole("samples", samples, 1)
         self.normalise, self.seed = normalise, seed
 
@@ -170,5 +173,7 @@ class Infidelity(MeanWhereDefined):
         self, model: nn.Module, images: Tensor, maps: Tensor, classes: Target | None = None
     ) -> None:
         """Add images, their maps `(N, H, W)` or `(N, C, H, W)` and classes, the predicted ones when not given."""
+        if is_empty(images):
+            return
         found = infidelity(model, images, maps, classes, self.change, self.samples, self.normalise, seed=self.seed)
         super().update(found)

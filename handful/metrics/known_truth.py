@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import Metric
 
 from handful.conversions import check_whole
+from handful.metrics.plotted import PlottedMetric
 from handful.metrics.shaped import ShapedMetric
 from handful.metrics.similarity import rank_correlation
 
@@ -209,7 +209,7 @@ _BY_THRESHOLD = ("controlled", "preservation", "deletion", "distractibility")
 _PLAIN = ("accuracy", "single_deletion", "target_sensitivity", "background")
 
 
-class KnownTruth(ShapedMetric):
+class KnownTruth(PlottedMetric, ShapedMetric):
     """Average the protocol's scores over images; `compute` puts them together.
 
     Args:
@@ -222,7 +222,6 @@ class KnownTruth(ShapedMetric):
         [0.01, 0.5]
     """
 
-    full_state_update = False
     higher_is_better = True
     by_threshold: Tensor
     threshold_counts: Tensor
@@ -242,6 +241,8 @@ class KnownTruth(ShapedMetric):
         self, answers: Answers, importances: Importances, sets: Sequence[Tensor], contrast: tuple[Tensor, Tensor]
     ) -> None:
         """Add images; see `protocol`."""
+        if not len(answers.labels):
+            return
         found = protocol(answers, importances, sets, contrast, self.thresholds.to(answers.labels.device))
         for number, name in enumerate(_BY_THRESHOLD):
             values = getattr(found, name).to(self.plain.device)
@@ -275,7 +276,3 @@ class KnownTruth(ShapedMetric):
             "contrastivity": contrastivity,
             "explainability": torch.stack([completeness, correctness, contrastivity]).mean(),
         }
-
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Draw the scores with matplotlib; see `torchmetrics.Metric.plot`."""
-        return Metric._plot(self, val, ax)

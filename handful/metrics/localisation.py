@@ -1,5 +1,7 @@
 """Does an attribution map lie on the part it should? Needs masks of the part."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -116,8 +118,8 @@ class PointingGame(Mean):
 
     higher_is_better = True
 
-    def __init__(self, tolerance: int = 0) -> None:
-        super().__init__()
+    def __init__(self, tolerance: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.tolerance = check_whole("tolerance", tolerance, 0)
 
     def update(self, maps: Tensor, masks: Tensor) -> None:  # type: ignore[override]

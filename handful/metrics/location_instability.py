@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.conversions import as_float, as_tensor, check_whole
+from handful.conversions import as_double, as_float, check_whole
 from handful.errors import UserError
-from handful.metrics.finite import as_finite
+from handful.metrics.finite import as_feature_maps
 from handful.metrics.plotted import PlottedMetric
 
 #: Images per filter and landmark, as in the authors' code.
@@ -90,20 +90,22 @@ class LocationInstability(PlottedMetric):
             seen: bool `(B, K)`, whether the image shows the landmark, exactly once; all where None.
 
         Raises:
-            UserError: shapes that do not fit one another, or maps that are not finite.
+            UserError: shapes that do not fit one another; maps, or places of landmarks that are seen, that are not
+                finite.
         """
-        maps = as_finite(maps, (None, self.num_filters, None, None), "maps")
+        maps = as_feature_maps(maps, None, self.num_filters)
         positions = as_float(positions, (len(maps), self.num_landmarks, 2), "positions").double().to(maps.device)
         if not len(maps):
             return
         scores, places = peaks(maps, self.size)
         distances = (places[:, :, None] - positions[:, None]).norm(dim=3)  # (B, F, K)
         scores = scores.double()[:, :, None].expand_as(distances)
-        if seen is not None:
-            seen = as_tensor(seen, "seen").to(maps.device)
-            if tuple(seen.shape) != (len(maps), self.num_landmarks):
-                raise UserError(f"seen: expected {(len(maps), self.num_landmarks)}, got {tuple(seen.shape)}")
-            scores = torch.where(seen[:, None], scores, -torch.inf)
+        shape = (len(maps), self.num_landmarks)
+        there = positions.new_ones(shape) if seen is None else as_double(seen, shape, "seen").to(maps.device)
+        missing = (~positions.isfinite().all(dim=2) & (there > 0)).any(dim=1)
+        if bool(missing.any()):
+            raise UserError(f"positions: image {int(missing.nonzero()[0])} shows a landmark whose place is not finite")
+        scores = torch.where(there[:, None] > 0, scores, -torch.inf)
         new = torch.stack([scores, distances], dim=3).permute(1, 2, 0, 3)
         self.strongest_images = _strongest(torch.cat([self.strongest_images, new], dim=2), self.strongest)
 

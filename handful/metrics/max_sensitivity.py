@@ -11,7 +11,7 @@ from handful.attribution.randomness import pixel_ids
 from handful.attribution.targets import Target
 from handful.conversions import check_real, check_whole
 from handful.metrics.changed_images import changed_images
-from handful.metrics.finite import as_finite
+from handful.metrics.finite import as_finite, is_empty
 from handful.metrics.means import MeanWhereDefined
 
 #: Makes maps `(N, …)` of images `(N, C, H, W)` for classes `(N,)`.
@@ -106,14 +106,17 @@ class MaxSensitivity(MeanWhereDefined):
         samples: int = 10,
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**kwargs)
         self.explain, self.radius, self.samples, self.seed, self.options = explain, radius, samples, seed, options
 
     def update(  # type: ignore[override]
         self, model: nn.Module, images: Tensor, classes: Target | None = None
     ) -> None:
         """Add images `(N, C, H, W)` and classes `(N,)`, the predicted ones when not given."""
+        if is_empty(images):
+            return
         found = max_sensitivity(
             model, images, self.explain, classes, self.radius, self.samples, self.seed, self.options
         )

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.conversions import as_tensor
+from handful.conversions import as_double
 from handful.metrics.plotted import PlottedMetric
 
 
@@ -30,8 +30,8 @@ class Mean(PlottedMetric):
 
     def update(self, values: Tensor) -> None:
         """Add values of any shape: a tensor, an array, a list or a number."""
-        values = as_tensor(values, "values")
-        self.total += values.double().sum()
+        values = as_double(values, None, "values")
+        self.total += values.sum()
         self.count += values.numel()
 
     def compute(self) -> Tensor:
@@ -60,7 +60,7 @@ class MeanWhereDefined(Mean):
 
     def update(self, values: Tensor) -> None:
         """Add values of any shape: a tensor, an array, a list or a number."""
-        values = as_tensor(values, "values")
+        values = as_double(values, None, "values")
         undefined = values.isnan()
         self.left_out += undefined.sum()
         super().update(values[~undefined])

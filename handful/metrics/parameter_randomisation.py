@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from handful.attribution import attribute, unwrap
 from handful.attribution.context import default_chunk
@@ -16,7 +15,8 @@ from handful.attribution.state import refuse_without_modules, undisturbed
 from handful.attribution.targets import Target
 from handful.errors import UserError
 from handful.metrics.changed_images import changed_images
-from handful.metrics.finite import as_finite
+from handful.metrics.finite import as_finite, is_empty
+from handful.metrics.plotted import PlottedMetric
 from handful.metrics.similarity import is_constant, rank_correlation, structural_similarity
 from handful.networks.head import Head
 
@@ -181,7 +181,7 @@ def map_similarity(first: Tensor, second: Tensor) -> Tensor:
     return found.masked_fill(torch.stack([signed, magnitudes, magnitudes], dim=1), torch.nan)
 
 
-class ParameterRandomisation(Metric):
+class ParameterRandomisation(PlottedMetric):
     """Average how alike a method's maps are before and after the network's weights are drawn again, layer by layer.
 
     For L layers `L + 1` attributions of each image, and one forward pass. Lower is better, above all after the last
@@ -206,7 +206,6 @@ class ParameterRandomisation(Metric):
         (True, torch.Size([1]))
     """
 
-    full_state_update = False
     higher_is_better = False
     totals: Tensor
     counts: Tensor
@@ -220,8 +219,9 @@ class ParameterRandomisation(Metric):
         similarity: str = "rank_of_magnitudes",
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**kwargs)
         if similarity not in SIMILARITIES:
             raise UserError(f'similarity "{similarity}" is unknown: give {", ".join(SIMILARITIES)}')
         if not layers:
@@ -235,14 +235,14 @@ class ParameterRandomisation(Metric):
 
     def update(self, model: nn.Module, images: Tensor, classes: Target | None = None) -> None:
         """Add images `(N, C, H, W)` and classes `(N,)`, the predicted ones when not given."""
+        if is_empty(images):
+            return
         maps = randomised_maps(model, images, self.method, classes, self.order, self.layers, self.seed, self.options)
         _, clean = next(maps)
-        for number, (_, changed) in enumerate(maps):
-            alike = map_similarity(clean, changed).to(self.totals.device)
-            defined = ~alike.isnan()
-            self.totals[number] += alike.nansum(dim=0)
-            self.counts[number] += defined.sum(dim=0)
-            self.left_out[number] += (~defined).sum(dim=0)
+        alike = torch.stack([map_similarity(clean, changed) for _, changed in maps], dim=1).to(self.totals.device)
+        self.totals += alike.nansum(dim=0)
+        self.counts += (~alike.isnan()).sum(dim=0)
+        self.left_out += alike.isnan().sum(dim=0)
 
     def compute(self) -> Tensor:
         """Return the similarity after the last layer of a cascade, or its mean over independent layers, float64.
@@ -259,7 +259,3 @@ class ParameterRandomisation(Metric):
 
     def _means(self) -> Tensor:
         return self.totals / self.counts
-
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Draw the value, or given values in order, with matplotlib; see `torchmetrics.Metric.plot`."""
-        return self._plot(val, ax)

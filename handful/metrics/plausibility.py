@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from handful.conversions import as_float, as_mask, check_weighted, check_whole
+from handful.conversions import as_mask, check_whole
 from handful.errors import UserError
-from handful.metrics.finite import as_finite
+from handful.metrics.finite import as_feature_maps, as_finite, predicted_weights
 from handful.metrics.plotted import PlottedMetric
 
 
@@ -33,7 +33,7 @@ def activation_inside(maps: Tensor, masks: Tensor, dilation: int = 0) -> Tensor:
         >>> activation_inside(maps, torch.tensor([[[True, True, False, False]]])).tolist()
         [[0.75]]
     """
-    maps = as_finite(maps, (None, None, None, None), "maps").double().clamp(min=0)
+    maps = as_feature_maps(maps, None, None).double().clamp(min=0)
     masks = as_mask(masks).to(maps.device)
     check_whole("dilation", dilation, 0)
     if len(masks) != len(maps):
@@ -93,13 +93,12 @@ class Plausibility(PlottedMetric):
             masks: bool `(B, H, W)`.
 
         Raises:
-            UserError: shapes that do not fit one another, or maps that are not finite.
+            UserError: shapes that do not fit one another; maps, logits or weights that are not finite.
         """
-        logits, weight = as_float(logits, (None, None), "logits"), as_float(weight, (None, None), "weight")
-        maps = as_finite(maps, (None, None, None, None), "maps")
-        check_weighted(maps, logits, weight, "maps")
-        shares = activation_inside(maps, masks, self.dilation)
-        shares = shares.where(weight[logits.argmax(dim=1)] != 0, torch.nan)
+        logits, weight = as_finite(logits, (None, None), "logits"), as_finite(weight, (None, None), "weight")
+        maps = as_feature_maps(maps, None, None)
+        rows = predicted_weights(maps, logits, weight, "maps")
+        shares = activation_inside(maps, masks, self.dilation).where(rows != 0, torch.nan)
         means = shares.nanmean(dim=1)
         self.total += means.nansum()
         self.count += (~means.isnan()).sum()

@@ -1,7 +1,7 @@
 """ROAD, remove and debias: pixels go without leaving a shape that the model could read."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from handful.attribution.targets import Target
 from handful.conversions import check_real
 from handful.errors import UserError
 from handful.metrics.changed_images import Reading, changed_images, ranks
+from handful.metrics.finite import is_empty
 from handful.metrics.imputation import impute
 from handful.metrics.means import Mean
 
@@ -111,14 +112,17 @@ class ROAD(Mean):
         reading: Reading = "probability",
         noise: float = 0.01,
         seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**kwargs)
         self.percentages, self.reading, self.noise, self.seed = tuple(percentages), reading, noise, seed
 
     def update(  # type: ignore[override]
         self, model: nn.Module, images: Tensor, maps: Tensor, classes: Target | None = None
     ) -> None:
         """Add images `(N, C, H, W)`, their maps `(N, H, W)` and classes `(N,)`, the predicted ones when not given."""
+        if is_empty(images):
+            return
         orders: tuple[Order, Order] = ("least", "most")
         least, most = (
             road_curve(model, images, maps, classes, order, self.percentages, self.reading, self.noise, self.seed)

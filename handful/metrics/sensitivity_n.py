@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from handful.attribution.images import maps_of
 from handful.attribution.targets import Target
 from handful.conversions import check_real, check_whole
 from handful.metrics.changed_images import changed_images, rows_of
+from handful.metrics.finite import is_empty
+from handful.metrics.plotted import PlottedMetric
 from handful.metrics.tiles import tile_numbers, tile_sums
 
 
@@ -116,7 +117,7 @@ def _centred(values: Tensor) -> Tensor:
     return torch.where(reach > 1e-13 * size, centred / reach.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
 
 
-class SensitivityN(Metric):
+class SensitivityN(PlottedMetric):
     """Average `sensitivity_n` over images, and then over the n.
 
     `sizes · subsets + 1` forward passes of each image.
@@ -137,7 +138,6 @@ class SensitivityN(Metric):
         0.0
     """
 
-    full_state_update = False
     higher_is_better = True
     totals: Tensor
     counts: Tensor
@@ -153,6 +153,8 @@ class SensitivityN(Metric):
 
     def update(self, model: nn.Module, images: Tensor, maps: Tensor, classes: Target | None = None) -> None:
         """Add images `(N, C, H, W)`, their maps `(N, H, W)` and classes `(N,)`, the predicted ones when not given."""
+        if is_empty(images):
+            return
         found = sensitivity_n(model, images, maps, classes, self.tile, self.sizes, self.subsets, seed=self.seed)
         defined = ~found.isnan()
         self.totals += found.nan_to_num(0).sum(dim=0)
@@ -167,7 +169,3 @@ class SensitivityN(Metric):
         """Return the mean correlation for each n, from one tile to the largest, over the images of all processes."""
         with self.sync_context():
             return self.totals / self.counts
-
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Draw the value, or given values in order, with matplotlib; see `torchmetrics.Metric.plot`."""
-        return self._plot(val, ax)

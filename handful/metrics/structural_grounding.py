@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from handful.conversions import as_float, as_labels, as_tensor, check_whole
+from handful.conversions import as_double, as_labels, check_whole
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
+from handful.metrics.presence import as_presence
 from handful.metrics.similarity import rank_correlation
 
 #: Pairs of classes that are compared: the published 50 entries of the symmetric matrix.
@@ -44,7 +45,7 @@ def structural_grounding(weight: Tensor, class_attributes: Tensor, pairs: int = 
     """
     pairs = check_whole("pairs", pairs, 1)
     weight = as_finite(weight, (None, None), "weight").double()
-    attributes = as_tensor(class_attributes, "class_attributes").double().to(weight.device)
+    attributes = as_double(class_attributes, (len(weight), None), "class_attributes").to(weight.device)
     attributes = as_finite(attributes, (len(weight), None), "class_attributes")
     first, second = torch.triu_indices(len(weight), len(weight), offset=1, device=weight.device)
     alike = _cosines(attributes)[first, second]
@@ -78,7 +79,7 @@ def grounding_correlation(weight: Tensor, class_attributes: Tensor) -> Tensor:
         1.0
     """
     weight = as_finite(weight, (None, None), "weight").double()
-    attributes = as_tensor(class_attributes, "class_attributes").double().to(weight.device)
+    attributes = as_double(class_attributes, (len(weight), None), "class_attributes").to(weight.device)
     attributes = as_finite(attributes, (len(weight), None), "class_attributes")
     if len(weight) < 3:
         return weight.new_full((), torch.nan)
@@ -128,14 +129,12 @@ class StructuralGrounding(PlottedMetric):
             certain: bool `(B, A)`, the annotations that count; all where None.
 
         Raises:
-            UserError: shapes that do not fit one another, or labels out of range.
+            UserError: shapes that do not fit one another, labels out of range, or as `as_presence`.
         """
-        present = as_tensor(present, "present").double().to(self.sums.device)
-        labels = as_labels(labels, len(present), len(self.weight)).to(self.sums.device)
-        as_float(present, (None, self.num_attributes), "present")
-        valid = torch.ones_like(present) if certain is None else as_tensor(certain, "certain").to(present)
-        self.sums.index_add_(0, labels, present * valid)
-        self.counts.index_add_(0, labels, valid)
+        labels = as_labels(labels, None, len(self.weight)).to(self.sums.device)
+        shares, counts = as_presence(present, certain, len(labels), self.num_attributes)
+        self.sums.index_add_(0, labels, shares.to(self.sums.device))
+        self.counts.index_add_(0, labels, counts.to(self.sums.device))
 
     def compute(self) -> Tensor:
         """Return the measure, float64."""
