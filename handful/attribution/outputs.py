@@ -42,18 +42,23 @@ class ClassLogits(NamedTuple):
     single: bool = False
 
 
-def run_model(model: nn.Module, images: Tensor) -> ClassLogits:
+def run_model(model: nn.Module, images: Tensor, *, given_away: bool = False) -> ClassLogits:
     """Run the model on `images (B, C, H, W)` and read its output; see `class_logits`.
 
     The model gets a copy: one that begins with an operation in place can neither change them nor meet a leaf of a
     graph.
+
+    Args:
+        model: to run.
+        images: of the model's dtype and on its device.
+        given_away: whether nobody else needs the images, so that the model may have them themselves.
 
     Raises:
         UserError: the images do not have the channels that the model takes, the model cannot run in this form, or its
             output cannot be read as logits.
     """
     with readable_errors(model, images):
-        output = model(images.clone())
+        output = model(images if given_away else images.clone())
     return class_logits(output, len(images))
 
 

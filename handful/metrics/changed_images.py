@@ -70,7 +70,8 @@ class ChangedImages:
 
         Args:
             copies: forward passes of each image.
-            change: from int64 rows `(B,)`, the images, and steps `(B,)`, in 0 … copies − 1, to images `(B, C, H, W)`.
+            change: from int64 rows `(B,)`, the images, and steps `(B,)`, in 0 … copies − 1, to images `(B, C, H, W)` in
+                memory of their own.
             reading: what is read.
         """
         found = self._clean.new_zeros(len(self) * copies)
@@ -78,7 +79,7 @@ class ChangedImages:
         def work(start: int, stop: int) -> None:
             unit = torch.arange(start, stop, device=self.images.device)
             rows, steps = unit // copies, unit % copies
-            found[start:stop] = self._read(self._logits(change(rows, steps)), rows, reading)
+            found[start:stop] = self._read(self._logits(change(rows, steps), given_away=True), rows, reading)
 
         # many copies: batches of one image each, as equal as they can be
         each = copies if copies >= self._chunk else len(found)
@@ -95,8 +96,8 @@ class ChangedImages:
             self._ids = pixel_ids(self.images)
         return seeded(f"{purpose}/{self._ids[image]}", torch.device("cpu"))
 
-    def _logits(self, images: Tensor) -> Tensor:
-        found = run_model(self._model, images)
+    def _logits(self, images: Tensor, given_away: bool = False) -> Tensor:
+        found = run_model(self._model, images, given_away=given_away)
         self.passes += len(images)
         self._targets.single_logit = found.single
         return found.values

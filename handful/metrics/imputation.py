@@ -13,6 +13,9 @@ from torch.nn import functional
 #: Half of a pixel's eight neighbours, (down, right), each with its weight; the other half are those that have it.
 _NEIGHBOURS = ((0, 1, 1 / 6), (1, -1, 1 / 12), (1, 0, 1 / 6), (1, 1, 1 / 12))
 
+#: Numbers of the bands that are in memory at a time.
+_CELLS = 2**21
+
 Array = npt.NDArray[numpy.floating]
 
 
@@ -48,42 +51,52 @@ def impute(images: Tensor, missing: Tensor) -> Tensor:
 def _solve_banded(known: Tensor, missing: Tensor) -> Tensor:
     kept = known if known.dtype in (torch.float32, torch.float64) else known.float()
     images, gone = kept.numpy(), missing.numpy()
-    found, right = images.copy(), numpy.zeros_like(images)
-    diagonal = numpy.zeros(gone.shape[1:], images.dtype)
-    for one, other, weight in _pairs(*gone.shape[1:]):
-        for here, there in ((one, other), (other, one)):
-            diagonal[here] += weight
-            right[:, :, *here] += weight * images[:, :, *there]
-    for place, mask in enumerate(gone):
-        if mask.any():
-            found[place][:, mask] = _banded(diagonal[mask], right[place][:, mask], mask)
+    found = images.copy()
+    counts = gone.sum(axis=(1, 2))
+    ends = counts.cumsum()
+    first, widest = 0, gone.shape[2] + 2
+    while first < len(gone):  # as many images at a time as their bands leave room for
+        last = first + max(1, int(numpy.searchsorted(ends[first:] - ends[first] + counts[first], _CELLS // widest)))
+        found[first:last].transpose(0, 2, 3, 1)[gone[first:last]] = _banded(images[first:last], gone[first:last])
+        first = last
     return torch.from_numpy(found).to(known.dtype)
 
 
-def _banded(diagonal: Array, right: Array, missing: npt.NDArray[numpy.bool_]) -> Array:
-    """The missing pixels `(C, P)` of one image by a Cholesky decomposition of its band.
+def _banded(images: Array, missing: npt.NDArray[numpy.bool_]) -> Array:
+    """The missing pixels `(P, C)` of images, each image's by a Cholesky decomposition of its band.
 
     Args:
-        diagonal: of the system, `(P,)`.
-        right: its right side, `(C, P)`.
-        missing: bool `(H, W)`, P of them.
+        images: `(N, C, H, W)`, 0 where missing.
+        missing: bool `(N, H, W)`, P of them.
     """
-    number = missing.cumsum().reshape(missing.shape) - 1
+    right, diagonal = numpy.zeros_like(images), numpy.zeros(images.shape[2:], images.dtype)
+    number = missing.cumsum().reshape(missing.shape) - 1  # through all images
     entries = []
-    for one, other, weight in _pairs(*missing.shape):
-        both = (missing[one] & missing[other]).nonzero()
-        first = number[one][both]
-        entries.append((number[other][both] - first, first, weight))
-    reach = max(int(down.max(initial=0)) for down, _, _ in entries)
-    band = numpy.zeros((reach + 1, len(diagonal)), diagonal.dtype)
-    band[0] = diagonal
-    for down, first, weight in entries:
-        band[down, first] = -weight
-    (solve,) = get_lapack_funcs(("pbsv",), (band, right))
-    _, solved, info = solve(band, right.T, lower=True, overwrite_ab=True)
-    if info:
-        raise numpy.linalg.LinAlgError(f"the system of the missing pixels is singular at {info}")
-    return solved.T
+    for one, other, weight in _pairs(*images.shape[2:]):
+        for here, there in ((one, other), (other, one)):
+            diagonal[here] += weight
+            right[:, :, *here] += weight * images[:, :, *there]
+        both = missing[:, *one] & missing[:, *other]
+        before = number[:, *one][both]
+        entries.append((before, number[:, *other][both] - before, weight))
+    ends = missing.sum(axis=(1, 2)).cumsum()
+    reach = max(int(down.max(initial=0)) for _, down, _ in entries)
+    band = numpy.zeros((ends[-1], reach + 1), images.dtype)
+    band[:, 0] = numpy.broadcast_to(diagonal, missing.shape)[missing]
+    for before, down, weight in entries:
+        band[before, down] = -weight
+    solved = right.transpose(0, 2, 3, 1)[missing]
+    (solve,) = get_lapack_funcs(("pbsv",), (band, solved))
+    start = 0
+    for end in ends:
+        if end > start:
+            own = band[start:end]
+            used = int(own.any(axis=0).nonzero()[0][-1]) + 1
+            _, solved[start:end], info = solve(own[:, :used].T, solved[start:end], lower=True, overwrite_ab=True)
+            if info:
+                raise numpy.linalg.LinAlgError(f"the system of the missing pixels is singular at {info}")
+        start = end
+    return solved
 
 
 @functools.cache
