@@ -91,7 +91,7 @@ def _banded(images: Array, missing: npt.NDArray[numpy.bool_]) -> Array:
     for end in ends:
         if end > start:
             own = band[start:end]
-            used = int(own.any(axis=0).nonzero()[0][-1]) + 1
+            used = int(numpy.flatnonzero(own.any(axis=0))[-1]) + 1
             _, solved[start:end], info = solve(own[:, :used].T, solved[start:end], lower=True, overwrite_ab=True)
             if info:
                 raise numpy.linalg.LinAlgError(f"the system of the missing pixels is singular at {info}")
