@@ -5,7 +5,7 @@ number is written that no run has produced.
 """
 
 import csv
-import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,14 @@ from typing import Any
 import yaml
 
 from benchmarks.arguments import argument_parser
+from benchmarks.published_recipe import row_of
 from benchmarks.results import RESULTS, write_section
+from handful.errors import UserError
+from handful.record_files import read_json, read_text
+from handful.text import safe_text
 
 PUBLISHED = Path(__file__).parent.parent / "configs" / "sldd" / "published.csv"
-RECIPE = PUBLISHED.with_name("recipe.yaml")
+_RUNS = Path("runs")
 COLUMNS = ("dense", "sparse_all", "finetuned_all", "sparse", "finetuned")
 
 _DATA = {"CUB200": "cub200", "FGVCAircraft": "fgvc_aircraft", "NABirds": "nabirds", "StanfordCars": "stanford_cars"}
@@ -58,31 +62,9 @@ def cell_of(config: Mapping[str, Any]) -> tuple[str, str, str] | None:
         "trainval",
     ):
         return None
-    if not _follows_the_recipe(config):
-        return None
-    dense = ((config.get("phases") or {}).get("dense") or {}).get("module", {}).get("init_args") or {}
-    row = "MCL" if dense.get("mutual_channel") is not None else "L_div" if dense.get("beta", 0.196) else "without L_div"
+    row = row_of(config)
     backbone = str((config.get("network") or {}).get("backbone", "")).split(".")[0]
-    return name, backbone, row
-
-
-def _follows_the_recipe(config: Mapping[str, Any]) -> bool:
-    """Whether what makes a task easier or a training shorter is the recipe's, where the config says it."""
-    recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-    given = (config.get("data") or {}).get("init_args") or {}
-    wanted = recipe["data"]["init_args"]
-    if any(given.get(key, wanted[key]) != wanted[key] for key in ("image_size", "val_fraction", "fit")):
-        return False
-    for name, phase in recipe["phases"].items():
-        own = (config.get("phases") or {}).get(name) or {}
-        if own.get("max_epochs", phase.get("max_epochs")) != phase.get("max_epochs"):
-            return False
-        if name.startswith("sparsify"):
-            sizes = phase["module"]["init_args"]
-            found = (own.get("module") or {}).get("init_args") or {}
-            if any(found.get(key, size) != size for key, size in sizes.items()):
-                return False
-    return True
+    return None if row is None else (name, backbone, row)
 
 
 def runs_below(folders: Sequence[Path]) -> Iterator[Measured]:
@@ -95,18 +77,32 @@ def runs_below(folders: Sequence[Path]) -> Iterator[Measured]:
     for group, runs in groups.items():
         cells, found = set(), {column: [] for column in COLUMNS}  # type: tuple[set[Any], dict[str, list[float]]]
         for run in runs:
-            config = run / "config.yaml"
-            if not config.is_file():
+            if not (run / "config.yaml").is_file():
                 continue
-            cells.add(cell_of(yaml.safe_load(config.read_text(encoding="utf-8"))))
-            stages = json.loads((run / "results.json").read_text(encoding="utf-8")).get("stages", {})
+            config, results = _read(run / "config.yaml"), _read(run / "results.json")
+            cells.add(cell_of(config))
             for column in COLUMNS:
-                value = stages.get(column, {}).get("accuracy")
-                if value is not None:
+                value = ((results.get("stages") or {}).get(column) or {}).get("accuracy")
+                if isinstance(value, int | float) and math.isfinite(value):
                     found[column].append(float(value))
         cell = cells.pop() if len(cells) == 1 else None
         if cell is not None:
             yield Measured(cell, found, group)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the mapping in a run's file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        found = read_json(file) if file.suffix == ".json" else yaml.safe_load(read_text(file))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file} is not that of a run")
+    return found
 
 
 def table_lines(measured: Sequence[Measured], printed: Sequence[Mapping[str, str]]) -> list[str]:
@@ -118,12 +114,11 @@ def table_lines(measured: Sequence[Measured], printed: Sequence[Mapping[str, str
         head = f"| {row['table']} | {' | '.join(cell)} |"
         lines.append(f"{head} printed | {' | '.join(row[column] for column in COLUMNS)} |")
         own = [one for one in measured if one.cell == cell]
-        for one in own:
-            values = " | ".join(_mean(one.accuracy[column]) for column in COLUMNS)
-            seeds = max(map(len, one.accuracy.values()), default=0)
-            lines.append(f"{head} ours, {seeds} seed{'s' if seeds != 1 else ''} | {values} |")
+        lines += [_own_line(one, head) for one in own]
         if not own:
             lines.append(f"{head} ours | not run |  |  |  |  |")
+    known = {(row["data"], row["backbone"], row["row"]) for row in printed}
+    lines += [_own_line(one, f"| not printed | {' | '.join(one.cell)} |") for one in measured if one.cell not in known]
     ran = {one.cell for one in measured}
     missing = [row for row in printed if (row["data"], row["backbone"], row["row"]) not in ran]
     if missing:
@@ -133,6 +128,16 @@ def table_lines(measured: Sequence[Measured], printed: Sequence[Mapping[str, str
         lines += ["", f"{len(missing)} of {len(printed)} rows were not run. One is run by its name, the first by "
                   f"`{command} --data.root FOLDER --seeds 0,1,2`."]  # fmt: skip
     return lines
+
+
+def _own_line(one: Measured, head: str) -> str:
+    seeds = max(map(len, one.accuracy.values()), default=0)
+    values = [_mean(one.accuracy[column]) for column in COLUMNS]
+    values = [
+        f"{value} (of {len(one.accuracy[column])})" if value and len(one.accuracy[column]) < seeds else value
+        for column, value in zip(COLUMNS, values, strict=True)
+    ]
+    return f"{head} ours, {seeds} seed{'s' if seeds != 1 else ''} | {' | '.join(values)} |"
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -146,10 +151,16 @@ def _mean(values: Sequence[float]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the section into RESULTS.md, or print it."""
     parser = argument_parser(__doc__)
-    parser.add_argument("runs", nargs="*", type=Path, default=[Path("runs")], help="folders of runs")
+    parser.add_argument("runs", nargs="*", type=Path, default=[_RUNS], help="folders of runs")
     parser.add_argument("--print", action="store_true", help="print the table and write nothing")
     given = parser.parse_args(arguments)
-    lines = table_lines(list(runs_below(given.runs)), published())
+    for folder in given.runs:
+        if not folder.is_dir() and folder != _RUNS:
+            parser.error(f"there is no folder {safe_text(folder)}")
+    try:
+        lines = table_lines(list(runs_below(given.runs)), published())
+    except UserError as error:
+        parser.error(safe_text(error))
     if given.print:
         print("\n".join(lines))
         return

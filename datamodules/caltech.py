@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.locate import Files
+from datamodules.locate import Files, numbers
 from datamodules.official import OfficialData
 from handful.errors import UserError, did_you_mean
 from handful.images import Box
@@ -24,7 +24,7 @@ class CaltechTables(OfficialData):
         named = {cells[0]: cells[1] for _, cells in files.rows(CLASSES, 2)}
         labels, is_train = (self._by_image(files, name) for name in (LABELS, SPLIT))
         paths = self._by_image(files, IMAGES)
-        used = sorted({label for image, label in labels.items() if image in paths}, key=int)
+        used = sorted({label for image, label in labels.items() if image in paths}, key=_by_number)
         unknown = [label for label in used if label not in named]
         if unknown:
             raise UserError(
@@ -74,7 +74,7 @@ class CaltechTables(OfficialData):
             x, y, width, height = self._numbers(BOXES, number, cells)
             if image in paths:
                 found[paths[image]] = (x, y, x + width, y + height)
-        self._complete(BOXES, found, paths)
+        self._every_image(BOXES, found, paths)
         return found
 
     def parts(self) -> tuple[list[str], Mapping[str, Any]] | None:
@@ -92,21 +92,22 @@ class CaltechTables(OfficialData):
             if image in paths:
                 rows = found.setdefault(paths[image], np.full((len(named), 3), np.nan))
                 rows[place[part]] = self._numbers(PART_PLACES, number, cells)
-        self._complete(PART_PLACES, found, paths)
+        self._every_image(PART_PLACES, found, paths)
         for path, rows in found.items():
             if np.isnan(rows).any():
                 part = list(named.values())[int(np.isnan(rows).any(axis=1).argmax())]
                 raise UserError(f"{self.files.shown(PART_PLACES)} says nothing of {part} in {path}: unpack it again.")
         return list(named.values()), found
 
-    def _complete(self, name: str, found: Mapping[str, Any], paths: Mapping[str, str]) -> None:
+    def _every_image(self, name: str, found: Mapping[str, Any], paths: Mapping[str, str]) -> None:
         """Refuse a table of annotations that ends before the last image."""
         without = next((image for image, path in paths.items() if path not in found), None)
         if without is not None:
             raise UserError(f"{self.files.shown(name)} has no line for image {without} of {IMAGES}: unpack it again.")
 
     def _numbers(self, name: str, line: int, cells: list[str]) -> list[float]:
-        try:
-            return [float(cell) for cell in cells]
-        except ValueError:
-            raise UserError(f"{self.files.shown(name)}, line {line}: {' '.join(cells)} are not numbers.") from None
+        return numbers(cells, f"{self.files.shown(name)}, line {line}")
+
+
+def _by_number(label: str) -> tuple[int, str]:
+    return (int(label) if label.isdecimal() else -1), label

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from datamodules.caltech import CaltechTables
-from datamodules.locate import lines_of
+from datamodules.locate import lines_of, rows_of
 from datamodules.placed import PlacedAnnotations
 from handful.annotations import Annotations, AttributeTable
 from handful.errors import UserError
@@ -24,7 +24,7 @@ class CUB200(CaltechTables):
     """CUB-200-2011 by its official split: 5,994 training and 5,794 test images.
 
     Its annotations are parts, boxes, attributes per image with their certainty, and segmentations where the folder
-    `segmentations` (an archive of its own) lies in the data set's folder.
+    `segmentations` (an archive of its own) lies in the data set's folder or beside it.
 
     Args:
         root: the unpacked folder `CUB_200_2011`, one above it, or `CUB_200_2011.tgz`.
@@ -54,11 +54,11 @@ class CUB200(CaltechTables):
 
     def annotations(self, split: str) -> Annotations:
         """Return parts, boxes, attributes and segmentations of a split, as far as their files are there."""
-        boxes, parts = self.boxes(), self.parts()
+        boxes, parts = self._complete(self.boxes(), self.listing.files), self.parts()
         masks = self._masks(split)
         known = PlacedAnnotations(self, split, boxes, parts, masks, "bird")
         return Annotations(
-            attributes=(lambda: self._attributes(split)) if self.files.find(_LABELS) else None,
+            attributes=(lambda: self._attributes(split)) if self.files.beside(_LABELS) else None,
             masks=known if masks else None,
             segmentation=known if masks else None,
             parts=known if parts else None,
@@ -69,7 +69,7 @@ class CUB200(CaltechTables):
         found = {}
         for path in self.splits[split].names:
             name = path.removeprefix(self.files.base).removeprefix("images/")
-            mask = self.files.find(f"{_MASKS}{name.rpartition('.')[0]}.png")
+            mask = self.files.beside(f"{_MASKS}{name.rpartition('.')[0]}.png")
             if mask is not None:
                 found[path] = mask
         return found
@@ -87,6 +87,10 @@ class CUB200(CaltechTables):
         if not known.all():
             line = int(np.argmin(known)) + 1
             raise UserError(f"{self.files.shown(_LABELS)}, line {line}: no such image or attribute.")
+        wrong = ~np.isin(table[:, 2], (0, 1))
+        if wrong.any():
+            line = int(np.argmax(wrong)) + 1
+            raise UserError(f"{self.files.shown(_LABELS)}, line {line}: {table[line - 1, 2]} where 0 or 1 belongs.")
         table = table[rows[table[:, 0]] >= 0]
         present = torch.zeros(len(row), len(names), dtype=torch.float64)
         certain = torch.zeros(len(row), len(names), dtype=torch.bool)
@@ -102,18 +106,14 @@ class CUB200(CaltechTables):
 
     def _attribute_names(self) -> list[str]:
         for name in _NAMES:
-            if self.files.find(name) is not None:
-                return [cells[1] for _, cells in self.files.rows(name, 2)]
-        tree = self.files.tree
-        # beside the data set's folder, or beside one that it was unpacked into
-        places = [path for path in tree.files() if path.rpartition("/")[2] == "attributes.txt"]
-        if places:
-            path = min(places, key=lambda path: (path.count("/"), path))
-            return [line.split(None, 1)[1].strip() for line in lines_of(tree.read(path), path) if line.strip()]
-        outside = tree.root.parent / "attributes.txt"
-        if tree.root.is_dir() and outside.is_file():
-            content = lines_of(outside.read_bytes(), safe_text(outside))
-            return [line.split(None, 1)[1].strip() for line in content if line.strip()]
+            if self.files.beside(name) is not None:
+                lines = self.files.lines(name, beside=True)
+                return [cells[1] for _, cells in rows_of(lines, self.files.shown(name), 2)]
+        # beside the folder that the data set's was unpacked into
+        path = self.files.anywhere("attributes.txt")
+        if path is not None:
+            shown = safe_text(self.files.tree.root / path)
+            return [cells[1] for _, cells in rows_of(lines_of(self.files.tree.read(path), shown), shown, 2)]
         raise UserError(
             f"There is no attributes.txt in {self.files.shown()} nor beside it, where CUB_200_2011.tgz has it: put it "
             "there."
@@ -122,6 +122,6 @@ class CUB200(CaltechTables):
     def _label_rows(self) -> Any:
         """Image, attribute, whether present, and certainty, int32 `(N, 4)`; some official lines have more cells."""
         try:
-            return np.loadtxt(self.files.lines(_LABELS), usecols=(0, 1, 2, 3), dtype=np.int32, ndmin=2)
+            return np.loadtxt(self.files.lines(_LABELS, beside=True), usecols=(0, 1, 2, 3), dtype=np.int32, ndmin=2)
         except (ValueError, IndexError) as error:
             raise UserError(f"{self.files.shown(_LABELS)} is truncated or not a table: {error}.") from None

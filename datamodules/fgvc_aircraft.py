@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from datamodules.locate import Files
+from datamodules.locate import Files, numbers
 from datamodules.official import OfficialData
 from handful.errors import UserError, did_you_mean
 from handful.images import Box
@@ -82,10 +82,7 @@ class FGVCAircraft(OfficialData):
             return {}
         found = {}
         for line, (image, *cells) in self.files.rows(_BOXES, 5):
-            try:
-                left, top, right, bottom = (float(cell) for cell in cells)
-            except ValueError:
-                raise UserError(f"{self.files.shown(_BOXES)}, line {line}: not numbers: {' '.join(cells)}.") from None
+            left, top, right, bottom = numbers(cells, f"{self.files.shown(_BOXES)}, line {line}")
             path = self.files.find(f"images/{image}.jpg")
             if path is not None:
                 found[path] = (left - 1, top - 1, right, bottom)  # counted from 1, the last pixel included

@@ -16,7 +16,7 @@ _Value = TypeVar("_Value")
 #: Folder names that stand for a split, in lower case.
 SPLIT_NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train", "training", "trn", "trainset", "train_set"),
-    "val": ("val", "valid", "validation", "dev", "valset", "val_set"),
+    "val": ("val", "valid", "validate", "validation", "dev", "valset", "val_set"),
     "test": ("test", "testing", "tst", "testset", "test_set"),
 }
 
@@ -24,6 +24,11 @@ _DOCUMENT = re.compile(
     r"(read.?me|licen[cs]e|copying|copyright|citation|notice|changelog|terms)\b.*|.*\.(md|rst|pdf|html?|url|docx?|rtf)",
     re.IGNORECASE,
 )
+
+#: Ends of the names of archives, in lower case.
+ARCHIVE_SUFFIXES = (
+    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".7z", ".rar", ".tar.zst"
+)  # fmt: skip
 
 #: Largest file that is read into memory, in bytes; and the largest that is, where it need not be.
 LARGEST_FILE, HELD_FILE = 2**30, 2**24
@@ -88,6 +93,51 @@ def split_of(name: str) -> str | None:
     """
     lower = name.strip().lower()
     return next((split for split, names in SPLIT_NAMES.items() if lower in names), None)
+
+
+#: Words beside that of the split that a folder's name may hold, and all that the name of a folder of folders says.
+_FILLERS = {"data", "dataset", "datasets", "folder", "image", "images", "img", "imgs", "photos", "pictures", "set",
+            "split"}  # fmt: skip
+
+
+def splits_of(names: Iterable[str]) -> dict[str, str]:
+    """Return which of some folders side by side are splits, and which split each is.
+
+    Beside the names that `split_of` knows, these may hold words such as "images" (`train_images`), numbers
+    (`1_train`), or other words that are the same for several splits (`birds_train` and `birds_test`).
+
+    Example:
+        >>> splits_of(["Training Set", "test-images", "owl"])
+        {'Training Set': 'train', 'test-images': 'test'}
+        >>> splits_of(["seg_train", "seg_test", "seg_pred"]), splits_of(["steam_train", "owl"])
+        ({'seg_train': 'train', 'seg_test': 'test'}, {})
+    """
+    like: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in names:
+        words = [word for word in _words(name) if word not in _FILLERS]
+        splits = [split for word in words if (split := split_of(word))]
+        if split := split_of(name):
+            like.setdefault((), {})[name] = split
+        elif len(splits) == 1:
+            like.setdefault(tuple(word for word in words if not split_of(word)), {})[name] = splits[0]
+    if () in like:
+        return like[()]
+    several = [found for found in like.values() if "train" in found.values() and len(set(found.values())) > 1]
+    return several[0] if len(several) == 1 else {}
+
+
+def is_wrapper(name: str, above: str) -> bool:
+    """Whether a folder in another only repeats its name, or has a name that says nothing, such as `images`.
+
+    Example:
+        >>> is_wrapper("images", "train"), is_wrapper("train", "train"), is_wrapper("owl", "train")
+        (True, True, False)
+    """
+    return name.lower() == above.lower() or not set(_words(name)) - _FILLERS
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
 
 
 def only_top(files: Iterable[str], folders: Iterable[str]) -> str:

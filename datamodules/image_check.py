@@ -13,6 +13,7 @@ from datamodules.images import pixel_digest
 from datamodules.listing import Listing, is_utf8
 from handful.errors import UserError
 from handful.images import open_image, resize
+from handful.images.upright import Turn
 from handful.progress import ProgressBar
 
 RepeatsPolicy = Literal["refuse", "warn", "drop"]
@@ -151,7 +152,8 @@ class Reader:
             return np.zeros((1, 1, 3), dtype=np.uint8)
         # before resizing, which can make different images equal
         self._seen.setdefault(pixel_digest(image), []).append((split, number))
-        return resize(image, self._size, self._fit, self._listing.boxes.get(path))
+        box = self._listing.boxes.get(path)
+        return resize(image, self._size, self._fit, None if box is None else Turn.of(source).box(box))
 
     def close(self) -> Reading:
         """Return what was met."""

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,9 +21,10 @@ from datamodules.problems import refuse
 from datamodules.samplers import mixed
 from datamodules.splitting import divide
 from handful.errors import UserError
-from handful.images import MAX_PIXELS, Fit, read_image
+from handful.images import MAX_PIXELS, Fit, open_image, resize
 from handful.images.clutter import LeftOut
 from handful.images.placement import Framing, check_fit
+from handful.images.upright import Turn
 from handful.text import safe_text
 
 # With cache "auto", decoded images up to so many bytes are kept, where they leave three quarters of the free disk.
@@ -316,6 +318,7 @@ class ImageFiles:
     def __getitem__(self, index: int) -> Tensor:
         path = self._paths[index]
         source, name = self._tree.source(path), safe_text(self._tree.root / path)
-        given: dict[str, Any] = {"white": self._white, "max_pixels": self._max_pixels, "fit": self._fit}
-        image = read_image(source, name, self._size, box=self._boxes.get(path), **given)
-        return torch.from_numpy(image.transpose(2, 0, 1).copy())
+        image = open_image(source, name, white=self._white, max_pixels=self._max_pixels, least=self._size)
+        box = self._boxes.get(path)
+        resized = resize(image, self._size, self._fit, None if box is None else Turn.of(source).box(box))
+        return torch.from_numpy(np.asarray(resized).transpose(2, 0, 1).copy())

@@ -1,20 +1,19 @@
 """ImageNet (ILSVRC 2012): a thousand classes, tested on the validation images."""
 
 import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
-
-import numpy as np
 
 from datamodules.image_check import Reading
 from datamodules.image_folder import ImageFiles
 from datamodules.images import ImagePixels
-from datamodules.locate import Files, locate_folders, open_published
+from datamodules.locate import Files, lines_of, locate_folders, open_published, rows_of
+from datamodules.matlab import mat_fields
 from datamodules.official import OfficialData
 from handful.errors import UserError
 from handful.images import is_image_name
+from handful.text import safe_text
 
 _SOLUTION, _WORDS = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
 _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
@@ -61,10 +60,14 @@ class ImageNet(OfficialData):
         train = [(name, wnid) for name, wnid in train if is_image_name(name)]
         number = {wnid: label for label, wnid in enumerate(sorted({wnid for _, wnid in train}))}
         val = [(name, self._validation_class(name)) for name in files.names("val/") if is_image_name(name)]
+        packed = [] if train else [name for name in files.names("train/") if name.casefold().endswith(".tar")]
+        if packed:
+            raise UserError(f"{files.shown(packed[0])}: the training images are still packed, in an archive per class. "
+                            f"Unpack each into a folder of its own name, {safe_text(packed[0][:-4])}/.")  # fmt: skip
         wrong = [(name, wnid) for name, wnid in val if wnid not in number]
         if wrong:
             raise UserError(f"{files.shown(wrong[0][0])}: its class {wrong[0][1]} has no folder in train/.")
-        words = self._words()
+        words = self._words(number)
         rows = {"train": train, "test": val}
         return [words.get(wnid, wnid) for wnid in number], {
             split: [(name, number[wnid]) for name, wnid in named] for split, named in rows.items()
@@ -76,6 +79,11 @@ class ImageNet(OfficialData):
             return name.split("/")[1]
         stem = name.rpartition("/")[2].rpartition(".")[0]
         if stem not in self._validation:
+            above = [place for place in list(self.root.expanduser().absolute().parents)[:3]
+                     if (place / _SOLUTION).is_file()]  # fmt: skip
+            if above:
+                raise UserError(f"{safe_text(above[0])} holds {_SOLUTION}, the classes of the images in "
+                                f"{self.files.shown('val/')}: give it as data.root.")  # fmt: skip
             raise UserError(
                 f"{self.files.shown('val/')} has no folder per class, and there is neither {_SOLUTION} nor the "
                 f"devkit's {_TRUTH} with {_META} that says the class of {stem}. {self.how_to_get()}"
@@ -85,32 +93,62 @@ class ImageNet(OfficialData):
     @cached_property
     def _validation(self) -> dict[str, str]:
         """Classes of validation images by the names of their files, from whichever table is there."""
-        solution = self._beside(_SOLUTION)
+        solution = self.files.anywhere(_SOLUTION)
         if solution is not None:
-            rows = csv.DictReader(io.StringIO(solution.decode()))
-            return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
-        truth, meta = self._beside(_TRUTH), self._beside(_META)
-        if truth is None or meta is None:
-            return {}
-        from scipy.io import loadmat  # takes its time to import
+            return self._of_kaggle(solution)
+        truth, meta = self.files.anywhere(_TRUTH), self.files.anywhere(_META)
+        return self._of_devkit(truth, meta) if truth and meta else {}
 
-        synsets = np.atleast_1d(loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"])
-        wnid = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
-        return {f"ILSVRC2012_val_{i:08d}": wnid[int(line)] for i, line in enumerate(truth.split(), start=1)}
+    def _of_kaggle(self, path: str) -> dict[str, str]:
+        lines, shown = self._lines(path)
+        reader = csv.reader(lines, delimiter=";" if lines and ";" in lines[0] else ",")
+        found: dict[str, str] = {}
+        try:
+            header = next(reader, [])
+            if not {"ImageId", "PredictionString"} <= set(header):
+                raise UserError(f"{shown} has no columns ImageId and PredictionString: download it again.")
+            image, boxes = header.index("ImageId"), header.index("PredictionString")
+            for row in filter(None, reader):
+                classes = row[boxes].split() if len(row) > max(image, boxes) else []
+                if not classes:
+                    raise UserError(f"{shown}, line {reader.line_num}: no class of {row[0]}; the file seems to be "
+                                    "truncated, download it again.")  # fmt: skip
+                found[row[image]] = classes[0]
+        except csv.Error as error:
+            raise UserError(f"{shown} is not a readable CSV file: {error}.") from None
+        return found
 
-    def _beside(self, name: str) -> bytes | None:
-        """Return a table's content, which may lie anywhere below the root."""
-        tree = self.files.tree
-        path = next((path for path in tree.files() if path.rpartition("/")[2] == name), None)
-        return None if path is None else tree.read(path)
+    def _of_devkit(self, truth: str, meta: str) -> dict[str, str]:
+        tree, known = self.files.tree, safe_text(self.files.tree.root / meta)
+        synsets = mat_fields(tree.read(meta), known, self.title, "synsets")["synsets"]
+        try:
+            wnid = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+        except (IndexError, ValueError, TypeError):
+            raise UserError(f"{known} names no classes: it is not the file of {self.title}.") from None
+        lines, shown = self._lines(truth)
+        found = {}
+        for number, line in enumerate(lines, start=1):
+            label = line.strip()
+            if not label.isdecimal() or int(label) not in wnid:
+                raise UserError(f"{shown}, line {number}: {safe_text(label)!r} is no class of {known}.")
+            found[f"ILSVRC2012_val_{number:08d}"] = wnid[int(label)]
+        return found
 
-    def _words(self) -> dict[str, str]:
+    def _lines(self, path: str) -> tuple[list[str], str]:
+        """Return the lines of a table, and its name for the sentence."""
+        shown = safe_text(self.files.tree.root / path)
+        return lines_of(self.files.tree.read(path), shown), shown
+
+    def _words(self, wnids: Iterable[str]) -> dict[str, str]:
         """Names of the classes that are words, where Kaggle's table is there and no two classes share them."""
-        content = self._beside(_WORDS)
-        if content is None:
+        path = self.files.anywhere(_WORDS)
+        if path is None:
             return {}
-        rows = [line.split(" ", 1) for line in content.decode().splitlines() if " " in line]
-        named = {wnid: words.split(",")[0].strip() for wnid, words in rows}
+        lines, shown = self._lines(path)
+        named = {cells[0]: cells[1].split(",")[0].strip() for _, cells in rows_of(lines, shown, 2)}
+        unnamed = [wnid for wnid in wnids if wnid not in named]
+        if unnamed:
+            raise UserError(f"{shown} has no line for the class {unnamed[0]}: download it again.")
         names = list(named.values())
         shared = {name for name in names if names.count(name) > 1}
         return {wnid: f"{name} {wnid}" if name in shared else name for wnid, name in named.items()}

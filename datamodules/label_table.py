@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import posixpath
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,16 @@ from handful.text import safe_text
 #: Ends of the names of tables.
 TABLE_SUFFIXES = (".csv", ".tsv")
 
+#: Headers of columns that say yes or no.
+_IS_TRAIN = ("is_train", "is_training", "is_training_image", "is_training_img")
 _HEADERS = {
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
              "img", "img_path", "name", "id", "image_id"),
     "label": ("label", "class", "class_name", "classname", "category", "species", "target", "y", "labels", "class_id"),
-    "split": ("split", "set", "subset", "partition", "fold"),
+    "split": ("split", "set", "subset", "partition", "fold", *_IS_TRAIN),
 }  # fmt: skip
+#: How tables and the programs that write them say that a label is missing.
+_MISSING = {"", "nan", "null", "<na>", "n/a", "#n/a"}
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,9 @@ def list_table(tree: FileTree, table: Path, drop_repeats: bool, cache: Cache) ->
     for row in rows:
         here = f"{safe_text(table)}, line {row.line}"
         path = places.find(row.path)
-        if not row.label:
-            problems.append(f"{here}: {safe_text(row.path)} has no label.")
+        if row.label.casefold() in _MISSING:
+            given = f" ({row.label!r} stands for a missing one)" if row.label else ""
+            problems.append(f"{here}: {safe_text(row.path)} has no label{given}.")
         elif known and split_of(row.split) is None:
             problems.append(f"{here}: {_unknown_split(row.split)}.")
         elif path is None:
@@ -131,6 +137,9 @@ class _Places:
         self._tree = tree
         self._files = set(tree.files())
         self._by_form = {unicodedata.normalize("NFC", path): path for path in self._files}
+        self._by_case: dict[str, list[str]] = {}
+        for path in self._files:
+            self._by_case.setdefault(unicodedata.normalize("NFC", path).casefold(), []).append(path)
 
     def find(self, path: str) -> str | None:
         """Return the file's path as the tree has it, None where there is none."""
@@ -141,6 +150,9 @@ class _Places:
                 found = self._by_form.get(unicodedata.normalize("NFC", candidate))
                 if found is not None:
                     return found
+        alike = self._by_case.get(unicodedata.normalize("NFC", posixpath.normpath(plain)).casefold(), [])
+        if len(alike) == 1:  # a table from a system that takes both cases for one
+            return alike[0]
         elsewhere = self._tree.root / plain
         if not plain or not self._tree.root.is_dir() or not elsewhere.is_file():
             return None
@@ -182,7 +194,12 @@ def _text(table: Path) -> str:
 def _rows(table: Path, text: str) -> list[Row]:
     """Return the rows of a table, by its header; without one, the columns are path, label and split."""
     first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(",;\t|", key=lambda mark: (first.count(mark), mark == ","))
+    if re.fullmatch(r"sep=[,;\t|]", first.strip(" ")):  # a spreadsheet's note of its delimiter
+        head, _, text = text.partition(first)
+        text = head + text  # line numbers stay those of the file
+        delimiter = first.strip(" ")[-1]
+    else:
+        delimiter = max(",;\t|", key=lambda mark: (first.count(mark), mark == ","))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
@@ -191,15 +208,26 @@ def _rows(table: Path, text: str) -> list[Row]:
     if not lines:
         raise UserError(f"{safe_text(table)} is empty.")
     columns = _columns(table, lines[0][1])
+    width = len(lines[0][1])
+    yes_or_no = False
     if columns is None:
         columns = {"path": 0, "label": 1} | ({"split": 2} if len(lines[0][1]) > 2 else {})
     else:
+        yes_or_no = "split" in columns and _plain_header(lines[0][1][columns["split"]]) in _IS_TRAIN
         del lines[0]
     rows = []
     for line, cells in lines:
         if len(cells) <= max(columns["path"], columns["label"]):
             raise UserError(f"{safe_text(table)}, line {line}: there is no label; is a delimiter missing?")
+        if any(cells[width:]):
+            raise UserError(
+                f"{safe_text(table)}, line {line}: {len(cells)} values where {width} belong; put values that hold the "
+                "delimiter in quotes."
+            )
         split = columns.get("split", len(cells))
+        if yes_or_no and split < len(cells):
+            cells[split] = {"1": "train", "true": "train", "yes": "train", "0": "test", "false": "test",
+                            "no": "test"}.get(cells[split].lower(), cells[split])  # fmt: skip
         label = unicodedata.normalize("NFC", cells[columns["label"]])
         rows.append(Row(line, cells[columns["path"]], label, cells[split] if split < len(cells) else ""))
     if not rows:
@@ -207,9 +235,13 @@ def _rows(table: Path, text: str) -> list[Row]:
     return rows
 
 
+def _plain_header(cell: str) -> str:
+    return cell.lower().replace(" ", "_")
+
+
 def _columns(table: Path, header: Sequence[str]) -> dict[str, int] | None:
     """Return the columns by meaning; None for a table without header."""
-    lower = [cell.lower().replace(" ", "_") for cell in header]
+    lower = [_plain_header(cell) for cell in header]
     found = {}
     for meaning, names in _HEADERS.items():
         number = next((lower.index(name) for name in names if name in lower), None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datamodules.file_tree import FileTree, split_of
+from datamodules.file_tree import ARCHIVE_SUFFIXES, FileTree, is_wrapper, split_of, splits_of
 from handful.errors import UserError
 from handful.images import Box, is_image_name, looks_like_image
 from handful.images.clutter import LeftOut
@@ -66,15 +66,23 @@ def list_folders(tree: FileTree) -> Listing:
     """
     left_out = LeftOut()
     left_out.update(tree.left_out)
-    images = []
+    images, packed = [], []
     for path in tree.files():
         if is_image_name(path) or looks_like_image(tree.head(path, HEAD)):
             images.append(path)
+        elif path.lower().endswith(ARCHIVE_SUFFIXES):
+            packed.append(path)
+            left_out.add("archives, which are not unpacked", path)
         else:
             left_out.add("that are not images", path)
-    splits = _split_folders(tree, images)
-    classes = _in_splits(tree, images, splits, left_out) if splits else _in_root(tree, images, left_out)
-    _check(tree.root, classes, {split: name for name, split in splits.items()})
+    try:
+        splits = _split_folders(tree, images)
+        classes = _in_splits(tree, images, splits, left_out) if splits else _in_root(tree, images, left_out)
+        _check(tree.root, classes, {split: name for name, split in splits.items()})
+    except UserError as error:
+        if packed:
+            raise UserError(f"{error} {_advice(packed)}") from None
+        raise
     names = sorted(classes["train"])
     files = {
         split: [(path, label) for label, name in enumerate(names) for path in classes[split][name]]
@@ -84,11 +92,20 @@ def list_folders(tree: FileTree) -> Listing:
     return Listing(tree, names, files, left_out)
 
 
+def _advice(packed: list[str]) -> str:
+    """Return what to do with archives among the files, as a sentence."""
+    if len(packed) == 1:
+        return f"It holds the archive {safe_text(packed[0])}: unpack it, or give it as data.root."
+    return (
+        f"It holds {len(packed):,} archives, such as {safe_text(packed[0])}: unpack each into a folder of its own name."
+    )
+
+
 def _split_folders(tree: FileTree, images: Collection[str]) -> dict[str, str]:
     """Return the folders at the top that are splits, with the split that each is; none where the top holds classes."""
     with_classes = {folder.split("/")[0] for folder in tree.folders() if "/" in folder}
     holding = {path.split("/")[0] for path in images if "/" in path}
-    named = {top: split for top in tree.top_folders() if (split := split_of(top))}
+    named = splits_of(tree.top_folders())
     found = {top: split for top, split in named.items() if top in with_classes or top not in holding}
     if not set(found) & with_classes:
         # folders of splits without classes in them, unless other folders show that these are classes themselves
@@ -116,13 +133,15 @@ def _in_splits(
 ) -> dict[str, dict[str, list[str]]]:
     """Return paths by split and class below folders of splits."""
     found: dict[str, dict[str, list[str]]] = {split: {} for split in splits.values()}
+    inner = {top: _inner(tree, top) for top in splits}
     for folder in tree.folders():
-        top, _, below = folder.partition("/")
-        if top in splits and below:
-            found[splits[top]].setdefault(class_name(below.split("/")[0]), [])
+        top = folder.partition("/")[0]
+        if top in splits and folder.startswith(inner[top]):
+            found[splits[top]].setdefault(class_name(folder.removeprefix(inner[top]).split("/")[0]), [])
     others: dict[str, set[str]] = {}
     for path in images:
-        top, *inside = path.split("/")
+        top = path.partition("/")[0]
+        inside = path.removeprefix(inner.get(top, f"{top}/")).split("/") if "/" in path else []
         if top in splits and len(inside) > 1:
             found[splits[top]][class_name(inside[0])].append(path)
         else:
@@ -136,6 +155,20 @@ def _in_splits(
                 f"If {safe_text(top)}/ is meant, rename it; if not, move it elsewhere to have test images drawn."
             )
     return found
+
+
+def _inner(tree: FileTree, top: str) -> str:
+    """Return the path of the folder of a split that holds the classes, with a `/`: tools put it into others."""
+    inner = f"{top}/"
+    folders = [folder for folder in tree.folders() if folder.startswith(inner)]
+    pictures = [path for path in tree.files() if path.startswith(inner) and is_image_name(path)]
+    while True:
+        only, *others = {path.removeprefix(inner).partition("/")[0] for path in (*folders, *pictures)} or {""}
+        holds_folders = any(folder.startswith(f"{inner}{only}/") for folder in folders)
+        if others or not holds_folders or not (is_wrapper(only, top) or split_of(only) == split_of(top) is not None):
+            return inner
+        inner += f"{only}/"
+        folders = [folder for folder in folders if folder.startswith(inner)]
 
 
 def _in_root(tree: FileTree, images: Collection[str], left_out: LeftOut) -> dict[str, dict[str, list[str]]]:
@@ -179,6 +212,25 @@ def _check_level(tree: FileTree, images: Collection[str]) -> None:
             f"data.root {root} is one level too high: {safe_text(top)}/ holds {' and '.join(sorted(names))} itself; "
             f"give {safe_text(tree.root / top)}, or put the classes into train/ and test/."
         )
+    deep = _only_pictured(images)
+    if deep:
+        table = next((file for file in tree.files() if file.lower().endswith((".csv", ".tsv"))), None)
+        hint = f" If {safe_text(table)} lists the classes, give {safe_text(tree.root / table)}." if table else ""
+        raise UserError(
+            f"data.root {root} is too high: all images lie in {safe_text(deep)}/; give {safe_text(tree.root / deep)}."
+            f"{hint}"
+        )
+
+
+def _only_pictured(images: Collection[str]) -> str:
+    """Return the folder, below the top, that holds all images in several folders; "" where there is none."""
+    inner = ""
+    while True:
+        tops = {path.removeprefix(inner).partition("/")[0] for path in images if "/" in path.removeprefix(inner)}
+        loose = any("/" not in path.removeprefix(inner) for path in images)
+        if loose or len(tops) != 1:
+            return inner.rstrip("/") if len(tops) > 1 and not loose else ""
+        inner += f"{tops.pop()}/"
 
 
 def _siblings(root: Path) -> list[Path]:

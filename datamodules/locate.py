@@ -1,12 +1,14 @@
 """Finding a published data set below a folder, and its files by their official names."""
 
+import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from datamodules.cache import Cache
-from datamodules.file_tree import FileTree
+from datamodules.file_tree import FileTree, split_of
 from datamodules.open_tree import open_tree
 from handful.errors import UserError
 from handful.images import is_image_name
@@ -27,16 +29,22 @@ class Files:
     Args:
         tree: where the files are.
         base: the data set's folder in it, with a `/` at the end; "" for the top.
+        official: by the name of a folder in it that is called otherwise than its authors call it, their name.
     """
 
-    def __init__(self, tree: FileTree, base: str) -> None:
+    def __init__(self, tree: FileTree, base: str, official: Mapping[str, str] | None = None) -> None:
         self.tree, self.base = tree, base
-        inside = [path for path in tree.files() if path.startswith(base)]
-        self._exact = {path[len(base) :]: path for path in inside}
+        renamed = official or {}
+        self._exact: dict[str, str] = {}
         self._loose: dict[str, list[str]] = {}
         self._changed: dict[str, list[str]] = {}
-        for path in inside:
-            plain = plain_name(path[len(base) :])
+        for path in tree.files():
+            if not path.startswith(base):
+                continue
+            top, slash, rest = path[len(base) :].partition("/")
+            name = renamed.get(top, top) + slash + rest
+            self._exact[name] = path
+            plain = plain_name(name)
             self._loose.setdefault(plain, []).append(path)
             self._changed.setdefault(_without_suffix(without_doubled_folders(plain)), []).append(path)
 
@@ -49,6 +57,28 @@ class Files:
             found = like[0] if len(like) == 1 else None
         return found
 
+    def beside(self, name: str) -> str | None:
+        """Return the path of a file that lies in the data set's folder or, out of an archive of its own, beside it."""
+        found = self.find(name)
+        if found is not None:
+            return found
+        if self.base:
+            return self._above.find(name)
+        outside = self.tree.root.is_dir() and (self.tree.root.parent / name).is_file()
+        return f"../{name}" if outside else None
+
+    def anywhere(self, name: str) -> str | None:
+        """Return the path in the tree of the uppermost file of that name, in whatever folder; None without one."""
+        plain = plain_name(name)
+        found = [path for path in self.tree.files() if plain_name(path.rpartition("/")[2]) == plain]
+        return min(found, key=lambda path: (path.count("/"), path), default=None)
+
+    @cached_property
+    def _above(self) -> "Files":
+        """The folder that the data set's folder lies in."""
+        above = self.base.rstrip("/").rpartition("/")[0]
+        return Files(self.tree, f"{above}/" if above else "")
+
     def names(self, folder: str) -> Iterator[str]:
         """Yield the official names of all files in a folder of the data set."""
         for name in self._exact:
@@ -58,26 +88,30 @@ class Files:
 
     def shown(self, name: str = "") -> str:
         """Return a file's path, or that of the data set, as it stands in messages."""
-        return safe_text(self.tree.root / (self.find(name) or self.base + name if name else self.base))
+        return safe_text(self.tree.root / (self.beside(name) or self.base + name if name else self.base))
 
-    def content(self, name: str) -> bytes:
+    def content(self, name: str, beside: bool = False) -> bytes:
         """Return a file.
+
+        Args:
+            name: official.
+            beside: whether it may lie beside the data set's folder.
 
         Raises:
             UserError: it is not there, or cannot be read.
         """
-        path = self.find(name)
+        path = self.beside(name) if beside else self.find(name)
         if path is None:
             raise UserError(f"There is no file {safe_text(name)} in {self.shown()}: unpack the data set again.")
         return self.tree.read(path)
 
-    def lines(self, name: str) -> list[str]:
-        """Return the lines of a text file, in UTF-8, or in UTF-16 as editors of Windows save it.
+    def lines(self, name: str, beside: bool = False) -> list[str]:
+        """Return the lines of a text file, in UTF-8, or in UTF-16 as editors of Windows save it; see `content`.
 
         Raises:
             UserError: it is not there, cannot be read, or is not text.
         """
-        return lines_of(self.content(name), self.shown(name))
+        return lines_of(self.content(name, beside), self.shown(name))
 
     def rows(self, name: str, columns: int) -> Iterator[tuple[int, list[str]]]:
         """Yield number and cells of every line with any; the last of `columns` cells takes what is left of the line.
@@ -85,16 +119,7 @@ class Files:
         Raises:
             UserError: as `lines`, or a line has fewer cells: the file is truncated.
         """
-        for number, line in enumerate(self.lines(name), start=1):
-            if not line.strip():
-                continue
-            cells = line.split(None, columns - 1)
-            if len(cells) < columns:
-                raise UserError(
-                    f"{self.shown(name)}, line {number}: {len(cells)} values where {columns} belong; the file seems "
-                    "to be truncated, unpack it again."
-                )
-            yield number, [*cells[:-1], cells[-1].strip()]
+        return rows_of(self.lines(name), self.shown(name), columns)
 
 
 def plain_name(path: str) -> str:
@@ -126,6 +151,48 @@ def lines_of(content: bytes, shown: str) -> list[str]:
     while lines and not lines[-1].strip():
         lines.pop()
     return lines
+
+
+def rows_of(lines: Iterable[str], shown: str, columns: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and cells of every line with any; the last of `columns` cells takes what is left of the line.
+
+    Args:
+        lines: of a table.
+        shown: the file, for the sentence.
+        columns: how many values belong into a line.
+
+    Raises:
+        UserError: a line has fewer: the file is truncated.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        cells = line.split(None, columns - 1)
+        if len(cells) < columns:
+            raise UserError(
+                f"{shown}, line {number}: {len(cells)} values where {columns} belong; the file seems to be truncated, "
+                "unpack it again."
+            )
+        yield number, [*cells[:-1], cells[-1].strip()]
+
+
+def numbers(cells: Sequence[str], shown: str) -> list[float]:
+    """Return the numbers that cells of a table hold.
+
+    Args:
+        cells: of a line.
+        shown: file and line, for the sentence.
+
+    Raises:
+        UserError: one of them is no number, or not finite.
+    """
+    try:
+        found = [float(cell) for cell in cells]
+    except ValueError:
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
+        raise UserError(f"{shown}: {safe_text(' '.join(cells))} are not numbers.")
+    return found
 
 
 def without_doubled_folders(path: str) -> str:
@@ -195,8 +262,12 @@ def refuse_inside(root: Path, title: str, markers: Sequence[str]) -> None:
             raise UserError(f"data.root {safe_text(root)} lies inside {title}: give {safe_text(parent)}.")
 
 
-def locate_folders(tree: FileTree, root: Path, title: str, names: Sequence[str], advice: str) -> Files:
+def locate_folders(
+    tree: FileTree, root: Path, title: str, names: Sequence[str], advice: str, home: str | None = None
+) -> Files:
     """Return a data set's files that is known by its folders alone, such as `train` and `test` with class folders.
+
+    Folders of splits may be called otherwise (`Train`, `validation`).
 
     Args:
         tree: the files under the root.
@@ -204,21 +275,37 @@ def locate_folders(tree: FileTree, root: Path, title: str, names: Sequence[str],
         title: of the data set.
         names: of the folders that lie side by side in it.
         advice: what to download, for the sentence.
+        home: name of its own folder, which is taken where several folders are like it.
 
     Raises:
-        UserError: they are not there, or `root` lies inside them.
+        UserError: they are not there, or in several places, or `root` lies inside them.
     """
-    folders = set(tree.folders())
-    bases = {folder[: -len(names[0])] for folder in folders if folder == names[0] or folder.endswith("/" + names[0])}
-    lacking = {base: [name for name in names if base + name not in folders] for base in bases}
-    whole = sorted((base for base, missing in lacking.items() if not missing), key=lambda base: base.count("/"))
+    bases: dict[str, dict[str, str]] = {}
+    for folder in tree.folders():
+        above, _, last = folder.rpartition("/")
+        meant = next((name for name in names if split_of(last) == split_of(name)), None)
+        if meant is not None:
+            base = bases.setdefault(f"{above}/" if above else "", {})
+            base[meant] = meant if last == meant else base.get(meant, last)
+    whole = sorted((base for base, has in bases.items() if len(has) == len(names)), key=lambda b: (b.count("/"), b))
+    if len(whole) > 1:  # annotations may lie in folders of the same names
+        pictured = {base for path in tree.files() if is_image_name(path) for base in whole if path.startswith(base)}
+        whole = [base for base in whole if base in pictured] or whole
+        called = [base for base in whole if home and base.rstrip("/").rpartition("/")[2].casefold() == home.casefold()]
+        whole = called or [base for base in whole if base.count("/") == whole[0].count("/")]
+    if len(whole) > 1:
+        one, two = (safe_text(tree.root / base) for base in whole[:2])
+        raise UserError(f"data.root {safe_text(root)} holds folders {' and '.join(names)} twice, in {one} and {two}: "
+                        f"give that of {title}.")  # fmt: skip
     if whole:
-        return Files(tree, whole[0])
+        return Files(tree, whole[0], {last: meant for meant, last in bases[whole[0]].items()})
     for parent in list(root.expanduser().absolute().parents)[:2]:
         if all((parent / name).is_dir() for name in names):
             raise UserError(f"data.root {safe_text(root)} lies inside {title}: give {safe_text(parent)}.")
-    if bases:
-        base = min(bases, key=lambda base: base.count("/"))
-        raise UserError(f"{safe_text(tree.root / base)} has no folder {lacking[base][0]}/: {title} is only partly "
-                        f"unpacked. {advice}")  # fmt: skip
+    beside = {base: has for base, has in bases.items() if names[0] in has}
+    if beside:
+        base = min(beside, key=lambda base: (base.count("/"), base))
+        lacking = next(name for name in names if name not in beside[base])
+        raise UserError(f"{safe_text(tree.root / base)} has no folder {lacking}/: {title} is only partly unpacked. "
+                        f"{advice}")  # fmt: skip
     raise UserError(f"data.root {safe_text(root)} is not {title}: there is no folder {names[0]}/ in it. {advice}")

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from datamodules.caltech import CLASSES, CaltechTables
 from handful.annotations import Annotations
+from handful.errors import UserError
+from handful.text import safe_text
 
 _PARENTS = "hierarchy.txt"
 
@@ -41,8 +43,25 @@ class NABirds(CaltechTables):
         # a class that shares its name with a group above it keeps the name that it has as a label
         title |= {number: named[number] for number in named if named[number] in set(self.class_names)
                   and number in self._leaves()}  # fmt: skip
-        rows = self.files.rows(_PARENTS, 2)
-        return {title[child]: title[parent] for _, (child, parent) in rows if child in title and parent in title}
+        above: dict[str, str] = {}
+        for line, (child, parent) in self.files.rows(_PARENTS, 2):
+            if parent not in named or child not in named:
+                wrong = next(number for number in (parent, child) if number not in named)
+                raise UserError(f"{self.files.shown(_PARENTS)}, line {line}: there is no class {safe_text(wrong)}.")
+            above[child] = parent
+        for number in sorted(self._leaves()):
+            self._check_path(number, above)
+        return {title[child]: title[parent] for child, parent in above.items()}
+
+    def _check_path(self, leaf: str, above: Mapping[str, str]) -> None:
+        """Refuse a hierarchy in which a class belongs to no group, or to itself."""
+        passed, number = {leaf}, above.get(leaf)
+        while number is not None and number not in passed:
+            passed.add(number)
+            number = above.get(number)
+        if number is not None or len(passed) == 1:
+            what = "leads in a circle from" if number is not None else "says no group of"
+            raise UserError(f"{self.files.shown(_PARENTS)} {what} the class {safe_text(leaf)}: unpack it again.")
 
     def _leaves(self) -> set[str]:
         return {cells[1] for _, cells in self.files.rows("image_class_labels.txt", 2)}

@@ -1,5 +1,6 @@
 """Published data sets as their authors distribute them: found, and checked against the official numbers."""
 
+import warnings
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -78,6 +79,10 @@ class OfficialData(ImageFolder):
         """Return names of the parts, and by path x, y and visibility of each; none by default."""
         return None
 
+    def has_boxes(self, split: str) -> bool:
+        """Whether every image of a split belongs into the boxes, if there are any."""
+        return True
+
     def used_boxes(self) -> Mapping[str, Box]:
         """Return the part of each picture that is used, by path; all of it where there is no entry."""
         if not self.crop_to_box:
@@ -119,14 +124,33 @@ class OfficialData(ImageFolder):
         files = {s: sorted(found[s], key=lambda file: (file[1], file[0])) for s in SPLITS if s in found}
         left_out = LeftOut()
         left_out.update(tree.left_out)
-        used = {path for rows in files.values() for path, _ in rows}
+        used: set[str] = set()
+        for path, _ in (row for rows in files.values() for row in rows):
+            if path in used:
+                raise UserError(f"{safe_text(tree.root / path)} is named twice by the tables of {self.title}: unpack "
+                                f"it again. {self.how_to_get()}")  # fmt: skip
+            used.add(path)
         for path in tree.files():
             if path not in used and is_image_name(path) and self.counts_as_image(path):
                 left_out.add(f"images that are not in the tables of {self.title}", path)
-        boxes = self.used_boxes()
+        boxes = self._complete(self.used_boxes(), files)
         key = digest(*(f"{path} {label}" for rows in files.values() for path, label in rows),
                      *(f"{path} {box}" for path, box in sorted(boxes.items())))  # fmt: skip
         return Listing(tree, names, files, left_out, key, boxes)
+
+    def _complete(self, boxes: Mapping[str, Box], files: Mapping[str, Sequence[tuple[str, int]]]) -> Mapping[str, Box]:
+        """Return boxes, refused where an image has none though others do, and warned of where they are empty."""
+        for split, rows in files.items() if boxes else ():
+            without = next((path for path, _ in rows if path not in boxes), None)
+            if without is not None and self.has_boxes(split):
+                raise UserError(f"There is no box of {safe_text(self.files.tree.root / without)}, as there is of other "
+                                f"images of {self.title}: unpack it again. {self.how_to_get()}")  # fmt: skip
+        empty = [path for path, (left, top, right, bottom) in boxes.items()
+                 if (right <= left and right > 0) or (bottom <= top and bottom > 0)]  # fmt: skip
+        if empty:
+            warnings.warn(f"{len(empty):,} boxes of {self.title} hold nothing, such as that of {safe_text(empty[0])}: "
+                          "all of the picture is taken in their place", stacklevel=2)  # fmt: skip
+        return boxes
 
     def counts_as_image(self, path: str) -> bool:
         """Whether a file that no table names is an image of the data set, rather than a mask or a sample."""
@@ -153,12 +177,26 @@ class OfficialData(ImageFolder):
 
     def annotations(self, split: str) -> Annotations:
         """Return boxes and parts of the images of a split, where the data set has them."""
-        boxes, parts = self.boxes(), self.parts()
+        boxes, parts = self._complete(self.boxes(), self.listing.files), self.parts()
         known = PlacedAnnotations(self, split, boxes, parts)
         return Annotations(parts=known if parts else None, boxes=known if boxes else None)
+
+
+def in_class_folders(files: Files) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
+    """Return class folders and images of a data set that has `train/<class>/…` and `test/<class>/…`; see `table`."""
+    found: dict[str, list[tuple[str, str]]] = {
+        split: [
+            (name, name.split("/")[1])
+            for name in files.names(f"{split}/")
+            if name.count("/") == 2 and is_image_name(name)
+        ]
+        for split in ("train", "test")
+    }
+    folders = sorted({folder for rows in found.values() for _, folder in rows})
+    number = {folder: label for label, folder in enumerate(folders)}
+    return folders, {split: [(name, number[folder]) for name, folder in rows] for split, rows in found.items()}
 
 
 def _counted(counts: Mapping[str, int]) -> str:
     images = [f"{counts[split]:,} {_WORDS[split]}" for split in SPLITS if split in counts]
     return f"{counts['classes']:,} classes and {', '.join(images) or 'no'} images"
-

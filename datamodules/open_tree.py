@@ -10,14 +10,22 @@ from pathlib import Path
 
 from datamodules.archive import TarArchive, ZipArchive
 from datamodules.cache import Cache
-from datamodules.file_tree import FileTree, digest
+from datamodules.file_tree import ARCHIVE_SUFFIXES, FileTree, digest
 from datamodules.folder import Folder
 from handful.errors import UserError
 from handful.file_kinds import special_kind
 from handful.images.formats import HEAD, looks_like_image
 from handful.text import safe_text
 
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".7z", ".rar", ".tar.zst")
+# How files begin that are no zip or tar archive, and what they are.
+_KINDS = (
+    (b"7z\xbc\xaf", "it is a 7z archive: unpack it and give the folder"),
+    (b"Rar!", "it is a RAR archive: unpack it and give the folder"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed by Zstandard: unpack it and give the folder"),
+    (b"version https://git-lfs", "it is a pointer of Git LFS in the place of the file: run git lfs pull"),
+    (b"PK\x03\x04", "it ends early, or is one of several parts: download it again, or unpack the parts together"),
+)
+_OFFICE = (".xlsx", ".ods", ".docx", ".odt", ".numbers")
 
 # A compressed tar archive that grows by more than this factor, and to more than so many bytes, is a bomb.
 _BOMB_FACTOR, _BOMB_BYTES = 200, 2**30
@@ -42,7 +50,12 @@ def open_tree(root: str | Path, cache: Cache) -> FileTree:
         raise UserError(f"data.root {safe_text(path)} is {kind}: give a folder of class folders or an archive.")
     else:
         raise UserError(f"data.root {safe_text(path)} does not exist.{_nearest(path)}")
-    nested = [file for file in tree.files() if file.lower().endswith(_ARCHIVES)]
+    nested = [file for file in tree.files() if file.lower().endswith(ARCHIVE_SUFFIXES)]
+    if len(nested) > 1 and len(nested) == len(tree.files()):
+        raise UserError(
+            f"data.root {safe_text(path)} holds {len(nested):,} other archives, such as {safe_text(nested[0])}: unpack "
+            "each into a folder of its own name, and give the folder that holds these as data.root."
+        )
     if nested and len(nested) == len(tree.files()):
         raise UserError(
             f"data.root {safe_text(path)} holds another archive, {safe_text(nested[0])}: give that one as data.root"
@@ -52,7 +65,9 @@ def open_tree(root: str | Path, cache: Cache) -> FileTree:
 
 
 def _archive(path: Path, cache: Cache) -> FileTree:
-    if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
+    if path.suffix.lower() in _OFFICE:
+        raise UserError(f"data.root {safe_text(path)} is a document: save the table of labels as CSV in UTF-8.")
+    if zipfile.is_zipfile(path):
         return ZipArchive(path)
     with path.open("rb") as file:
         head = file.read(HEAD)
@@ -62,7 +77,14 @@ def _archive(path: Path, cache: Cache) -> FileTree:
         return TarArchive(path)
     if looks_like_image(head):
         raise UserError(f"data.root {safe_text(path)} is one image: give the folder that holds the class folders.")
-    raise UserError(f"{safe_text(path)} is neither a folder nor a readable zip or tar archive.")
+    what = next((what for mark, what in _KINDS if head.startswith(mark)), "")
+    if not head:
+        what = "it is empty: download it again"
+    elif head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        what = "it is a web page in the place of the file: download it again"
+    elif not what and path.suffix.lower() in (".txt", ".json", ".jsonl", ".xml", ".yaml", ".parquet"):
+        what = "a table of labels is a CSV file whose name ends with .csv or .tsv"
+    raise UserError(f"{safe_text(path)} is neither a folder nor a readable zip or tar archive{what and f': {what}'}.")
 
 
 def _decompressed(path: Path, cache: Cache) -> Path:
@@ -94,7 +116,9 @@ def _unpacked(path: Path, limit: int) -> Iterator[bytes]:
                 total += len(chunk)
                 yield chunk
     except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
-        raise UserError(f"{safe_text(path)} is not a readable tar archive: {safe_text(error)}.") from None
+        # Python lists what each method of opening has met, in lines
+        reason = "it is compressed, but holds no tar archive" if "\n" in str(error) else safe_text(error)
+        raise UserError(f"{safe_text(path)} is not a readable tar archive: {reason}.") from None
     if total > limit:
         raise UserError(
             f"{safe_text(path)} unpacks to more than {limit / 2**30:.0f} GiB, possibly a bomb: "

@@ -6,10 +6,12 @@ from typing import Any
 from handful.errors import UserError
 
 _TEXTS = ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
-          "BINBYTES", "SHORT_BINBYTES", "BINBYTES8")  # fmt: skip
+          "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")  # fmt: skip
 _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1")
 # Longer texts are pixels.
 _LARGE = 1024
+# Stands behind bytes in what Python 3 pickles for Python 2.
+_CODEC = "latin1"
 
 
 def lists_and_bytes(content: bytes, shown: str) -> tuple[dict[str, list[Any]], list[bytes]]:
@@ -44,10 +46,10 @@ def lists_and_bytes(content: bytes, shown: str) -> tuple[dict[str, list[Any]], l
             elif opcode.name == "APPEND":
                 current += waiting[-1:]
             elif opcode.name in _TEXTS or opcode.name in _NUMBERS:
-                given = value.decode("latin-1") if isinstance(value, bytes) else value
+                given = value.decode("latin-1") if isinstance(value, bytes | bytearray) else value
                 if isinstance(given, str) and len(given) > _LARGE:
                     texts.append(given.encode("latin-1"))
-                else:
+                elif given != _CODEC:
                     waiting.append(given)
     except (ValueError, UnicodeError) as error:
         raise UserError(f"{shown} is truncated or not a pickle of the data set ({error}): download it again.") from None

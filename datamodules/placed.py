@@ -15,7 +15,7 @@ from datamodules.augmented import Marks
 from handful.annotations import Concept
 from handful.errors import UserError
 from handful.images import Box, Placement
-from handful.images.placement import cut_box
+from handful.images.upright import Turn
 
 if TYPE_CHECKING:
     from datamodules.image_folder import ImageFolder
@@ -46,13 +46,26 @@ class PlacedAnnotations:
         self._boxes, self._masks = boxes, masks or {}
         self.part_names, self._parts = parts or ([], {})
         self.concepts: Sequence[Concept] = [Concept(kind, "object")] if self._masks else []
-        self._size = lru_cache(maxsize=100_000)(self._read_size)
+        self._turn = lru_cache(maxsize=100_000)(self._read_turn)
 
     def placement(self, index: int) -> Placement:
         """Return how an image of the split was brought to the network."""
         path = self._names[index]
-        used = self._data.listing.boxes.get(path)
-        return Placement.of(self._size(path), self._data.image_size, self._data.fit, used)
+        turn, used = self._turn(path), self._data.listing.boxes.get(path)
+        box = None if used is None else turn.box(used)
+        return Placement.of(turn.size, self._data.image_size, self._data.fit, box)
+
+    def _box(self, path: str) -> Tensor:
+        """Left, top, right, bottom on the upright picture; all of it without a box."""
+        return torch.tensor(self._turn(path).box(self._boxes.get(path, (0, 0, 0, 0))), dtype=torch.float64)
+
+    def _rows(self, path: str) -> Tensor | None:
+        """X, y on the upright picture and visibility of its parts; None where nothing is known."""
+        known = self._parts.get(path)
+        if known is None:
+            return None
+        rows = torch.from_numpy(np.asarray(known, dtype=np.float64))
+        return torch.cat([self._turn(path).points(rows[:, :2]), rows[:, 2:]], dim=1)
 
     def stored_marks(self, index: int) -> Marks:
         """Return what lies on the image as it is kept, resized but not yet cut to the square."""
@@ -60,10 +73,9 @@ class PlacedAnnotations:
         image = self._data.splits[self._split].pixels(index)
         start = (0, 0) if tuple(image.shape[-2:]) == placement.target[::-1] else placement.offset
         kept = replace(placement, offset=start)
-        known = self._parts.get(path)
-        rows = torch.zeros(len(self.part_names), 3).double() if known is None else torch.from_numpy(np.asarray(known))
-        edges = torch.tensor(cut_box(self._size(path), self._boxes.get(path, (0, 0, 0, 0))), dtype=torch.float64)
-        box = (kept.points(edges.view(2, 2) - 0.5) + 0.5).flatten() if self._boxes else None
+        known = self._rows(path)
+        rows = torch.zeros(len(self.part_names), 3).double() if known is None else known
+        box = (kept.points(self._box(path).view(2, 2) - 0.5) + 0.5).flatten() if self._boxes else None
         masks = torch.zeros(2 if self._masks else 0, *image.shape[-2:], dtype=torch.bool)
         if path in self._masks:
             canvas = Image.new("L", (image.shape[-1], image.shape[-2]))
@@ -74,12 +86,11 @@ class PlacedAnnotations:
 
     def _grey(self, path: str) -> Image.Image:
         with Image.open(io.BytesIO(self._data.listing.tree.read(self._masks[path]))) as picture:
-            return picture.convert("L")
+            return self._turn(path).picture(picture.convert("L"))
 
-    def _read_size(self, path: str) -> tuple[int, int]:
+    def _read_turn(self, path: str) -> Turn:
         try:
-            with Image.open(io.BytesIO(self._data.listing.tree.read(path))) as picture:
-                return picture.size
+            return Turn.of(self._data.listing.tree.read(path))
         except OSError as error:  # it was read whole before: it has changed since
             raise UserError(f"{path} cannot be read as an image: {error}.") from None
 
@@ -88,20 +99,18 @@ class PlacedAnnotations:
         found = []
         for index in map(int, indices):
             path = self._names[index]
-            edges = cut_box(self._size(path), self._boxes.get(path, (0, 0, 0, 0)))
-            found.append(self.placement(index).boxes(torch.tensor(edges, dtype=torch.float64)))
+            found.append(self.placement(index).boxes(self._box(path)))
         return torch.stack(found) if found else torch.zeros(0, 4, dtype=torch.float64)
 
     def positions(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """X and y of each part, float64 `(B, P, 2)`, and whether it is seen, bool `(B, P)`: not where cut away."""
         places, seen = [], []
         for index in map(int, indices):
-            known = self._parts.get(self._names[index])
-            if known is None:
+            values = self._rows(self._names[index])
+            if values is None:
                 places.append(torch.zeros(len(self.part_names), 2, dtype=torch.float64))
                 seen.append(torch.zeros(len(self.part_names), dtype=torch.bool))
                 continue
-            values = torch.from_numpy(np.asarray(known, dtype=np.float64))
             placement = self.placement(index)
             places.append(placement.points(values[:, :2]))
             seen.append((values[:, 2] > 0) & placement.inside(places[-1]))

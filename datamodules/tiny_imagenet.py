@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from datamodules.locate import Files
+from datamodules.locate import Files, numbers
 from datamodules.official import OfficialData
 from handful.errors import UserError
 from handful.images import Box, is_image_name
@@ -42,7 +42,7 @@ class TinyImageNet(OfficialData):
         """Read classes and splits."""
         ids = sorted(line.strip() for line in files.lines(_IDS) if line.strip())
         number = {wnid: label for label, wnid in enumerate(ids)}
-        train, test = [], []
+        train = []
         for name in files.names("train/"):
             wnid = name.split("/")[1]
             if is_image_name(name):
@@ -50,13 +50,14 @@ class TinyImageNet(OfficialData):
                     raise UserError(f"{files.shown(name)}: the class {wnid} is not in {_IDS}; unpack it again.")
                 train.append((name, number[wnid]))
         in_folders = [name for name in files.names("val/") if is_image_name(name) and name.split("/")[1] in number]
-        if in_folders:
-            test = [(name, number[name.split("/")[1]]) for name in in_folders]
-        else:
+        test = [(name, number[name.split("/")[1]]) for name in in_folders]
+        if not in_folders or files.find(_VAL) is not None:
+            sorted_in = {name.rpartition("/")[2] for name in in_folders}
             for line, (image, wnid, *_) in files.rows(_VAL, 6):
                 if wnid not in number:
                     raise UserError(f"{files.shown(_VAL)}, line {line}: the class {wnid} is not in {_IDS}.")
-                test.append((f"val/images/{image}", number[wnid]))
+                if image not in sorted_in:  # a script that sorts them may have been interrupted
+                    test.append((f"val/images/{image}", number[wnid]))
         words = {cells[0]: cells[1].split(",")[0] for _, cells in files.rows(_WORDS, 2)}
         unnamed = [wnid for wnid in ids if wnid not in words]
         if unnamed:
@@ -70,17 +71,21 @@ class TinyImageNet(OfficialData):
     def boxes(self) -> Mapping[str, Box]:
         """Boxes around the objects, of the training images, and of the test images as far as their table is there."""
         found: dict[str, Box] = {}
-        tables = [(name, 5, f"{name.rpartition('/')[0]}/images/") for name in self.files.names("train/")
-                  if name.endswith("_boxes.txt")]  # fmt: skip
+        tables = [(name, 5) for name in self.files.names("train/") if name.endswith("_boxes.txt")]
         if self.files.find(_VAL) is not None:
-            tables.append((_VAL, 6, "val/images/"))
-        for table, columns, folder in tables:
+            tables.append((_VAL, 6))
+        images = [name for split in ("train/", "val/") for name in self.files.names(split) if is_image_name(name)]
+        by_name = {name.rpartition("/")[2]: name for name in images}  # scripts move them between folders
+        for table, columns in tables:
             for line, (image, *cells) in self.files.rows(table, columns):
-                path = self.files.find(folder + image)
-                try:
-                    left, top, right, bottom = (float(cell) for cell in cells[-4:])
-                except ValueError:
-                    raise UserError(f"{self.files.shown(table)}, line {line}: not a box: {' '.join(cells)}.") from None
+                edges = numbers(cells[-4:], f"{self.files.shown(table)}, line {line}")
+                path = self.files.find(by_name.get(image, f"{table.rpartition('/')[0]}/images/{image}"))
                 if path is not None:
-                    found[path] = (left, top, right + 1, bottom + 1)
+                    found[path] = (edges[0], edges[1], edges[2] + 1, edges[3] + 1)
         return found
+
+    def has_boxes(self, split: str) -> bool:
+        """Whether the tables of a split are there: scripts that move the images leave some behind."""
+        if split == "test":
+            return self.files.find(_VAL) is not None
+        return any(name.endswith("_boxes.txt") for name in self.files.names("train/"))

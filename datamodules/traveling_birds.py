@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from datamodules.cub200 import CUB200
 from datamodules.locate import Files, locate_folders, open_published
-from datamodules.official import OfficialData
-from handful.images import Box, is_image_name
+from datamodules.official import OfficialData, in_class_folders
+from handful.images import Box
 
 
 class TravelingBirds(OfficialData):
@@ -34,21 +34,11 @@ class TravelingBirds(OfficialData):
     def files(self) -> Files:
         """The files below the folder that holds `train` and `test`."""
         tree = open_published(self.root, self.cache, self.how_to_get())
-        return locate_folders(tree, self.root, self.title, ("train", "test"), self.how_to_get())
+        return locate_folders(tree, self.root, self.title, ("train", "test"), self.how_to_get(), "CUB_fixed")
 
     def table(self, files: Files) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
         """Read classes and splits off the folders."""
-        found: dict[str, list[tuple[str, str]]] = {
-            split: [
-                (name, name.split("/")[1])
-                for name in files.names(f"{split}/")
-                if name.count("/") == 2 and is_image_name(name)
-            ]
-            for split in ("train", "test")
-        }
-        folders = sorted({folder for rows in found.values() for _, folder in rows})
-        number = {folder: label for label, folder in enumerate(folders)}
-        splits = {split: [(name, number[folder]) for name, folder in rows] for split, rows in found.items()}
+        folders, splits = in_class_folders(files)
         return [re.sub(r"^\d+\.", "", folder) for folder in folders], splits
 
     def boxes(self) -> Mapping[str, Box]:

@@ -43,11 +43,11 @@ def use_the_cores(processes: int = 1, environment: Mapping[str, str] = os.enviro
 
     Args:
         processes: of this run on this machine, which share the cores.
-        environment: of the process; `OMP_NUM_THREADS` takes precedence.
+        environment: of the process; `OMP_NUM_THREADS` and `MKL_NUM_THREADS` take precedence.
 
     Returns:
         The number of threads from now on.
     """
-    if not environment.get("OMP_NUM_THREADS"):
+    if not any(environment.get(name, "").strip() for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
         torch.set_num_threads(max(1, usable_cores() // max(1, processes)))
     return torch.get_num_threads()

@@ -18,6 +18,7 @@ _OF_ONE = {
     "thumbnails and system files": "thumbnail or system file",
     "unfinished files and backup copies": "unfinished file or backup copy",
     "that are not images": "that is not an image",
+    "archives, which are not unpacked": "archive, which is not unpacked",
     "links to nothing": "link to nothing",
     "files that are not regular": "file that is not regular",
     "images outside class folders": "image outside the class folders",

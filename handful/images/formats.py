@@ -74,6 +74,8 @@ def unreadable_kind(head: bytes) -> str:
         return "it is empty"
     if head[4:8] == b"ftyp" and head[8:12] in _BOXES[2:]:
         return "it is a HEIC photograph, which needs the package pillow-heif; or save it as JPEG"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS in the place of the image; run git lfs pull"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"{")):
         return "it holds text, such as a web page instead of an image"
     named = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"GIF8": "GIF", b"II": "TIFF", b"MM": "TIFF", b"8BPS": "PSD"}

@@ -162,7 +162,7 @@ def upright_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
     with _sentences("the picture", (ValueError, AssertionError, LookupError, OSError, SyntaxError)):
         image.load()
         # what was turned or changed since it was opened keeps the tag, and is taken as it is
-        turn = _orientation(image) if image.format is not None else None
+        turn = orientation(image) if image.format is not None else None
         pixels = to_rgb(image, white)
     return pixels if turn is None else pixels.transpose(turn)
 
@@ -192,14 +192,14 @@ def _decoded(
             _refuse_slow(image, name, max_pixels)
             _refuse_greedy(image, name, max_pixels, held, rows is not None)
             if rows is not None:
-                return image, rows, _orientation(image)
+                return image, rows, orientation(image)
             if is_large(image):
                 _draft(image, least)
             if image.format == "TIFF":
                 # Pillow turns a TIFF upright itself, and rewrites these fields, whatever they hold
                 image.info.pop("xmp", None)
             image.load()
-            turn = _orientation(image)
+            turn = orientation(image)
             settle_clear_colour(image, head)
     except UnidentifiedImageError:
         raise UserError(f"{name} cannot be read as an image: {unreadable_kind(head)}.") from None
@@ -296,7 +296,7 @@ def _draft(image: Image.Image, least: int) -> None:
     image.draft("RGB" if image.mode == "RGB" else None, (width, height))
 
 
-def _orientation(image: Image.Image) -> Image.Transpose | None:
+def orientation(image: Image.Image) -> Image.Transpose | None:
     """Return how to turn an image upright by its EXIF tag, which is read and never rewritten.
 
     A damaged EXIF block says nothing: the picture is taken as it lies.

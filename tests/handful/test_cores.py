@@ -17,12 +17,36 @@ def test_cores_are_those_of_affinity_and_quota(tmp_path, files, quota):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     may_use = os.sched_getaffinity(0)
-    assert usable_cores(tmp_path) == min(len(may_use), quota or len(may_use))
+    nowhere = tmp_path / "no such file"
+    assert usable_cores(tmp_path, nowhere) == min(len(may_use), quota or len(may_use))
     try:
         os.sched_setaffinity(0, {min(may_use)})
-        assert usable_cores(tmp_path) == 1
+        assert usable_cores(tmp_path, nowhere) == 1
     finally:
         os.sched_setaffinity(0, may_use)
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quota"),
+    [
+        ("0::/system.slice/train.service\n", {"system.slice/train.service/cpu.max": "100000 100000"}, 1),
+        ("0::/jobs/7/step\n", {"jobs/7/cpu.max": "100000 100000", "jobs/7/step/cpu.max": "max 100000"}, 1),
+        ("0::/jobs/7\n", {"jobs/8/cpu.max": "100000 100000"}, None),
+        ("0::/../8\n", {"jobs/8/cpu.max": "100000 100000"}, None),
+        ("5:memory:/a\n4:cpu,cpuacct:/b/c\n",
+         {"cpu/b/cpu.cfs_quota_us": "100000", "cpu/b/cpu.cfs_period_us": "100000"}, 1),
+        ("5:memory:/b\n", {"cpu/b/cpu.cfs_quota_us": "100000", "cpu/b/cpu.cfs_period_us": "100000"}, None),
+        ("?\n", {}, None),
+    ],
+)  # fmt: skip
+def test_quotas_of_groups_further_down(tmp_path, own, files, quota, monkeypatch):
+    """Those of services and of cluster jobs were not seen: only a container's own is the uppermost."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    assert usable_cores(tmp_path, tmp_path / "own") == (quota or 16)
 
 
 @pytest.mark.parametrize(

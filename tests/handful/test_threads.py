@@ -54,6 +54,8 @@ def test_processes_share_the_cores(processes, expected):
 
 
 @pytest.mark.usefixtures("four")
-def test_the_environment_goes_first():
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_the_environment_goes_first(name):
     torch.set_num_threads(3)
-    assert use_the_cores(1, {"OMP_NUM_THREADS": "3"}) == 3
+    assert use_the_cores(1, {name: "3"}) == 3
+    assert use_the_cores(1, {name: " "}) == 4
