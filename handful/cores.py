@@ -10,7 +10,7 @@ _CGROUP, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 def usable_cores(cgroup: Path = _CGROUP, own: Path = _OWN) -> int:
     """Return the number of cores this process may use: by its affinity and by the quotas of its control groups.
 
-    A quota of a fraction is rounded up; there is always one. Of the groups that a group lies in, the least quota counts.
+    A quota of a fraction is rounded up; there is always one. Of a group and those that it lies in, the least counts.
 
     Args:
         cgroup: where the control groups' files are, version 2 or 1.
