@@ -285,8 +285,8 @@ def locate_folders(
         above, _, last = folder.rpartition("/")
         meant = next((name for name in names if split_of(last) == split_of(name)), None)
         if meant is not None:
-            base = bases.setdefault(f"{above}/" if above else "", {})
-            base[meant] = meant if last == meant else base.get(meant, last)
+            there = bases.setdefault(f"{above}/" if above else "", {})
+            there[meant] = meant if last == meant else there.get(meant, last)
     whole = sorted((base for base, has in bases.items() if len(has) == len(names)), key=lambda b: (b.count("/"), b))
     if len(whole) > 1:  # annotations may lie in folders of the same names
         pictured = {base for path in tree.files() if is_image_name(path) for base in whole if path.startswith(base)}
