@@ -11,11 +11,17 @@ from handful.annotations.pixels import KINDS, Concept
 from handful.conversions import as_double, as_float, as_mask, as_tensor, check_real
 from handful.errors import UserError
 from handful.metrics.finite import as_feature_maps
-from handful.metrics.histogram import Histogram, upper_thresholds
+from handful.metrics.histogram import Histogram, nearest_thresholds
 from handful.metrics.plotted import PlottedMetric
 
 #: Share of all positions at which a unit is called active, and the IoU that makes a detector (Bau et al.).
 ACTIVE, DETECTS = 0.005, 0.04
+
+#: Part of the share by which it may be missed before the second histogram decides.
+_APART = 0.1
+
+#: All bits of a float32 number but its sign.
+_MAGNITUDE = 2**31 - 1
 
 #: Numbers in memory at a time.
 _CELLS = 2**22
@@ -25,7 +31,9 @@ class ActivationThresholds(Histogram):
     """Find per unit the activation that a share of all positions of all images reach: the first pass of dissection.
 
     Streams through histograms (`Histogram`): memory does not grow with the number of images, and the result does not
-    depend on order or ranks. The share is met to within half a bin's.
+    depend on order or ranks. The share is met to within half a bin's. Where that is more than a tenth of the share, as
+    when one activation is so large that all others fall into a few bins, a second histogram decides, whose bins are
+    narrow near 0 and as wide as numbers of their size: of the numbers' float32 representations.
 
     Args:
         num_units: U.
@@ -42,7 +50,8 @@ class ActivationThresholds(Histogram):
     higher_is_better = None
 
     def __init__(self, num_units: int, share: float = ACTIVE, bins: int = 4096, **kwargs: Any) -> None:
-        super().__init__(num_units, bins, **kwargs)
+        super().__init__(2 * num_units, bins, **kwargs)
+        self.num_units = num_units
         self.share = check_real("share", share, 0, 1, open_below=True, open_above=True)
 
     def update(self, maps: Tensor) -> None:
@@ -51,12 +60,30 @@ class ActivationThresholds(Histogram):
         Raises:
             UserError: another shape, or maps that are not finite.
         """
-        maps = as_feature_maps(maps, None, self.num_features)
-        super().update(maps.transpose(0, 1).flatten(1).T)
+        values = as_feature_maps(maps, None, self.num_units).transpose(0, 1).flatten(1)
+        super().update(torch.cat([values.double(), _place(values.float())]).T)
 
     def compute(self) -> Tensor:  # type: ignore[override]
         """Return the thresholds, float64 `(U,)`; infinite for units that never change."""
-        return upper_thresholds(*super().compute(), self.share)
+        counts, edges = super().compute()
+        split = self.num_units
+        even, apart = nearest_thresholds(counts[:split], edges[:split], self.share)
+        by_size, other = nearest_thresholds(counts[split:], edges[split:], self.share)
+        return torch.where((apart > _APART * self.share) & (other < apart), _number(by_size), even)
+
+
+def _place(values: Tensor) -> Tensor:
+    """The place of float32 numbers among all of them, whole numbers in float64."""
+    bits = values.contiguous().view(torch.int32)
+    sign = bits >> 31  # −1 below 0, where the magnitude is taken off
+    return (bits.bitwise_and(_MAGNITUDE).bitwise_xor_(sign) - sign).double()
+
+
+def _number(place: Tensor) -> Tensor:
+    """The number at a place of `_place`, or the next; infinity stays."""
+    bits = place.nan_to_num(posinf=0.0).ceil().long()
+    found = torch.where(bits >= 0, bits, -bits).int().view(torch.float32).double()
+    return torch.where(place.isfinite(), torch.where(bits >= 0, found, -found), torch.inf)
 
 
 class NetworkDissection(PlottedMetric):

@@ -127,13 +127,18 @@ def upper_thresholds(counts: Tensor, edges: Tensor, share: float) -> Tensor:
         >>> upper_thresholds(torch.tensor([[2, 1, 1]]), torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 0.3)
         tensor([2.], dtype=torch.float64)
     """
+    return nearest_thresholds(counts, edges, share)[0]
+
+
+def nearest_thresholds(counts: Tensor, edges: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """`upper_thresholds`, and how far the share of the values that reach them is from the one asked for, `(S,)`."""
     above = counts.flip(1).cumsum(dim=1).flip(1).double()
     distance = (above / above[:, :1].clamp(min=1) - share).abs()
     distance = torch.where(above > 0, distance, torch.inf)
     # of edges that part the values in the same way, the uppermost
     last = distance.shape[1] - 1 - distance.flip(1).argmin(dim=1, keepdim=True)
     found = edges.double().gather(1, last)[:, 0]
-    return torch.where((counts > 0).sum(dim=1) > 1, found, torch.inf)
+    return torch.where((counts > 0).sum(dim=1) > 1, found, torch.inf), distance.gather(1, last)[:, 0]
 
 
 def _bin(values: Tensor, exponent: Tensor) -> Tensor:

@@ -63,7 +63,9 @@ def receptive_field(
         chunk: images in a forward pass.
 
     Returns:
-        One field per unit. No field is larger than the theoretical receptive field and the patch together.
+        One field per unit, where no position is farther apart from another than in the theoretical receptive field and
+        the patch together. Cells of the maps are taken to divide the image evenly, as they do with padding; without
+        it, the field is blurred by as much as is lost at the border.
 
     Raises:
         UserError: numbers out of range.

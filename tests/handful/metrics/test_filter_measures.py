@@ -57,6 +57,38 @@ def test_thresholds_are_met_by_the_share_of_positions(relu):
     assert share.numpy() == pytest.approx(0.005, abs=1e-4)
 
 
+SKEWED = {
+    "one of a million": lambda x: torch.where(torch.arange(x.numel()).reshape(x.shape) == 5, 1e6, x),
+    "one below all others": lambda x: torch.where(torch.arange(x.numel()).reshape(x.shape) == 5, -1e6, x.relu()),
+    "lognormal": lambda x: (3 * x).exp(),
+    "far from 0": lambda x: x + 1e4,
+    "tiny and huge": lambda x: x * 10.0 ** (10 * x.flip(0)),
+    "negative": lambda x: -x.abs() - 5,
+}
+
+
+@pytest.mark.parametrize("skew", SKEWED.values(), ids=SKEWED)
+@pytest.mark.parametrize("share", [0.005, 0.02, 0.3])
+def test_thresholds_of_skewed_activations(skew, share):
+    """Beside exact quantiles: the share is met to a fifth of it, whatever a single activation does to the range."""
+    maps = skew(torch.randn(60, 1, 9, 11, generator=torch.Generator().manual_seed(1)))
+    metric = ActivationThresholds(1, share)
+    for part in maps.split(13):
+        metric.update(part)
+    threshold = float(metric.compute())
+    assert (maps >= threshold).double().mean() == pytest.approx(share, rel=0.2)
+    below, above = (maps.double().quantile(1 - part * share) for part in (1.25, 0.75))
+    assert below <= threshold <= above
+
+
+def test_thresholds_of_tied_activations_are_the_nearest_there_are():
+    maps = (2 * torch.randn(60, 1, 9, 11, generator=torch.Generator().manual_seed(1))).round()
+    metric = ActivationThresholds(1, 0.02)
+    metric.update(maps)
+    reached = {float((maps >= value).double().mean()) for value in maps.unique()}
+    assert float((maps >= float(metric.compute())).double().mean()) == min(reached, key=lambda r: abs(r - 0.02))
+
+
 def test_planted_detectors_are_found_and_shuffled_labels_have_none():
     birds = BirdAnnotations(ToyBirdsDataset("test", n_classes=4, images_per_class=10, size=48))
     masks = birds.masks(range(40))
@@ -150,6 +182,30 @@ def test_a_filter_at_a_fixed_distance_gives_0_and_one_anywhere_much():
     locked, lost = metric.per_filter().tolist()
     assert locked == pytest.approx(0, abs=1e-12)
     assert 0.1 < lost < 0.25
+
+
+@pytest.mark.parametrize("layers", [
+    [(3, 1, 1)], [(3, 2, 1), (3, 1, 1)], [(5, 1, 2)], [(3, 1, 1), (3, 1, 1), (3, 2, 1)], [(3, 1, 3)], [(7, 2, 1)],
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("padded", [True, False])
+def test_receptive_fields_are_as_wide_as_those_of_theory(layers, padded):
+    """Layers of (kernel, stride, dilation); without padding, fields are blurred by what is lost at the border."""
+    width, jump, modules = 1, 1, []
+    for kernel, stride, dilation in layers:
+        width, jump = width + (kernel - 1) * dilation * jump, jump * stride
+        layer = nn.Conv2d(1, 1, kernel, stride, (kernel - 1) * dilation // 2 if padded else 0, dilation, bias=False)
+        nn.init.ones_(layer.weight)
+        modules.append(layer)
+    images = torch.rand(5, 1, 33, 33, generator=torch.Generator().manual_seed(0)) + 0.5
+    (field,) = receptive_field(nn.Sequential(*modules), images, 0, patch=1, stride=1)
+    reached = (field.change.nan_to_num(0) > 1e-4 * field.change.nan_to_num(0).max()).nonzero()
+    extent = reached.amax(0) - reached.amin(0) + 1
+    if padded:
+        assert extent.tolist() == [width, width]
+        assert (reached.amax(0) + reached.amin(0)).tolist() == [2 * 32, 2 * 32]  # its own place in the middle
+    else:
+        assert (extent >= width).all()
+        assert (extent <= 2 * width).all()
 
 
 def test_receptive_fields_of_a_network_that_is_known():
