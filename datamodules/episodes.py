@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
-from datamodules.file_tree import FileTree, contents_of, split_of
+from datamodules.file_tree import FileTree, contents_of, splits_of
 from datamodules.images import Split, is_packed, pack, unpack
-from datamodules.listing import class_name
+from datamodules.listing import class_name, only_pictured
 from datamodules.loaders import LateLoader, collate
 from datamodules.open_tree import open_tree
 from datamodules.samplers import EpochAndIndex
@@ -78,6 +78,8 @@ class Episodes(HandfulDataModule):
         for name, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1), ("episodes", episodes, 1)):
             if value < least:
                 raise UserError(f"data.{name} must be at least {least}, not {value}.")
+        if len(fractions) != 3 or min(fractions) < 0 or not 0.99 < sum(fractions) < 1.01:
+            raise UserError(f"data.fractions must be three shares of at least 0 that add up to 1, not {fractions}.")
         if margin < 1:
             raise UserError(f"data.margin must be at least 1, not {margin}.")
         batch_size = way * (shot + query)
@@ -97,12 +99,16 @@ class Episodes(HandfulDataModule):
     def files(self) -> dict[str, list[str]]:
         """All images by class name, sorted."""
         tree = self._tree
-        splits = {split_of(folder) for folder in tree.top_folders()}
-        depth = 1 if {"train", "test"} <= splits and None not in splits else 0
+        images = [path for path in tree.files() if is_image_name(path) or looks_like_image(tree.head(path, HEAD))]
+        above = only_pictured(images)  # tables and annotations may lie beside the folder of all images
+        above = above and f"{above}/"
+        tops = {path.removeprefix(above).partition("/")[0] for path in images if "/" in path.removeprefix(above)}
+        splits = splits_of(sorted(tops))
+        depth = 1 if {"train", "test"} <= set(splits.values()) and len(splits) == len(tops) else 0
         found: dict[str, list[str]] = {}
-        for path in tree.files():
-            parts = path.split("/")
-            if len(parts) > depth + 1 and (is_image_name(path) or looks_like_image(tree.head(path, HEAD))):
+        for path in images:
+            parts = path.removeprefix(above).split("/")
+            if len(parts) > depth + 1:
                 found.setdefault(class_name(parts[depth]), []).append(path)
         return {name: sorted(found[name]) for name in sorted(found)}
 

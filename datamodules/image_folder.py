@@ -133,12 +133,17 @@ class ImageFolder(HandfulDataModule):
     @cached_property
     def listing(self) -> Listing:
         """The files of all splits, found in `root`."""
-        if self.labels is None and self.root.is_file() and self.root.suffix.lower() in TABLE_SUFFIXES:
+        if self.labels is None and self.has_table:
             return list_table(open_tree(self.root.parent, self.cache), self.root, self.repeats == "drop", self.cache)
         tree = open_tree(self.root, self.cache)
         if self.labels is None:
             return list_folders(tree)
         return list_table(tree, self.labels, self.repeats == "drop", self.cache)
+
+    @property
+    def has_table(self) -> bool:
+        """Whether a table says which images there are, rather than folders."""
+        return self.labels is not None or (self.root.is_file() and self.root.suffix.lower() in TABLE_SUFFIXES)
 
     @property
     def class_names(self) -> list[str]:

@@ -155,4 +155,7 @@ class ImageNet(OfficialData):
 
     def _files(self) -> tuple[dict[str, ImagePixels], Reading]:
         """The images as they lie, unread."""
+        if self.unreadable == "skip":
+            raise UserError("data.unreadable: skip needs every image to be read beforehand, which ImageNet's are not; "
+                            "remove what cannot be read, or set data.cache to true.")  # fmt: skip
         return {split: ImageFiles(self, split) for split in self.listing.files}, Reading()

@@ -4,19 +4,24 @@ import re
 from functools import cached_property
 from typing import Any, Literal
 
+from datamodules.file_tree import splits_of
 from datamodules.image_folder import ImageFolder
-from datamodules.listing import Listing
+from datamodules.listing import SPLITS, Listing
+from datamodules.open_tree import open_tree
 from handful.errors import UserError, did_you_mean
+from handful.images import is_image_name, looks_like_image
+from handful.images.clutter import LeftOut
+from handful.images.formats import HEAD
 from handful.text import safe_text
 
 
 class ImageNetFolder(ImageFolder):
     """Images of some of ImageNet's thousand classes, for the last layer that a network was published with.
 
-    Folders of classes are called by ImageNet's number (`11`, `011`), its synset (`n01531178`) or one of its names
-    (`goldfinch`). Where they are called otherwise, or the images are of other things altogether, `classes: none` takes
-    them as they are: nothing is then said of their classes, which methods that need some take from the network's own
-    predictions (`FindFilters`, `labels: predicted`).
+    Folders of classes are called by ImageNet's number (`11`, `011`), its synset (`n01531178`, `n01531178-goldfinch`) or
+    one of its names (`goldfinch`). Where they are called otherwise, or the images are of other things altogether,
+    `classes: none` takes all images, in folders or not: nothing is then said of their classes, which methods that need
+    some take from the network's own predictions (`FindFilters`, `labels: predicted`).
 
     Args:
         root: the folder or archive; see `ImageFolder`, as all below.
@@ -39,7 +44,7 @@ class ImageNetFolder(ImageFolder):
     @cached_property
     def listing(self) -> Listing:
         """The files of all splits, by ImageNet's numbers; by 0 where nothing is known."""
-        found = super().listing
+        found = self._unnamed() if self.classes == "none" and not self.has_table else super().listing
         numbers = {}
         for label, name in enumerate(found.class_names):
             numbers[label] = 0 if self.classes == "none" else _number(name, str(self.root))
@@ -49,6 +54,25 @@ class ImageNetFolder(ImageFolder):
         }
         return Listing(found.tree, imagenet_names(), files, found.left_out, f"{found.key}imagenet-{self.classes}",
                        found.boxes)  # fmt: skip
+
+
+    def _unnamed(self) -> Listing:
+        """All images, whatever folders they lie in, or none; by split where folders are called by splits."""
+        tree = open_tree(self.root, self.cache)
+        splits = splits_of(tree.top_folders())
+        splits = splits if "train" in splits.values() else {}
+        files: dict[str, list[tuple[str, int]]] = {}
+        left_out = LeftOut()
+        left_out.update(tree.left_out)
+        for path in tree.files():
+            split = splits.get(path.partition("/")[0]) if splits else "train"
+            if split is None or not (is_image_name(path) or looks_like_image(tree.head(path, HEAD))):
+                left_out.add("that are not images" if split else "outside of train/, val/ and test/", path)
+            else:
+                files.setdefault(split, []).append((path, 0))
+        if "train" not in files:
+            raise UserError(f"data.root {safe_text(tree.root)} has no images.")
+        return Listing(tree, [""], {split: files[split] for split in SPLITS if split in files}, left_out)
 
 
 def imagenet_names() -> list[str]:
@@ -77,8 +101,10 @@ def _number(folder: str, root: str) -> int:
     if folder.isdecimal() and int(folder) < 1000:
         return int(folder)
     synsets, lemmas = _known()
-    if folder in synsets:
-        return synsets.index(folder)
+    # folders of Stanford Dogs and others hold a name behind the synset
+    synset = re.search(r"(?<![0-9a-z])n\d{8}(?![0-9a-z])", folder.lower())
+    if synset and synset[0] in synsets:
+        return synsets.index(synset[0])
     wanted = _plain(folder)
     found = [number for number, names in enumerate(lemmas) if wanted in map(_plain, names.split(", "))]
     if len(found) == 1:

@@ -212,7 +212,7 @@ def _check_level(tree: FileTree, images: Collection[str]) -> None:
             f"data.root {root} is one level too high: {safe_text(top)}/ holds {' and '.join(sorted(names))} itself; "
             f"give {safe_text(tree.root / top)}, or put the classes into train/ and test/."
         )
-    deep = _only_pictured(images)
+    deep = only_pictured(images)
     if deep:
         table = next((file for file in tree.files() if file.lower().endswith((".csv", ".tsv"))), None)
         hint = f" If {safe_text(table)} lists the classes, give {safe_text(tree.root / table)}." if table else ""
@@ -222,7 +222,7 @@ def _check_level(tree: FileTree, images: Collection[str]) -> None:
         )
 
 
-def _only_pictured(images: Collection[str]) -> str:
+def only_pictured(images: Collection[str]) -> str:
     """Return the folder, below the top, that holds all images in several folders; "" where there is none."""
     inner = ""
     while True:

@@ -97,3 +97,21 @@ def test_bad_input(folder, tmp_path) -> None:
     (folder / "train" / "bird3" / "000.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"bird3/000\.png"):
         data(folder, margin=2.0)
+
+
+@pytest.mark.parametrize("places", [("images",), ("train_images", "test_images"), ("images/train", "images/test")])
+def test_classes_below_folders_that_are_none(tmp_path, places) -> None:
+    """CUB's folder has tables beside `images`; splits by other names were taken for classes."""
+    counts = {f"bird{i}": 4 for i in range(10)}
+    write_images(tmp_path, dict.fromkeys(places, counts), size=(12, 10))
+    (tmp_path / "classes.txt").write_text("1 bird0")
+    module = data(tmp_path)
+    assert sorted(module.files) == sorted(counts)
+    assert len(module.files["bird3"]) == 4 * len(places)
+
+
+@pytest.mark.parametrize("fractions", [(0.9, 0.9, 0.9), (1.5, -0.25, -0.25), (0.5, 0.5)])
+def test_shares_that_are_none(folder, fractions) -> None:
+    """With shares above 1 no class was left to train on."""
+    with pytest.raises(UserError, match=r"data\.fractions must be three shares"):
+        data(folder, fractions=fractions)

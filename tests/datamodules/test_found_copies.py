@@ -99,6 +99,15 @@ def test_damaged_tables_of_imagenet(name, tmp_path):
     assert str(tmp_path) in str(refused.value)
 
 
+def test_unreadable_images_of_imagenet_cannot_be_passed_over(tmp_path):
+    """They are not read beforehand; the option was taken and did nothing."""
+    home = forms.write_imagenet(tmp_path)
+    (home / "train/n01440764/n01440764_1.JPEG").write_bytes(b"no image")
+    with pytest.raises(UserError, match="skip needs every image to be read beforehand"):
+        _ = made(ImageNet, home, unreadable="skip").splits
+    assert counts(made(ImageNet, home, unreadable="skip", cache=True)) == {"train": 5, "test": 4}
+
+
 def test_kaggles_annotations_in_folders_of_the_same_names(tmp_path):
     """`Annotations/CLS-LOC/train` has no images; which folder was taken depended on the hash of its name."""
     home = forms.write_imagenet(tmp_path, "kaggle")

@@ -24,7 +24,8 @@ def read(path, tmp_path, **options):
 
 
 @pytest.mark.parametrize("names", [("11", "80"), ("011", "n01795545"), ("Goldfinch", "black_grouse"),
-                                   ("Carduelis carduelis", "080")])  # fmt: skip
+                                   ("Carduelis carduelis", "080"),
+                                   ("n01531178-goldfinch", "black grouse.N01795545")])  # fmt: skip
 def test_numbers_synsets_and_names_are_the_same_classes(tmp_path, names):
     data = read(folder(tmp_path / "images", *names), tmp_path)
     data.prepare_data()
@@ -58,3 +59,21 @@ def test_any_images_without_their_classes(tmp_path):
     assert set(data.plain_train_dataset.labels.tolist()) == {0}
     with pytest.raises(UserError, match="folders or none, not"):
         read(tmp_path / "images", tmp_path, classes="some")
+
+
+@pytest.mark.parametrize("names", [("",), ("mine",), ("train/a/b", "test")])
+def test_images_in_no_folders_or_in_any(names, tmp_path):
+    """As validation images of ImageNet come; "no class folders" was no reason where classes do not count."""
+    for seed, name in enumerate(names):
+        generator = np.random.default_rng(seed)
+        (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
+        for number in range(5):
+            pixels = generator.integers(0, 255, (16, 16, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    data = read(tmp_path / "images", tmp_path, classes="none")
+    assert {split: len(images) for split, images in data.splits.items()} == (
+        {"train": 5, "test": 5} if len(names) > 1 else {"train": 4, "test": 1}
+    )
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match="has no images"):
+        _ = read(tmp_path / "nothing", tmp_path, classes="none").splits
