@@ -2,7 +2,6 @@
 
 import gc
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,20 +9,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; a fo
 
 import pytest
 
+# what a person, a cluster or a terminal has set steers no test
+_STEERS = ("SLURM_", "OMPI_", "PMI_", "TORCHELASTIC_", "PL_", "WANDB_", "MLFLOW_", "HF_TOKEN", "HF_ENDPOINT", "TQDM_")
+_STEERS += ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_", "COLUMNS", "LINES", "FORCE_COLOR")
+_STEERS += ("PYTHONWARNINGS", "MPLBACKEND", "HANDFUL_ALLOCATOR", "HANDFUL_KILL", "HANDFUL_STARTED_BY")
+for name in [name for name in os.environ if name.startswith(_STEERS)]:
+    del os.environ[name]
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 os.environ["HANDFUL_TRUST"] = "tests"  # callbacks of the tests, also in processes that they start
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("WANDB_MODE", "disabled")
-os.environ.setdefault("WANDB_SILENT", "true")
-
-# A launcher marks its process by these; the next Trainer would believe it had been launched.
-_LAUNCHER = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "disabled"
+os.environ["WANDB_SILENT"] = "true"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Prepare torch, in a process that runs tests: one that only hands them out to others does not import it."""
     if session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput"):
         return
+    gc.disable()  # until all is collected: a quarter of the seconds of imports
     import torch
 
     torch.set_num_threads(1)
@@ -41,6 +44,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +58,8 @@ def untouched_process():
     yield
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    for name in _LAUNCHER:
-        os.environ.pop(name, None)
+    for name in [name for name in os.environ if name not in before]:  # seeds, ports, services, addresses …
+        del os.environ[name]
     os.environ.update(before)
     rank_zero_only.rank = rank
 
@@ -90,7 +94,7 @@ def real_data() -> Path:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port nobody listens on, for a process group."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody has."""
+    from tests.helpers import ports
+
+    return ports.free_port()

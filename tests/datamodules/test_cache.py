@@ -9,6 +9,9 @@ import pytest
 from datamodules.cache import Cache, CacheUnwritableError
 from handful.errors import UserError
 
+#: Seconds that a process has on however busy a machine.
+PATIENCE = 300
+
 
 def make_slowly(tmp_path, seconds):
     def make(draft):
@@ -22,18 +25,18 @@ def make_slowly(tmp_path, seconds):
 
 
 def maker(tmp_path, seconds):
-    process = multiprocessing.get_context("fork").Process(target=make_slowly, args=(tmp_path, seconds))
+    process = multiprocessing.get_context("fork").Process(target=make_slowly, args=(tmp_path, seconds), daemon=True)
     process.start()
     return process
 
 
 def finished(process):
-    process.join(30)
+    process.join(PATIENCE)
     return process.exitcode == 0
 
 
 def wait_for(condition):
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -49,7 +52,7 @@ def test_two_processes_make_an_entry_once(tmp_path):
 
 def test_drafts_of_killed_processes_are_swept_and_those_at_work_are_not(tmp_path):
     cache = tmp_path / "cache"
-    killed = maker(tmp_path, 60)
+    killed = maker(tmp_path, 600)
     wait_for(lambda: list(cache.glob(".draft-*/half")))
     at_work = Cache(cache).entry("other", lambda draft: (draft / "a").write_text("x") and None)
     assert len(list(cache.glob(".draft-*"))) == 1  # of a process at work
@@ -179,7 +182,7 @@ def test_many_processes_that_need_the_same_value_at_once(tmp_path, left):
             process.start()
         start.set()
         assert [finished(process) for process in processes] == [True] * 8
-        assert [results.get(timeout=10) for _ in processes] == [[7]] * 8
+        assert [results.get(timeout=PATIENCE) for _ in processes] == [[7]] * 8
         assert [path.name for path in folder.iterdir()] == ["key"]
         assert Cache(folder).value("key", lambda: [8]) == [7]
 

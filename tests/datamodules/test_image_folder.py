@@ -140,7 +140,7 @@ def test_forked_processes_do_not_disturb_one_another_in_an_archive(root, tmp_pat
     for child in children:
         child.start()
     for child in children:
-        child.join(60)
+        child.join(500)
     assert [child.exitcode for child in children] == [0, 0, 0]
 
 

@@ -21,8 +21,9 @@ def unsettled(monkeypatch, tmp_path):
 
 
 def environment(monkeypatch, home, cache):
-    for name, value in (("HOME", home), ("XDG_CACHE_HOME", cache)):
-        monkeypatch.delenv(name, raising=False)
+    for name, value in (("HOME", home), ("XDG_CACHE_HOME", cache), ("MPLCONFIGDIR", None)):
+        monkeypatch.setenv(name, "")  # so that it is put back, whatever is set meanwhile
+        monkeypatch.delenv(name)
         if value is not None:
             monkeypatch.setenv(name, str(value))
 

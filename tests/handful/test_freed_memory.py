@@ -8,7 +8,8 @@ import pytest
 from handful.freed_memory import keep_freed_memory
 
 FAULTS = """
-import resource, sys
+import ctypes, resource, sys
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of 4 KiB, whatever the machine prefers
 from handful.freed_memory import hand_back_memory, keep_freed_memory
 import torch
 assert keep_freed_memory({environment}) is {kept}

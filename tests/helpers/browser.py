@@ -14,6 +14,8 @@ CHROMIUM = os.environ.get("HANDFUL_CHROMIUM") or next(
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium: apt-get install chromium, or HANDFUL_CHROMIUM=PATH"
 )
+#: Milliseconds that the browser has for anything, on however busy a machine.
+PATIENCE = 300_000
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -21,7 +23,7 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 def browser():
     """Chromium; the sandbox needs rights that a container has not."""
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
         try:
             yield chromium
         finally:
@@ -32,8 +34,11 @@ def browser():
 def opened(chromium, path: Path, size=DESKTOP, scheme="light", **options):
     """A page of a file; what it requests and says is in `page.requests` and `page.messages`."""
     context = chromium.new_context(viewport=size, color_scheme=scheme, **options)
+    context.set_default_timeout(PATIENCE)
     try:
         page = context.new_page()
+        page.session = context.new_cdp_session(page)
+        page.session.send("Performance.enable", {"timeDomain": "threadTicks"})  # of the processor, not of the clock
         page.requests, page.messages = [], []
         page.on("request", lambda request: page.requests.append(request.url))
         page.on("console", lambda message: page.messages.append(message.text))
@@ -42,6 +47,12 @@ def opened(chromium, path: Path, size=DESKTOP, scheme="light", **options):
         yield page
     finally:
         context.close()
+
+
+def computed(page) -> float:
+    """Seconds of the processor that the page has taken so far: layout, styles and scripts."""
+    found = page.session.send("Performance.getMetrics")["metrics"]
+    return next(one["value"] for one in found if one["name"] == "TaskDuration")
 
 
 def foreign(page) -> list[str]:

@@ -1,9 +1,9 @@
 """Commands in forked processes: as real as new ones, without the seconds that imports take, and killed where wanted."""
 
+import faulthandler
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.pipeline import ROOT
+from tests.helpers.ports import free_port
+
 #: Seconds that processes have; less than a test has, so that what they printed is shown and none is left.
 LONGEST = 500.0
 #: Seconds that others have after one has failed.
-_GRACE = 30.0
+_GRACE = 120.0
 
 #: Events of Python's audit that change files.
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
@@ -71,9 +74,7 @@ def run_ranks(
         The status that is not 0, if any, and what both have printed.
     """
     command = [*map(str, arguments), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     logs = [folder.with_name(f"{folder.name}.{rank}.log") for rank in range(2)]
 
     def work(rank: int) -> None:
@@ -89,6 +90,47 @@ def run_ranks(
     children = [fork(lambda rank=rank: work(rank)) for rank in range(2)]
     statuses = wait(children, timeout, arguments, logs)
     return Ended(next(filter(None, statuses), 0), "".join(map(_read, logs)), 0)
+
+
+class Child:
+    """A forked process, to be used as one of `subprocess.Popen` is.
+
+    Args:
+        pid: its number.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.returncode = pid, None
+
+    def poll(self) -> int | None:
+        """The status, where it has ended."""
+        if self.returncode is None:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if done else None
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """The status, once it has ended."""
+        end = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() > end:
+                raise TimeoutError(f"process {self.pid} is still running after {timeout:.0f} s")
+            time.sleep(0.02)
+        return status
+
+
+def launch(arguments: Sequence[str | Path], folder: Path, log: Path) -> Child:
+    """Start `train.py ARGUMENTS` in a forked process of a session of its own, which starts others as it would."""
+    command = [*map(str, arguments)]
+
+    def work() -> None:
+        os.setsid()
+        # from these, Lightning makes the command of the others
+        sys.argv, sys.modules["__main__"].__spec__ = [str(ROOT / "train.py"), *command], None
+        faulthandler.enable(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND))  # all threads, where it is aborted
+        _child(command, folder, None, log, None)
+
+    return Child(fork(work))
 
 
 def fork(work: Callable[[], None]) -> int:
@@ -108,7 +150,7 @@ def fork(work: Callable[[], None]) -> int:
 def wait(
     children: Sequence[int], timeout: float, what: object = "a process", logs: Sequence[Path] = ()
 ) -> list[int]:
-    """How processes ended; all are killed after the timeout, or half a minute after one of them has failed."""
+    """How processes ended; all are killed after the timeout, or some time after one of them has failed."""
     began, ended = time.monotonic(), {}
     deadline = began + timeout
     try:
@@ -139,13 +181,7 @@ def _read(log: Path) -> str:
 def _child(arguments: list[str], folder: Path, kill_at: int | None, log: Path, count: Path | None) -> None:
     status = 70
     try:
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-        _log_to_stderr()
-        warnings._showwarnmsg_impl = lambda message: print(message.message, file=sys.stderr)  # pytest's records them
+        write_to(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
         if count is not None:
             _count_events(str(folder), kill_at, os.open(count, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
         from pipelines.cli import main
@@ -163,6 +199,16 @@ def _child(arguments: list[str], folder: Path, kill_at: int | None, log: Path, c
         status = 1
     finally:
         os._exit(status)
+
+
+def write_to(out: int) -> None:
+    """Let this process write its standard output and error, logged messages and warnings to an open file."""
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    _log_to_stderr()
+    warnings._showwarnmsg_impl = lambda message: print(message.message, file=sys.stderr)  # pytest's records them
 
 
 def _log_to_stderr() -> None:

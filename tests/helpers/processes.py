@@ -1,4 +1,4 @@
-"""Pipelines on two real processes, started as a person starts them, of which one is killed."""
+"""Pipelines on two real processes that the launcher starts, of which one is killed."""
 
 import contextlib
 import os
@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.forked import Child, launch
 from tests.helpers.pipeline import ROOT
 
 #: A run whose other process was killed must have ended after so many seconds, but for those in which a process of it
@@ -43,9 +44,17 @@ class Lost:
         return [line for line in self.text.splitlines() if line.startswith("handful")]
 
 
-def start(config: Path, run: Path) -> "subprocess.Popen[bytes]":
-    """Start a pipeline on two processes, in a session of its own; what they print goes to a file, as a pipe fills."""
+def start(config: Path, run: Path, forked: bool = False) -> "subprocess.Popen[bytes] | Child":
+    """Start a pipeline on two processes, in a session of its own; what they print goes to a file, as a pipe fills.
+
+    Args:
+        config: of the pipeline.
+        run: its folder.
+        forked: whether the first process is forked, without the seconds of imports; it starts the second in any case.
+    """
     arguments = ["pipeline", "--config", config, "--run_dir", run, "--trainer.devices", "2"]
+    if forked:
+        return launch([*arguments, "--trainer.strategy", "ddp"], run, _output(run))
     with _output(run).open("w") as output:
         return subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *map(str, arguments), "--trainer.strategy", "ddp"],
@@ -67,13 +76,18 @@ def _output(run: Path) -> Path:
     return run.with_name(f"{run.name}.output")
 
 
-def finish(config: Path, run: Path) -> str:
+def finish(config: Path, run: Path, forked: bool = False) -> str:
     """Run a pipeline on two processes to its end; what it printed.
+
+    Args:
+        config: of the pipeline.
+        run: its folder.
+        forked: as `start`'s.
 
     Raises:
         RuntimeError: it failed.
     """
-    process = start(config, run)
+    process = start(config, run, forked)
     process.wait(timeout=PATIENCE)
     text = _output(run).read_text(errors="replace")
     if process.returncode:
@@ -81,7 +95,7 @@ def finish(config: Path, run: Path) -> str:
     return text
 
 
-def lose(config: Path, run: Path, phase: str, rank: int, after: float = 0.0) -> Lost:
+def lose(config: Path, run: Path, phase: str, rank: int, after: float = 0.0, forked: bool = False) -> Lost:
     """Start a pipeline on two processes and kill one of them.
 
     Args:
@@ -90,8 +104,9 @@ def lose(config: Path, run: Path, phase: str, rank: int, after: float = 0.0) -> 
         phase: once this has begun.
         rank: of the process that is killed.
         after: seconds to wait before.
+        forked: as `start`'s.
     """
-    process = start(config, run)
+    process = start(config, run, forked)
     while not (run / phase / "started.json").exists() and process.poll() is None:
         time.sleep(0.02)
     time.sleep(after)

@@ -5,24 +5,61 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
+import traceback
+
+from tests.helpers import forked
 
 _SEQUENCE = re.compile(r"\x1b\[(\d*)([A-Za-z])")
 
 
-def on_terminal(*arguments: str, seconds: float = 300, **environment: str) -> tuple[int, str]:
+def on_terminal(*arguments: str, seconds: float = 500, **environment: str) -> tuple[int, str]:
     """Run `python ARGUMENTS` with a terminal of 100 columns; its exit status and all that it wrote there."""
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    leader, follower = _terminal()
     variables = {**os.environ, "TERM": "xterm", **environment}
     process = subprocess.Popen(
         [sys.executable, *arguments], stdin=follower, stdout=follower, stderr=follower, env=variables, close_fds=True
     )
     os.close(follower)
+    return _written(leader, process, seconds)
+
+
+def code_on_terminal(code: str, seconds: float = 500) -> tuple[int, str]:
+    """Run Python code as `on_terminal` does, in a forked process, without the seconds that imports take."""
+    leader, follower = _terminal()
+
+    def work() -> None:
+        os.setsid()
+        os.environ["TERM"] = "xterm"
+        os.close(leader)
+        forked.write_to(follower)
+        status = 0
+        try:
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    process = forked.Child(forked.fork(work))
+    os.close(follower)
+    return _written(leader, process, seconds)
+
+
+def _terminal() -> tuple[int, int]:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    return leader, follower
+
+
+def _written(leader: int, process: "subprocess.Popen[bytes] | forked.Child", seconds: float) -> tuple[int, str]:
     written, end = b"", time.monotonic() + seconds
     while time.monotonic() < end:
         if select.select([leader], [], [], 0.2)[0]:
@@ -34,7 +71,11 @@ def on_terminal(*arguments: str, seconds: float = 300, **environment: str) -> tu
         elif process.poll() is not None:
             break
     os.close(leader)
-    return process.wait(timeout=60), written.decode()
+    try:
+        return process.wait(timeout=60), written.decode()
+    finally:
+        if process.returncode is None:
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def screen(written: str) -> list[str]:

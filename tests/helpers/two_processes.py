@@ -1,31 +1,47 @@
-"""Metrics on two real processes, each with every second image, as Lightning would share them out."""
+"""Work on two processes of one group, forked, which meet at a file: no port that another program may have taken."""
 
+import os
+import pickle
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from torch import distributed, multiprocessing
+import torch
+from torch import distributed
+
+from tests.helpers.forked import LONGEST, fork, wait
 
 
-def on_two_processes(work: Callable[[slice], Any], port: int) -> list[Any]:
-    """Call `work` with the images of a rank on both ranks of a gloo group; what each returned, plain values.
+def on_two_processes(work: Callable[[int], Any], timeout: float = LONGEST) -> list[Any]:
+    """Call `work` with the rank on both ranks of a gloo group; what each returned.
 
     Args:
-        work: gets `slice(rank, None, 2)`; runs in a forked process.
-        port: nobody listens on.
+        work: what it returns is pickled.
+        timeout: in seconds.
+
+    Raises:
+        AssertionError: one of them failed; what it printed stands in the output of the test.
     """
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    workers = [context.Process(target=_rank, args=(rank, port, queue, work)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    results = dict(queue.get(timeout=60) for _ in workers)
-    for worker in workers:
-        worker.join(60)
-    return [results[0], results[1]]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        children = [fork(lambda rank=rank: _rank(rank, folder, work)) for rank in range(2)]
+        statuses = wait(children, timeout, work)
+        assert statuses == [0, 0], f"ended with {statuses}"
+        return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(2)]
 
 
-def _rank(rank: int, port: int, queue: Any, work: Callable[[slice], Any]) -> None:
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    queue.put((rank, work(slice(rank, None, 2))))
-    distributed.barrier()
+def every_second(rank: int) -> slice:
+    """The images that a rank has of a data set, as Lightning would share them out."""
+    return slice(rank, None, 2)
+
+
+def _rank(rank: int, folder: Path, work: Callable[[int], Any]) -> None:
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the machine's name resolves to
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+    result = work(rank)
+    distributed.barrier()  # neither is gone while the other still speaks to it
+    (folder / str(rank)).write_bytes(pickle.dumps(result))
     distributed.destroy_process_group()
+    os._exit(0)

@@ -34,7 +34,7 @@ def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
             yield record
 
 
-def wait_for_end(path: Path, patience: float = 30.0) -> None:
+def wait_for_end(path: Path, patience: float = 300.0) -> None:
     """Wait until a finished run's file holds its end: W&B's own process may write it after `finish` has returned."""
     deadline = time.monotonic() + patience
     while not any(record.WhichOneof("record_type") == "exit" for record in records(path)):

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import socket
 
 import lightning.pytorch as pl
 import pytest
@@ -17,6 +16,7 @@ from handful.networks.decomposed import DecomposedHead
 from lightning_modules import Decompose, Dense, Retrain, load_module, save_module
 from pipelines.phases import Evaluate, FindFilters
 from tests.helpers.phases import run_phase
+from tests.helpers.ports import free_port
 
 NETWORK = {"backbone": "cifar_resnet20", "dropout": 0.0}
 
@@ -142,9 +142,7 @@ def test_the_grid_is_a_table_of_test_accuracies(tmp_path, dense, data):
 def test_two_processes_find_what_one_finds(tmp_path, dense, data):
     folder, _ = dense
     one = find(tmp_path / "one", folder, data, images_per_filter=2)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (tmp_path / "two").mkdir()
     torch.multiprocessing.start_processes(
         one_of_two, (port, tmp_path / "two", folder, data), nprocs=2, start_method="fork"

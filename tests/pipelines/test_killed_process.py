@@ -1,4 +1,4 @@
-"""Two processes of the real launcher: the numbers of one; one is killed, the other ends soon and says what to do.
+"""Two processes: the numbers of one; of those of the launcher one is killed, the other ends soon and says what to do.
 
 `python -m tests.soak.lost` kills either process in every pipeline.
 """
@@ -39,9 +39,10 @@ def stages(run):
 def whole(tmp_path_factory):
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("two")
-    config = write(folder, "sldd")
-    finish(config, folder / "whole")
-    return config, folder / "whole"
+    config, run = write(folder, "sldd"), folder / "whole"
+    ended = forked.run_ranks(["pipeline", "--config", config, "--run_dir", run], run)
+    assert ended.status == 0, ended.text
+    return config, run
 
 
 def test_two_processes_write_the_numbers_of_one(whole, tmp_path):
@@ -66,10 +67,11 @@ def test_killed_it_resumes_to_the_digits_of_the_uninterrupted_one(whole, phase, 
     phases = ("sparsify", "finetune", "evaluate", "report")
     for name in phases[phases.index(phase) :]:
         shutil.rmtree(run / name)
-    check(lose(config, run, phase, 1), 1)
-    finish(config, run)
+    check(lose(config, run, phase, 1, forked=True), 1)
+    finish(config, run, forked=True)
     assert difference(content(whole[1]), content(run)) == ""
 
 
 def test_killed_in_a_phase_without_training_the_other_process_ends(tmp_path):
+    """Started as a person starts it."""
     check(lose(write(tmp_path, "filters"), tmp_path / "run", "filters", 0), 0)

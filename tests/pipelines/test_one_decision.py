@@ -1,8 +1,8 @@
 """Processes that torchrun or SLURM has started at once: one of them decides, the others follow."""
 
 import os
-import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -42,9 +42,16 @@ with open(f"{sys.argv[1]}/said-{rank}", "w") as file:
 def by_torchrun(folder):
     script = folder / "script.py"
     script.write_text(_SCRIPT)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([*launcher, str(script), str(folder)], env=environment, check=True, timeout=300)
+
+    def work():
+        from torch.distributed.run import main
+
+        os.environ["PYTHONPATH"] = str(ROOT)
+        tempfile.tempdir = str(folder)  # torchrun leaves its logs there
+        main(["--nproc_per_node", "2", "--standalone", str(script), str(folder)])
+        os._exit(0)
+
+    assert forked.wait([forked.fork(work)], forked.LONGEST) == [0]
 
 
 def by_slurm(folder):
@@ -58,7 +65,7 @@ def by_slurm(folder):
         exec(_SCRIPT, {})
         os._exit(0)
 
-    assert forked.wait([forked.fork(lambda rank=rank: work(rank)) for rank in range(2)], 300) == [0, 0]
+    assert forked.wait([forked.fork(lambda rank=rank: work(rank)) for rank in range(2)], forked.LONGEST) == [0, 0]
 
 
 @pytest.mark.parametrize("launch", [by_torchrun, by_slurm])

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from handful import progress
 from pipelines.progress import PhaseProgressBar, with_progress_bar
-from tests.helpers.terminal import on_terminal, screen
+from tests.helpers.terminal import code_on_terminal, screen
 
 
 class Line(pl.LightningModule):
@@ -70,7 +70,8 @@ def test_steps_are_counted_where_there_are_no_epochs(options, capsys, monkeypatc
 
 
 SLOW = """
-import time
+import time, warnings
+warnings.simplefilter("ignore")
 from handful import progress
 progress.DELAY = 0.05
 from pipelines.cli import _quieten
@@ -93,7 +94,7 @@ trainer(max_epochs=3).fit(Slow(), loader(), loader())
 @pytest.fixture(scope="module")
 def on_screen():
     """What two trainings write on a terminal, of which the second fails, and the status."""
-    status, written = on_terminal("-W", "ignore", "-c", SLOW)
+    status, written = code_on_terminal(SLOW)
     good, end, bad = written.partition("end\r\n")
     return status, good + end, bad
 

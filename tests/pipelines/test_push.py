@@ -1,7 +1,6 @@
 """`push` by the real client to a Hub on this machine, and what a person reads where it fails."""
 
 import json
-import socket
 
 import huggingface_hub
 import pytest
@@ -13,6 +12,7 @@ from pipelines.cli import main
 from tests.helpers import forked
 from tests.helpers.finished_run import write_run
 from tests.helpers.hub import local_hub
+from tests.helpers.ports import closed_port
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +127,9 @@ def test_a_refusal_is_one_sentence(hub, run, tmp_path, capsys, case):
 
 
 def test_where_nobody_answers(online, run, tmp_path, capsys):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    online(address)
-    assert f"push: {address} cannot be reached ([Errno 111] Connection refused)" in refused(run, tmp_path, capsys)
+    with closed_port() as port:
+        online(address := f"http://127.0.0.1:{port}")
+        assert f"push: {address} cannot be reached ([Errno 111] Connection refused)" in refused(run, tmp_path, capsys)
 
 
 def test_where_nobody_is_logged_in(hub, run, tmp_path, capsys, monkeypatch):

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 from PIL import Image
@@ -17,6 +16,7 @@ from pipelines.phase_folder import PhaseFolder
 from pipelines.records import read_metrics, read_results
 from pipelines.run_folder import lock, sweep, wandb_id
 from tests.helpers import forked
+from tests.helpers.pipeline import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -129,16 +129,17 @@ def test_an_identity_that_is_none_is_replaced(tmp_path):
 
 def test_two_runs_in_one_folder(copy):
     command, run = copy
-    code = "import sys, time; from pathlib import Path; from pipelines.run_folder import lock\n"
-    code += "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
-    environment = os.environ | {"PYTHONPATH": "."}
-    holder = subprocess.Popen([sys.executable, "-c", code, run], stdout=subprocess.PIPE, env=environment)
-    assert holder.stdout.readline() == b"held\n"
-    ended = forked.run(command, run)
+    code = "import sys; from pathlib import Path; from pipelines.run_folder import lock\n"
+    code += "with lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    environment, pipe = os.environ | {"PYTHONPATH": str(ROOT)}, subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code, run], stdin=pipe, stdout=pipe, env=environment) as holder:
+        try:
+            assert holder.stdout.readline() == b"held\n"
+            ended = forked.run(command, run)
+        finally:
+            holder.kill()
     assert ended.status == 2
     assert re.search(rf"run: process {holder.pid} on \S+ is running in this folder; wait .* --run_dir", ended.text)
-    holder.kill()
-    holder.wait()
     assert forked.run(command, run).status == 0  # the kernel has released it
     assert not (run / ".lock").exists()
 
@@ -176,8 +177,9 @@ def test_a_digest_is_computed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(hashlib, "file_digest", lambda *a: pytest.fail("computed again"))
     assert file_digest(tmp_path / "x") == first
     monkeypatch.undo()
-    time.sleep(0.01)
+    changed = (tmp_path / "x").stat().st_mtime_ns + 1
     (tmp_path / "x").write_bytes(b"b")
+    os.utime(tmp_path / "x", ns=(changed, changed))  # a file's clock ticks every few milliseconds
     assert file_digest(tmp_path / "x") != first
 
 

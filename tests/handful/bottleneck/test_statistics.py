@@ -1,8 +1,7 @@
 import torch
-import torch.distributed as dist
-from torch import multiprocessing
 
 from handful.bottleneck.statistics import PrincipalCode, RunningStatistics
+from tests.helpers.two_processes import every_second, on_two_processes
 
 
 def test_batches_of_any_size_give_the_moments_of_the_whole() -> None:
@@ -48,26 +47,23 @@ def test_components_are_standardised_and_ordered() -> None:
     torch.testing.assert_close(1 / code.basis.norm(dim=1).float(), expected, rtol=1e-4, atol=0)
 
 
-def _one_process(rank: int, world: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+def _of_rank(rank: int) -> list[dict[str, torch.Tensor]]:
     data = torch.randn(31, 4, 2, 2, generator=torch.Generator().manual_seed(1))
     statistics, code = RunningStatistics((4,)), PrincipalCode(4, 3)
-    statistics.update(data[rank::world])
-    code.update(data[rank::world].mean((2, 3)))
+    statistics.update(data[every_second(rank)])
+    code.update(data[every_second(rank)].mean((2, 3)))
     statistics.synchronise()
     code.finish()
-    torch.save((statistics.state_dict(), code.state_dict()), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return [statistics.state_dict(), code.state_dict()]
 
 
-def test_two_processes_hold_what_one_holds(tmp_path) -> None:
+def test_two_processes_hold_what_one_holds() -> None:
     data = torch.randn(31, 4, 2, 2, generator=torch.Generator().manual_seed(1))
     statistics, code = RunningStatistics((4,)), PrincipalCode(4, 3)
     statistics.update(data)
     code.update(data.mean((2, 3)))
     code.finish()
-    multiprocessing.start_processes(_one_process, (2, str(tmp_path)), nprocs=2, start_method="fork")
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    first, second = on_two_processes(_of_rank)
     for mine, one, other in zip((statistics, code), first, second, strict=True):
         for name, value in mine.state_dict().items():
             torch.testing.assert_close(one[name], value, rtol=1e-9, atol=1e-12)

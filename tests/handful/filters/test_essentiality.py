@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from handful.filters import EssentialityTest
-from tests.handful.filters.planted import on_two_processes
+from tests.helpers.two_processes import on_two_processes
 
 CLASSES, WIDTH = 4, 20
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from handful.filters import AccuracyGrid, StatisticsCollector, select_filters
-from tests.handful.filters.planted import features_with_ties, on_two_processes
+from tests.handful.filters.planted import features_with_ties
+from tests.helpers.two_processes import on_two_processes
 
 
 def planted():

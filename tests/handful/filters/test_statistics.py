@@ -7,7 +7,8 @@ import torch
 
 from handful.errors import UserError
 from handful.filters import FeatureStatistics, StatisticsCollector, by_strength, top_features
-from tests.handful.filters.planted import features_with_ties, on_two_processes
+from tests.handful.filters.planted import features_with_ties
+from tests.helpers.two_processes import on_two_processes
 
 
 def naive_counts(features, labels, classes, k1):

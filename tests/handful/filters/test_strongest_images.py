@@ -3,7 +3,8 @@
 import torch
 
 from handful.filters import StrongestImages
-from tests.handful.filters.planted import features_with_ties, on_two_processes
+from tests.handful.filters.planted import features_with_ties
+from tests.helpers.two_processes import on_two_processes
 
 
 def run(rank=0, step=1, batch=9):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
 
 from handful.metrics import Dependence, DiversityAtK, Mean
+from tests.helpers.two_processes import every_second, on_two_processes
 
 
 def written_out(maps, logits, weight, k):
@@ -75,34 +75,24 @@ def test_dependence():
     assert float(metric.compute()) == pytest.approx((3 / 5 + 1.0) / 2)
 
 
-def _rank(rank, port, queue):
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def _of_rank(rank):
     maps, logits, weight = data()
     metric, mean, dependence = DiversityAtK(5), Mean(), Dependence()
-    own = slice(rank, None, 2)
+    own = every_second(rank)
     metric.update(maps[own], logits[own], weight)
     mean.update(logits[own])
     dependence.update(maps.mean(dim=(2, 3))[own], logits[own], weight)
     averages = [float(mean.compute()), float(dependence.compute())]
-    queue.put((rank, [float(v) for v in metric.compute().values()], averages))
-    distributed.barrier()
-    distributed.destroy_process_group()
+    return [float(v) for v in metric.compute().values()], averages
 
 
-def test_two_processes_give_the_same_numbers(free_port):
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    workers = [context.Process(target=_rank, args=(rank, free_port, queue)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    results = sorted(queue.get(timeout=60) for _ in workers)
-    for worker in workers:
-        worker.join(60)
+def test_two_processes_give_the_same_numbers():
+    results = on_two_processes(_of_rank)
     maps, logits, weight = data()
     metric, mean, dependence = DiversityAtK(5), Mean(), Dependence()
     metric.update(maps, logits, weight)
     mean.update(logits)
     dependence.update(maps.mean(dim=(2, 3)), logits, weight)
-    for _, values, averages in results:
+    for values, averages in results:
         assert values == pytest.approx([float(v) for v in metric.compute().values()], rel=1e-14)
         assert averages == pytest.approx([float(mean.compute()), float(dependence.compute())], rel=1e-14)

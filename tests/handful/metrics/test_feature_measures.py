@@ -27,7 +27,7 @@ from handful.metrics import (
 from handful.metrics.contrastiveness import gaussian_overlap, two_gaussians
 from handful.metrics.histogram import Histogram
 from handful.metrics.plausibility import activation_inside
-from tests.helpers.two_processes import on_two_processes
+from tests.helpers.two_processes import every_second, on_two_processes
 
 N, S, C, A = 23, 6, 4, 5  # an odd number of images, so that ranks hold different numbers
 
@@ -230,10 +230,10 @@ def test_the_rule_of_thirty_per_cent():
     assert stands_for(weight, shares, common=0.2).tolist()[1] == [False, True, False]
 
 
-def test_one_process_and_two_print_the_same_digits(free_port):
+def test_one_process_and_two_print_the_same_digits():
     data = made()
     single = {name: values(metric) for name, metric in fed(data).items()}
-    ranks = on_two_processes(lambda own: {n: values(m) for n, m in fed(data, own).items()}, free_port)
+    ranks = on_two_processes(lambda rank: {n: values(m) for n, m in fed(data, every_second(rank)).items()})
     for found in ranks:
         for name, expected in single.items():
             assert found[name] == pytest.approx(expected, rel=1e-13, nan_ok=True), name

@@ -6,7 +6,6 @@ import pickle
 import pytest
 import torch
 from matplotlib import pyplot
-from torch import distributed, multiprocessing
 from torchmetrics import MetricCollection
 
 from handful.attribution import register, unregister
@@ -17,6 +16,7 @@ from handful.metrics.faithfulness import InsertionAUC
 from handful.metrics.parameter_randomisation import ParameterRandomisation
 from tests.handful.metrics.every_metric import EVERY, MODEL, NUMBERS, numbers_of
 from tests.handful.metrics.test_degenerate import CASES
+from tests.helpers.two_processes import every_second, on_two_processes
 
 FIRST, REST, ALL, NONE = slice(0, 4), slice(4, None), slice(None), slice(0, 0)
 #: An episode is a whole, and none is empty.
@@ -160,23 +160,13 @@ def measured(rows):
     }
 
 
-def _rank(rank, port, queue):
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    queue.put((rank, measured(slice(rank, None, 2)), measured(None if rank else ALL)))
-    distributed.barrier()
-    distributed.destroy_process_group()
+def _of_rank(rank):
+    return measured(every_second(rank)), measured(None if rank else ALL)
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_two_processes_of_an_odd_number_of_images_and_one_without_any(free_port):
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    workers = [context.Process(target=_rank, args=(rank, free_port, queue)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    (_, *first), (_, *second) = sorted(queue.get(timeout=120) for _ in workers)
-    for worker in workers:
-        worker.join(60)
+def test_two_processes_of_an_odd_number_of_images_and_one_without_any():
+    first, second = on_two_processes(_of_rank)
     expected = measured(ALL)
     for name, values in expected.items():
         assert first[0][name] == pytest.approx(second[0][name], nan_ok=True, rel=0, abs=0), name

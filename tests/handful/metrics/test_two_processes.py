@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import nn
 
 from handful.metrics.boxes import BoxRatio
 from handful.metrics.degradation import Degradation
@@ -19,6 +19,7 @@ from handful.metrics.sparseness import Sparseness
 from tests.handful.attribution.nets import images
 from tests.handful.metrics.passes import additive
 from tests.handful.metrics.test_known_truth import additive_birds
+from tests.helpers.two_processes import every_second, on_two_processes
 
 COUNT = 5
 
@@ -59,22 +60,8 @@ def measured(rows):
     return values | {f"truth, {name}": [float(value)] for name, value in truth.compute().items()}
 
 
-def _rank(rank, port, queue):
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    queue.put((rank, measured(slice(rank, None, 2))))
-    distributed.barrier()
-    distributed.destroy_process_group()
-
-
-def test_two_processes_give_the_same_digits(free_port):
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    workers = [context.Process(target=_rank, args=(rank, free_port, queue)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    results = [queue.get(timeout=120)[1] for _ in workers]
-    for worker in workers:
-        worker.join(60)
+def test_two_processes_give_the_same_digits():
+    results = on_two_processes(lambda rank: measured(every_second(rank)))
     expected = measured(slice(None))
     assert results[0] == results[1]
     for name, values in expected.items():

@@ -1,12 +1,8 @@
 """Two processes against one: rows dealt out in turn, uneven shares."""
 
-import os
-import queue
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from handful.sparse import column_statistics, elastic_net_path, fit_sparse_layer, select_features
 from handful.sparse.hessian import blocks_pay
@@ -15,6 +11,7 @@ from handful.sparse.rows import Rows
 from handful.sparse.split import hold_out
 from handful.sparse.standardise import design_matrix
 from tests.handful.sparse.problems import small
+from tests.helpers.two_processes import every_second, on_two_processes
 
 FEATURES, LABELS = small(n=601, f=24, c=6)
 
@@ -46,45 +43,15 @@ def fit(features, labels, group, few):
     }
 
 
-def run(rank, world, port, results, shares):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world)
-    try:
-        mine = shares[rank]
-        out = fit(FEATURES[mine], LABELS[mine], dist.group.WORLD, mine < 240)
-        out["held"] = mine[hold_out(LABELS[mine], 0.1, 0, dist.group.WORLD)[1]]
-        # numpy: no shared-memory handles that outlive the process
-        results.put((rank, {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in out.items()}))
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
-
-
-def processes(shares):
-    context = mp.get_context("fork")
-    results = context.Queue()
-    port = 20_000 + os.getpid() % 20_000
-    workers = [
-        context.Process(target=run, args=(rank, len(shares), port, results, shares)) for rank in range(len(shares))
-    ]
-    for worker in workers:
-        worker.start()
-    try:
-        found = dict(results.get(timeout=120) for _ in workers)
-    except queue.Empty:
-        pytest.fail("a process did not answer")
-    finally:
-        for worker in workers:
-            worker.join(10)
-            worker.kill()
-    return [{k: torch.from_numpy(v) if hasattr(v, "dtype") else v for k, v in found[r].items()} for r in sorted(found)]
+def of_rank(rank):
+    mine = torch.arange(601)[every_second(rank)]
+    found = fit(FEATURES[mine], LABELS[mine], dist.group.WORLD, mine < 240)
+    return found | {"held": mine[hold_out(LABELS[mine], 0.1, 0, dist.group.WORLD)[1]]}
 
 
 @pytest.fixture(scope="module")
 def both():
-    everything = torch.arange(601)
-    return fit(FEATURES, LABELS, None, everything < 240), processes([everything[0::2], everything[1::2]])
+    return fit(FEATURES, LABELS, None, torch.arange(601) < 240), on_two_processes(of_rank)
 
 
 def test_ranks_agree_to_the_last_bit(both):
