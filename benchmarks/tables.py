@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from benchmarks.arguments import argument_parser
-from benchmarks.published_recipe import row_of
+from benchmarks.published_recipe import ROWS, row_of
 from benchmarks.results import RESULTS, write_section
 from handful.errors import UserError
 from handful.record_files import read_json, read_text
@@ -25,8 +25,6 @@ _RUNS = Path("runs")
 COLUMNS = ("dense", "sparse_all", "finetuned_all", "sparse", "finetuned")
 
 _DATA = {"CUB200": "cub200", "FGVCAircraft": "fgvc_aircraft", "NABirds": "nabirds", "StanfordCars": "stanford_cars"}
-_ROWS = {"L_div": "", "without L_div": " --config configs/sldd/without_l_div.yaml",
-         "MCL": " --config configs/sldd/mcl.yaml"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,19 +50,10 @@ def published(path: Path = PUBLISHED) -> list[dict[str, str]]:
 
 def cell_of(config: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """The cell of a run by its resolved config; None for other data, a part of a data set, or another recipe."""
-    data = config.get("data") or {}
-    name = _DATA.get(str(data.get("class_path", "")).rpartition(".")[2])
-    arguments = data.get("init_args") or {}
-    if name is None or not arguments.get("complete", True) or arguments.get("crop_to_box", False):
-        return None
-    if name == "fgvc_aircraft" and (arguments.get("level", "variant"), arguments.get("train_on", "trainval")) != (
-        "variant",
-        "trainval",
-    ):
-        return None
-    row = row_of(config)
+    name = _DATA.get(str((config.get("data") or {}).get("class_path", "")).rpartition(".")[2])
     backbone = str((config.get("network") or {}).get("backbone", "")).split(".")[0]
-    return None if row is None else (name, backbone, row)
+    row = None if name is None else row_of(config, name, backbone)
+    return None if name is None or row is None else (name, backbone, row)
 
 
 def runs_below(folders: Sequence[Path]) -> Iterator[Measured]:
@@ -123,8 +112,8 @@ def table_lines(measured: Sequence[Measured], printed: Sequence[Mapping[str, str
     missing = [row for row in printed if (row["data"], row["backbone"], row["row"]) not in ran]
     if missing:
         row = missing[0]
-        config = f"configs/sldd/{row['data']}_{row['backbone']}.yaml{_ROWS[row['row']]}"
-        command = f"python train.py pipeline --config {config}"
+        configs = [f"{row['data']}_{row['backbone']}.yaml", *filter(None, [ROWS[row["row"]]])]
+        command = " ".join(["python train.py pipeline", *(f"--config configs/sldd/{name}" for name in configs)])
         lines += ["", f"{len(missing)} of {len(printed)} rows were not run. One is run by its name, the first by "
                   f"`{command} --data.root FOLDER --seeds 0,1,2`."]  # fmt: skip
     return lines
