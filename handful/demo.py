@@ -1,18 +1,64 @@
 """A page to play with: drop a picture, see what decided, move a feature and watch the class change."""
 
+import html
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from handful.errors import UserError
 from handful.explain import Explainer, Explanation, explain
 from handful.explain.feature_names import feature_label
 from handful.explain.scores import ClassScore, strongest_classes
+from handful.images.reading import open_image
 from handful.networks import Classifier
+from handful.text import markdown_text, safe_text
 
 #: Classes that are listed.
 _CLASSES = 5
+
+#: Steps of a slider, about.
+_STEPS = 200
+
+#: A slider reaches a tie where that is no further away than so many times the feature's value.
+_FAR = 10
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Where a slider goes: round numbers, all of them reached.
+
+    Example:
+        >>> reach_of(2.4106840252876283, None)
+        Reach(least=-4.8, most=9.7, step=0.1, value=2.4)
+        >>> reach_of(0.0, None).most > 0
+        True
+    """
+
+    least: float
+    most: float
+    step: float
+    value: float
+
+
+def reach_of(value: float, tie: float | None) -> Reach:
+    """The slider of a feature: from zero or below to thrice its value, and on to the value that makes a tie.
+
+    Args:
+        value: of the feature in the picture.
+        tie: value that makes the two strongest classes level; None where none does.
+    """
+    wide = 3 * max(abs(value), 1e-3)
+    places = [0.0, value - wide, value + wide]
+    if tie is not None and abs(tie - value) <= _FAR * wide:
+        places += [tie, tie + 0.1 * (tie - value)]  # a little beyond, where the class is another
+    digits = -math.floor(math.log10((max(places) - min(places)) / _STEPS))
+    step = 10.0**-digits
+    least, most = (round(turn(place / step) * step, digits) for turn, place in
+                   ((math.floor, min(places)), (math.ceil, max(places))))  # fmt: skip
+    return Reach(least, most, round(step, digits), round(value, digits))
 
 
 class Demo:
@@ -23,11 +69,13 @@ class Demo:
         methods: attribution methods that are drawn.
 
     Example:
+        >>> import numpy as np
+        >>> from PIL import Image
         >>> from handful import Inputs, build_classifier
         >>> model = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 2).eval()
         >>> model.inputs = Inputs(["owl", "wren"], 32, (0.5,) * 3, (0.5,) * 3)
         >>> demo = Demo(model)
-        >>> why = demo.decide(np.zeros((40, 40, 3), dtype=np.uint8))
+        >>> why = demo.decide(Image.new("RGB", (40, 40)))
         >>> feature, value = demo.features(why)[0][1], why.contributions[0].value
         >>> demo.moved(why, feature, value)[0].name == why.prediction.name
         True
@@ -37,19 +85,33 @@ class Demo:
         self.model, self.methods = model, methods
         Explainer(model, methods=methods)  # refuses what could not be explained
 
-    def decide(self, pixels: "np.ndarray[Any, Any]") -> Explanation:
-        """Explain a picture, pixels uint8 `(H, W, 3)`."""
-        return explain(self.model, pixels, self.methods)
+    def decide(self, picture: Any) -> Explanation:
+        """Explain a picture: its file, read as every command reads it, or what `handful.explain` takes.
+
+        Raises:
+            UserError: the picture cannot be read or explained.
+        """
+        if not isinstance(picture, str | Path):
+            return explain(self.model, picture, self.methods)
+        assert self.model.inputs is not None
+        name = Path(picture).name
+        image = open_image(picture, name, white=self.model.inputs.white, least=self.model.inputs.image_size)
+        return replace(explain(self.model, image, self.methods), name=name)
 
     def features(self, why: Explanation) -> list[tuple[str, int]]:
         """Label and number of the features that part the predicted class and the next, the strongest first."""
-        numbers = [one.feature for one in why.contributions]
-        numbers += [one.feature for one in why.runner_up.features if one.feature not in numbers]
-        return [(feature_label(feature, self.model.feature_names), feature) for feature in numbers]
+        parts = {one.feature: f" · {one.contribution:+.2f}" for one in why.contributions}
+        parts |= {one.feature: "" for one in why.runner_up.features if one.feature not in parts}
+        return [(f"{feature_label(f, self.model.feature_names)}{said}", f) for f, said in parts.items()]
 
     def value(self, why: Explanation, feature: int) -> float:
         """The feature's value in the picture."""
         return float(why.parts.features[0, feature])
+
+    def reach(self, why: Explanation, feature: int) -> Reach:
+        """Where the slider of a feature goes."""
+        ties = (change.needed for change in why.runner_up.would_tie if change.feature == feature)
+        return reach_of(self.value(why, feature), next(ties, None))
 
     @torch.no_grad()
     def moved(self, why: Explanation, feature: int, value: float) -> tuple[ClassScore, ...]:
@@ -57,8 +119,8 @@ class Demo:
         assert self.model.inputs is not None
         features = why.parts.features.clone()
         features[0, feature] = value
-        weight, bias = (part.detach().cpu().double() for part in self.model.head.class_weights())
-        return strongest_classes((features @ weight.T + bias)[0], self.model.inputs.class_names, _CLASSES)
+        logits = self.model.head.in_float64(features)[0]
+        return strongest_classes(logits, self.model.inputs.class_names, _CLASSES)
 
 
 def build_page(model: Classifier, title: str = "What decides?") -> Any:
@@ -70,51 +132,63 @@ def build_page(model: Classifier, title: str = "What decides?") -> Any:
     try:
         import gradio as gr
     except ImportError as error:
-        raise UserError("the demo needs the package gradio: pip install 'gradio>=5,<7'") from error
+        raise UserError("the demo needs the package gradio: pip install 'gradio>=6,<7'") from error
     demo = Demo(model)
 
     def shares(scores: tuple[ClassScore, ...]) -> dict[str, float]:
-        return {score.name: score.probability for score in scores}
+        return {safe_text(score.name): score.probability for score in scores}
 
-    def decide(pixels: "np.ndarray[Any, Any] | None") -> tuple[Any, ...]:
-        if pixels is None:
-            return None, "", gr.Dropdown(choices=[]), gr.Slider(), None, None
-        why = demo.decide(pixels)
+    def decide(file: str | None) -> tuple[Any, ...]:
+        nothing = None, "", gr.Dropdown(choices=[], value=None), gr.Slider(), None, None
+        if file is None:
+            return "", *nothing
+        try:
+            why = demo.decide(file)
+        except UserError as error:  # said where the picture is, and stays until there is another
+            return f'<p role="alert"><strong>{html.escape(safe_text(error))}</strong></p>', *nothing
         first = demo.features(why)
         feature = first[0][1] if first else None
-        return (
-            shares(why.top),
-            why._repr_html_(),
-            gr.Dropdown(choices=first, value=feature),
-            *at(why, feature),
-            why,
-        )
+        choices = gr.Dropdown(choices=first, value=feature)
+        return "", shares(why.top), why._repr_html_(), choices, *at(why, feature), why
 
     def at(why: Explanation | None, feature: int | None) -> tuple[Any, Any]:
         """The slider at the feature's own value, and the classes there."""
         if why is None or feature is None:
             return gr.Slider(), None
-        value = demo.value(why, feature)
-        reach = max(abs(value), 1e-3) * 3
-        slider = gr.Slider(minimum=min(0.0, value - reach), maximum=value + reach, value=value)
-        return slider, shares(demo.moved(why, feature, value))
+        reach = demo.reach(why, feature)
+        slider = gr.Slider(minimum=reach.least, maximum=reach.most, step=reach.step, value=reach.value)
+        return slider, shares(demo.moved(why, feature, demo.value(why, feature)))
 
     def move(why: Explanation | None, feature: int | None, value: float) -> dict[str, float] | None:
         return None if why is None or feature is None else shares(demo.moved(why, feature, value))
 
-    with gr.Blocks(title=title, analytics_enabled=False) as page:
-        gr.Markdown("Drop a picture: the class, what decided, and what it would be if one feature were different.")
+    with gr.Blocks(title=safe_text(title), analytics_enabled=False) as page:
+        gr.Markdown(
+            f"# {markdown_text(title)}\nDrop a picture: its class, the features that decided, and where they looked. "
+            "Then move a feature: which class would it be if that feature were weaker or stronger, all else equal?"
+        )
         kept = gr.State()
         with gr.Row():
             with gr.Column():
-                picture = gr.Image(type="numpy", label="picture")
-                classes = gr.Label(label="class", num_top_classes=_CLASSES)
+                picture = gr.Image(type="filepath", image_mode=None, label="picture", buttons=["fullscreen"])
+                # Gradio's own reading fails with a traceback, and differs from that of the commands
+                picture.preprocess = lambda payload: None if payload is None else payload.path
+                said = gr.HTML()
+            classes = gr.Label(label="class", num_top_classes=_CLASSES)
+        with gr.Row():
             with gr.Column():
-                feature = gr.Dropdown(label="feature", choices=[], interactive=True)
-                value = gr.Slider(label="its value", minimum=0, maximum=1, interactive=True)
-                changed = gr.Label(label="class, with this value", num_top_classes=_CLASSES)
+                feature = gr.Dropdown(label="feature · what it added to the class", choices=[], interactive=True)
+                value = gr.Slider(label="its value", minimum=0, maximum=1, interactive=True, buttons=[])
+                again = gr.Button("as in the picture", size="sm")
+            changed = gr.Label(label="class, with this value", num_top_classes=_CLASSES)
         explanation = gr.HTML(label="why")
-        picture.change(decide, picture, [classes, explanation, feature, value, changed, kept], api_name="decide")
-        feature.input(at, [kept, feature], [value, changed])
-        value.release(move, [kept, feature, value], changed)
+        gr.on(
+            [picture.change, picture.clear], decide, picture,
+            [said, classes, explanation, feature, value, changed, kept], api_name="decide", trigger_mode="always_last",
+        )  # fmt: skip
+        gr.on([feature.input, again.click], at, [kept, feature], [value, changed], show_progress="hidden")
+        gr.on(
+            [value.input, value.release], move, [kept, feature, value], changed, trigger_mode="always_last",
+            show_progress="hidden",
+        )  # fmt: skip
     return page

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TextIO, TypeVar
 
@@ -147,6 +149,27 @@ def tracked(
         for item in items:
             yield item
             bar.update()
+
+
+@contextmanager
+def patience(text: str, seconds: float = LONG) -> Iterator[None]:
+    """Say on a line of its own what is waited for, where the block has not ended by then.
+
+    Args:
+        text: one sentence.
+        seconds: before it is said.
+
+    Example:
+        >>> with patience("the server has not answered yet", 60):
+        ...     answer = 1
+    """
+    timer = threading.Timer(seconds, print_line, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def is_live(stream: TextIO) -> bool:

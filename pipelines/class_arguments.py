@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Any, Literal, NamedTuple, Optional, Union, get_args, get_origin
 
 #: Packages whose classes a pipeline names.
-_PACKAGES = ("datamodules", "lightning_modules", "pipelines/phases")
+_PACKAGES = ("datamodules", "lightning_modules", "pipelines/phases", "callbacks")
 _ROOT = Path(__file__).parents[1]
 
 #: Types of values that a person writes on a command line, and what may hold them.
@@ -20,6 +20,11 @@ _NAMES = {
     "int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict, "tuple": tuple,
     "Sequence": Sequence, "Mapping": Mapping, "Any": Any, "Literal": Literal, "Optional": Optional, "Union": Union,
 }  # fmt: skip
+
+
+#: Other packages whose classes a config names, and where names without a module are looked for.
+_OTHERS = ("torch", "lightning")
+_OTHER_MODULES = ("torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks")
 
 
 class Argument(NamedTuple):
@@ -39,20 +44,91 @@ class Argument(NamedTuple):
         found = None if self.annotation is None else _evaluated(self.annotation, self.file)
         return found if _is_plain(found) else None
 
+    @property
+    def is_factory(self) -> bool:
+        """Whether the argument is a class that is built later: an optimizer or a schedule."""
+        return self.annotation is not None and "Callable" in ast.unparse(self.annotation)
+
 
 def arguments_of(class_path: str) -> dict[str, Argument] | None:
-    """The arguments of a class of ours by name, those that it hands on to its base class among them.
+    """The arguments of a class of ours, torch or Lightning by name, with those that it hands on to its base class.
 
     Args:
         class_path: its name, with or without its module.
 
     Returns:
-        The arguments; None where the class is not ours, or hands arguments on to one that is not.
+        The arguments; None where the class is of others, or hands arguments on to one that is.
     """
+    found = _named(class_path)
+    return None if found is None else _arguments(*found)
+
+
+def is_class(name: str) -> bool:
+    """Whether a path, or a name without a module, is that of a class of ours, torch or Lightning."""
+    return _named(name) is not None
+
+
+def is_known_package(module: str) -> bool:
+    """Whether a module is of ours, torch or Lightning."""
+    return module.partition(".")[0] in {*_OTHERS, *(package.partition("/")[0] for package in _PACKAGES)}
+
+
+def class_names() -> list[str]:
+    """Names, without their modules, of the classes of ours, torch and Lightning that a config may name."""
+    return sorted({name for file in (*_files(), *_others()) for name in _names_in(file) if not name.startswith("_")})
+
+
+@cache
+def _named(class_path: str) -> tuple[ast.ClassDef, Path] | None:
+    """The definition that a class path means, and its file."""
     module, _, name = class_path.rpartition(".")
     ours = not module or module.partition(".")[0] in {package.partition("/")[0] for package in _PACKAGES}
     found = _class(name) if ours else None
-    return None if found is None else _arguments(*found)
+    if found is not None or (module and module.partition(".")[0] not in _OTHERS):
+        return found
+    return _elsewhere(name, [_file_of(module)] if module else _others())
+
+
+def _elsewhere(name: str, files: Sequence[Path | None]) -> tuple[ast.ClassDef, Path] | None:
+    """The definition of a class in one of some files of other packages, or where they have it from."""
+    for file in filter(None, files):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                return node, file
+            if isinstance(node, ast.ImportFrom) and any((one.asname or one.name) == name for one in node.names):
+                origin = _file_of(node.module or "") if node.level == 0 else None
+                found = None if origin in (None, file) else _elsewhere(name, [origin])
+                if found is not None:
+                    return found
+    return None
+
+
+@cache
+def _file_of(module: str) -> Path | None:
+    """The file of a module of torch or Lightning; nothing is imported."""
+    package, *inner = module.split(".")
+    spec = importlib.util.find_spec(package) if package in _OTHERS else None
+    for folder in (spec and spec.submodule_search_locations) or ():
+        place = Path(folder, *inner)
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def _others() -> list[Path]:
+    return [file for module in _OTHER_MODULES if (file := _file_of(module)) is not None]
+
+
+def _names_in(file: Path) -> list[str]:
+    """Names of the classes at the top of a file, or that it has from elsewhere in its own package."""
+    found = []
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found.append(node.name)
+        elif isinstance(node, ast.ImportFrom) and file.name == "__init__.py":
+            found += [one.asname or one.name for one in node.names if (one.asname or one.name)[:1].isupper()]
+    return found
 
 
 @cache
@@ -103,7 +179,7 @@ def _arguments(node: ast.ClassDef, file: Path) -> dict[str, Argument] | None:
         return own
     inherited: dict[str, Argument] = {}
     for base in _bases(node):
-        found = _class(base)
+        found = _class(base) or (None if file.is_relative_to(_ROOT) else _elsewhere(base, [file]))
         arguments = None if found is None or found[0] is node else _arguments(*found)
         if arguments is None:
             return None
@@ -130,7 +206,8 @@ def _of_init(node: ast.ClassDef, file: Path) -> dict[str, Argument] | None:
 
 def _evaluated(annotation: ast.expr, file: Path) -> Any:
     """The type that an annotation names; None where a name in it is neither plain nor an alias of what is."""
-    known: dict[str, Any] = dict(_NAMES)
+    # a config gives torch's optimizers numbers where they take a tensor as well
+    known: dict[str, Any] = dict(_NAMES) if file.is_relative_to(_ROOT) else {**_NAMES, "Tensor": float}
     for node in ast.walk(annotation):
         if isinstance(node, ast.Name) and node.id not in known:
             known[node.id] = _alias(node.id, file)

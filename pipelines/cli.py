@@ -97,7 +97,7 @@ def _run(given: list[str]) -> None:
     trusted, rest = taken(["--help" if argument == "--help_all" else argument for argument in rest], "trust")
     packages = [package for text in trusted for package in text.split(",") if package]
     if command in _SLOW:  # to parse its options, torch and Lightning are imported
-        check_options(command, rest)
+        check_options(command, rest, others=bool(packages or os.environ.get("HANDFUL_TRUST")))
         with _trusting(packages):
             _run_slow(command, rest)
         return
@@ -105,6 +105,8 @@ def _run(given: list[str]) -> None:
     own, arranged = module.prepare(rest)
     values = _parser(name, own).parse_args([name, *arranged])[name]
     check_folders(values)
+    if hasattr(module, "check"):
+        module.check(values)
     with _trusting(packages):
         module.run(values)
 

@@ -24,13 +24,20 @@ def demo(run_dir: str, stage: str | None = None, port: int = 7860, share: bool =
     Raises:
         UserError: no such run or stage, Gradio is missing, or the port is taken.
     """
-    if not 1 <= port <= 65535:
-        raise UserError(f"--port: from 1 to 65535, not {port}")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     run = Run(run_dir)
-    page = build_page(model_of(run, run.phase_of(stage)), str(run.config.get("name", "What decides?")))
+    phase = run.phase_of(stage)
+    name = str(run.config.get("name", run.folder.name))
+    page = build_page(model_of(run, phase), f"What decides? {name}, {stage or phase}")
     try:
-        page.launch(server_name="127.0.0.1", server_port=port, share=share, quiet=True)
+        _, here, public = page.launch(
+            server_name="127.0.0.1", server_port=port, share=share, quiet=True, prevent_thread_lock=True,
+            footer_links=[],
+        )  # fmt: skip
     except OSError as error:
         raise UserError(f"--port: {port} is not available ({error}); choose another port") from error
+    print(f"  {here}  (Ctrl-C ends it)", flush=True)
+    if public:
+        print(f"  {public}  (for everybody who knows it)", flush=True)
+    page.block_thread()
     return run.folder

@@ -11,13 +11,11 @@ from typing import Any
 from handful.errors import UserError, did_you_mean
 from handful.file_kinds import special_kind
 from pipelines.class_arguments import Argument, arguments_of, fields_of, trainer_arguments
-from pipelines.configs import configs_first
+from pipelines.config_check import AUTO, ConfigCheck, check_class_name
+from pipelines.configs import ConfigFile, configs_first
 from pipelines.find_run import find_run
 from pipelines.option_parser import OneSentenceParser
 from pipelines.plain_options import add_plain_options, add_plain_phase_options, chosen_configs, phase_names
-
-#: What a value may be that is left to the data and the machine.
-AUTO = "auto"
 
 #: Options of every command.
 _ALWAYS = ("--config", "-c", "--help", "-h", "--help_all", "--print_config", "--trust")
@@ -37,12 +35,13 @@ _OF_LIGHTNING = {
 }
 
 
-def check_options(command: str, arguments: Sequence[str]) -> None:
-    """Refuse options that the command does not have, and plain values that cannot be.
+def check_options(command: str, arguments: Sequence[str], others: bool = False) -> None:
+    """Refuse options that the command does not have, and plain values that cannot be, in configs as well.
 
     Args:
         command: `pipeline`, or one of LightningCLI's.
         arguments: behind the command.
+        others: whether classes of other packages may be named.
 
     Raises:
         UserError: names the option and the one that is probably meant, or the value.
@@ -51,12 +50,12 @@ def check_options(command: str, arguments: Sequence[str]) -> None:
         return  # what a shell makes of <(command) can be read once only
     for run in _given(arguments, {"--run_dir"})[1::2] if command != "pipeline" else ():
         find_run(run, quiet=True)
-    known = _pipeline(arguments) if command == "pipeline" else _lightning(command, arguments)
+    known = _pipeline(arguments, others) if command == "pipeline" else _lightning(command, arguments, others)
     for name in _options(arguments):
         if not known.has(name):
             meant = did_you_mean(name, [*known.near(name), *_OFTEN.get(command, ())])
             raise UserError(f"{name}: there is no such option{meant}")
-    _check_values(known, arguments)
+    _check_values(known, arguments, others)
 
 
 class _Known:
@@ -65,6 +64,7 @@ class _Known:
     def __init__(self, plain: Sequence[str]) -> None:
         self._plain = set(plain)
         self._groups: dict[str, Mapping[str, Argument] | None] = {}
+        self.classes: Sequence[str] = ()
 
     def add(self, group: str, members: Mapping[str, Argument] | None) -> None:
         """Add `--group`, `--group.member` and what lies beneath; of any name where the members are not known."""
@@ -72,7 +72,7 @@ class _Known:
 
     def has(self, name: str) -> bool:
         """Whether there is an option of that name."""
-        name = name.removesuffix("+")
+        name = _within(name.removesuffix("+"))
         if name in self._plain or name in self._groups:
             return True
         inside = max((g for g in self._groups if name.startswith(f"{g}.")), key=len, default=None)
@@ -80,18 +80,21 @@ class _Known:
             return any(group.startswith(f"{name}.") for group in self._groups)  # a group of groups
         members = self._groups[inside]
         parts = name.removeprefix(f"{inside}.").split(".")
-        if parts[0] == "init_args":
-            parts = parts[1:]
         if members is None or not parts or parts[0] in ("class_path", "dict_kwargs", "help"):
             return True
         return parts[0] in members
 
-    def type(self, name: str) -> Any:
-        """The type of an option inside a group, where its values are plain; None for any other."""
+    def argument(self, name: str) -> Argument | None:
+        """What an option inside a group is; None where that is not known."""
+        name = _within(name)
         inside = max((g for g in self._groups if name.startswith(f"{g}.")), key=len, default="")
-        last = name.removeprefix(f"{inside}.").removeprefix("init_args.")
-        argument = (self._groups.get(inside) or {}).get(last)
-        return None if argument is None else argument.type
+        return (self._groups.get(inside) or {}).get(name.removeprefix(f"{inside}."))
+
+    def names_class(self, name: str) -> bool:
+        """Whether the values of an option are names of classes."""
+        name = _within(name).removesuffix(".class_path")
+        argument = self.argument(name)
+        return name.removeprefix("--") in self.classes or (argument is not None and argument.is_factory)
 
     def near(self, name: str) -> list[str]:
         """All that are known by name; of an option inside a group, those of the group."""
@@ -100,46 +103,80 @@ class _Known:
         return inside or [*sorted(self._plain), *self._groups, *inner]
 
 
-def _pipeline(arguments: Sequence[str]) -> _Known:
+def _within(name: str) -> str:
+    """An option's name without `init_args`, which may be left out."""
+    return name.replace(".init_args.", ".")
+
+
+def _pipeline(arguments: Sequence[str], others: bool) -> _Known:
     _, files = chosen_configs(arguments)
     phases = phase_names(files) if files else []
     parser = OneSentenceParser()
     add_plain_options(parser)
     for phase in phases:
         add_plain_phase_options(parser, phase)
-    plain = [string for action in parser._actions for string in action.option_strings]
-    given = _given(arguments, set(plain))
+    types = {string: action._typehint for action in parser._actions for string in action.option_strings
+             if hasattr(action, "_typehint")}  # fmt: skip
+    given = _given(arguments, set(types))
     settled = [pair for pair in zip(given[::2], given[1::2], strict=True) if pair[1] != AUTO]
     parser.parse_args([part for pair in settled for part in pair])  # refuses values of another kind
-    known = _Known([*plain, *_ALWAYS])
-    contents = [file.content for file in files]
-    known.add("network", fields_of("handful/networks/build.py", "NetworkConfig"))
-    known.add("data", _taken_by("data", arguments, contents))
-    known.add("trainer", trainer_arguments())
-    known.add("wandb", fields_of("pipelines/config.py", "WandbConfig"))
-    known.add("rounds", None)
-    for phase in phases:
-        key = f"phases.{phase}"
-        known.add(f"{key}.module", _taken_by(f"{key}.module", arguments, contents))
-        known.add(f"{key}.trainer", trainer_arguments())
-        known.add(f"{key}.callbacks", None)
-        known.add(f"{key}.data", None)
+    known = _Known([*types, *_ALWAYS])
+    groups = {
+        "network": fields_of("handful/networks/build.py", "NetworkConfig"),
+        "trainer": trainer_arguments(),
+        "wandb": fields_of("pipelines/config.py", "WandbConfig"),
+        **{f"phases.{phase}.trainer": trainer_arguments() for phase in phases},
+    }
+    for group, members in groups.items():
+        known.add(group, members)
+    classes = ["data", *(f"phases.{phase}.module" for phase in phases)]
+    lists = [f"phases.{phase}.callbacks" for phase in phases]
+    _add_classes(known, classes, arguments, files)
+    for key in ("rounds", *lists, *(f"phases.{phase}.data" for phase in phases)):
+        known.add(key, None)
+    plain = {name.removeprefix("--"): kind for name, kind in types.items()}
+    # of any content
+    further = {"rounds": None, **{f"phases.{phase}.data": None for phase in phases}}
+    closed = ["", *(f"phases.{phase}" for phase in phases)]
+    ConfigCheck({**plain, **further}, groups, classes, lists, closed, others).check(files)
     return known
 
 
-def _lightning(command: str, arguments: Sequence[str]) -> _Known:
+def _lightning(command: str, arguments: Sequence[str], others: bool) -> _Known:
     files = configs_first(arguments)[1]
-    contents = [file.content for file in files]
     known = _Known([*_ALWAYS, *_OF_LIGHTNING[command]])
     known.add("trainer", trainer_arguments())
-    known.add("model", _taken_by("model", arguments, contents))
-    known.add("data", _taken_by("data", arguments, contents))
+    _add_classes(known, ["model", "data"], arguments, files)
+    groups = {"trainer": trainer_arguments()}
+    ConfigCheck({"seed_everything": bool | int}, groups, ["model", "data"], others=others).check(files)
     return known
 
 
-def _check_values(known: _Known, arguments: Sequence[str]) -> None:
-    """Refuse values of another kind than the classes take."""
-    types = {name: kind for name in _options(arguments) if (kind := known.type(name)) is not None}
+def _add_classes(known: _Known, keys: Sequence[str], arguments: Sequence[str], files: Sequence[ConfigFile]) -> None:
+    """Add the arguments of classes, and of those within them that an option reaches into."""
+    contents = [file.content for file in files]
+    known.classes = keys
+    for key in keys:
+        known.add(key, _taken_by(key, arguments, contents))
+        for option in map(_within, _options(arguments)):
+            inner = option.removeprefix(f"--{key}.").split(".") if option.startswith(f"--{key}.") else []
+            for place in range(1, len(inner)):
+                within = ".".join((key, *inner[:place]))
+                members = _taken_by(within, arguments, contents)
+                if members is None:
+                    break
+                known.add(within, members)
+
+
+def _check_values(known: _Known, arguments: Sequence[str], others: bool) -> None:
+    """Refuse values of another kind than the classes take, and names that no class has."""
+    types = {
+        name: found.type for name in _options(arguments)
+        if (found := known.argument(name)) is not None and found.type is not None
+    }  # fmt: skip
+    named = _given(arguments, {name for name in _options(arguments) if not others and known.names_class(name)})
+    for name, value in zip(named[::2], named[1::2], strict=True):
+        check_class_name(name, value)
     given = _given(arguments, set(types))
     parser = OneSentenceParser()
     for name, kind in types.items():
@@ -156,11 +193,13 @@ def _taken_by(
     for content in contents:
         found: Any = content
         for part in key.split("."):
+            found = found.get("init_args", found) if isinstance(found, Mapping) else None
             found = found.get(part) if isinstance(found, Mapping) else None
         named = found.get("class_path") if isinstance(found, Mapping) else found
         chosen = named or chosen
-    for name in (f"--{key}", f"--{key}.class_path"):
-        chosen = next(reversed(_given(arguments, {name})[1::2]), chosen)
+    names = {argument.partition("=")[0] for argument in arguments}
+    wanted = {name for name in names if _within(name) in (f"--{key}", f"--{key}.class_path")}
+    chosen = next(reversed(_given(arguments, wanted)[1::2]), chosen)
     return arguments_of(chosen) if isinstance(chosen, str) else None
 
 

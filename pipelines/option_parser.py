@@ -14,7 +14,10 @@ from pipelines.errors import brief
 set_parsing_settings(import_path_denylist=["*"], instantiate_subclass_spec_in_any=False)
 
 #: What is expected, in words.
-_KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "dict": "a mapping"}
+_KINDS = {
+    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "dict": "a mapping",
+    "list": "a list", "Sequence": "a list", "Mapping": "a mapping",
+}  # fmt: skip
 
 #: Lines that say what is wrong, and those among them that say more than the kind of a value.
 _TELLING = re.compile(r"not accepted|[Nn]o such|not found|must be given|required")
@@ -147,7 +150,7 @@ def condense(message: str) -> str:
     text = "; ".join(map(_brief_value, dict.fromkeys(telling))) or " ".join(message.split())
     text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
     for kind, words in _KINDS.items():
-        text = re.sub(rf"(\ba )?<class '{kind}'>", words, text)
+        text = re.sub(rf"(\ba )?<class '(?:collections\.abc\.)?{kind}'>", words, text)
     named = key and re.search(rf"(?<![\w.]){re.escape(key)}(?!\w)", text)
     return text if named else where + text
 

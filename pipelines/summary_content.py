@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from handful.explain.local import confident_errors, confident_hits, decisions
 from handful.report.content import Content
+from handful.report.heat_map import heat
 from handful.report.overlays import picture
 from handful.report.sections.confusion import SHOWN as PAIRS
 from handful.text import safe_text
@@ -19,8 +19,8 @@ ERRORS, RIGHT = 16, 8
 #: Measures of the stages that a dashboard compares.
 MEASURES = ("accuracy", "n_features", "features_per_class", "diversity@5")
 
-#: Side of an example's picture, and of a cell of W, in pixels; examples in a row of their sheet.
-_SIDE, _CELL, _IN_A_ROW = 128, 8, 8
+#: Side of an example's picture in pixels; examples in a row of their sheet.
+_SIDE, _IN_A_ROW = 128, 8
 
 
 @dataclass
@@ -92,12 +92,12 @@ def _add_decisions(found: Summary, content: Content) -> None:
     names = [safe_text(name) for name in deciding.names]
     mistakes = [[names[truth], names[predicted], images] for truth, predicted, images in deciding.mistakes(PAIRS)]
     found.tables["confusion"] = Table(["truth", "predicted", "images"], mistakes)
-    found.pictures["confusion_matrix"] = heat(deciding.confusion().double().numpy())
+    found.pictures["confusion_matrix"] = heat(deciding.confusion().double().numpy(), names, names)
     if content.few and deciding.used:
         columns = ["class", *(safe_text(content.label(feature)) for feature in deciding.used)]
         rows = [[name, *values] for name, values in zip(names, deciding.weights.tolist(), strict=True)]
         found.tables["weights_table"] = Table(columns, rows)
-        found.pictures["weights"] = heat(deciding.weights.numpy())
+        found.pictures["weights"] = heat(deciding.weights.numpy(), names, columns[1:])
     if content.dataset is None or content.inputs is None:
         return
     chosen = [*confident_errors(deciding, ERRORS), *confident_hits(deciding, RIGHT)]
@@ -108,15 +108,3 @@ def _add_decisions(found: Summary, content: Content) -> None:
         rows.append([safe_text(one.truth), safe_text(one.predicted), one.probability, one.right, tipped])
     found.tables["examples"] = Table(["truth", "predicted", "probability", "right", "what tipped it"], rows)
 
-
-def heat(values: "np.ndarray[Any, Any]") -> Image.Image:
-    """A matrix as a picture: red above zero, blue below, white at zero.
-
-    Example:
-        >>> heat(np.array([[1.0, 0.0]])).getpixel((0, 0))
-        (200, 50, 45)
-    """
-    share = np.abs(values)[..., None] / max(float(np.abs(values).max()), 1e-12)
-    colour = np.where(values[..., None] >= 0, np.array([200, 50, 45]), np.array([47, 95, 184]))
-    pixels = np.rint(255 * (1 - share) + colour * share).astype(np.uint8)
-    return Image.fromarray(pixels.repeat(_CELL, 0).repeat(_CELL, 1))

@@ -1,5 +1,6 @@
 """Why a model decides about one image as it does: numbers, maps, and the ways to look at them."""
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,9 +195,11 @@ class Explanation:
         return page
 
     def _repr_html_(self) -> str:
-        """The page, inside a frame of its own, as notebooks show it."""
-        page = self.to_html().replace("&", "&amp;").replace('"', "&quot;")
-        return f'<iframe srcdoc="{page}" style="width:100%;height:720px;border:0"></iframe>'
+        """The page, inside a frame of its own and as high as it is, as notebooks show it."""
+        page, title = (html.escape(text) for text in (self.to_html(), f"Why {self.prediction.name}"))
+        high = "this.style.height=this.contentDocument.documentElement.scrollHeight+'px'"
+        style = "width:100%;height:720px;border:0"
+        return f'<iframe srcdoc="{page}" title="{title}" onload="{high}" style="{style}"></iframe>'
 
     def show(self) -> Figure:
         """Draw the explanation with matplotlib: the image, the contributions, where the features looked, the maps."""

@@ -1,5 +1,6 @@
 """Sending the files of a model to the Hugging Face Hub; what goes wrong there is one sentence."""
 
+import os
 import re
 import sys
 import warnings
@@ -8,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from handful.errors import UserError
+from handful.progress import patience
+
+#: What Hugging Face's storage, Xet, does where nobody answers: its client would ask for minutes, in silence.
+_ATTEMPTS = {"HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "2", "HF_XET_CLIENT_RETRY_MAX_DURATION": "20s"}
 
 #: Characters of what a server says that are quoted.
 _QUOTED = 200
@@ -48,8 +53,11 @@ def upload(folder: Path, names: Sequence[str], repo_id: str, private: bool) -> s
     from huggingface_hub import HfApi
 
     api = HfApi()
+    for name, value in _ATTEMPTS.items():  # read when the client is imported, by the first upload
+        os.environ.setdefault(name, value)
+    waited = f"  {api.endpoint} has not taken everything yet; its client sends, and asks again where nobody answers"
     try:
-        with _quiet():
+        with _quiet(), patience(waited):
             api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(
                 repo_id=repo_id, folder_path=folder, allow_patterns=list(names), commit_message="Upload by Handful"

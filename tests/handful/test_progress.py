@@ -1,11 +1,13 @@
 """One kind of progress bar: on a terminal it comes and goes, in a file there is one line when long work ends."""
 
 import sys
+import threading
+import time
 
 import pytest
 
 from handful import progress
-from handful.progress import ProgressBar, print_line, tracked
+from handful.progress import ProgressBar, patience, print_line, tracked
 from tests.helpers.terminal import on_terminal, screen
 
 WORK = """
@@ -89,3 +91,18 @@ def test_a_line_goes_where_it_is_sent(capsys):
     print_line("result", sys.stdout)
     print_line("remark")
     assert capsys.readouterr() == ("result\n", "remark\n")
+
+
+def test_what_is_waited_for_is_said_once_and_only_if_it_takes_long(capsys):
+    said = ""
+    with patience("nobody has answered yet", 0.01):
+        while not said.endswith("\n"):
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+    assert said == "nobody has answered yet\n"
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="an error"), patience("nobody has answered yet", 3600):
+        raise ValueError("an error")
+    while threading.active_count() > before:  # nothing waits any longer
+        time.sleep(0.01)
+    assert capsys.readouterr().err == ""

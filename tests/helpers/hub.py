@@ -19,6 +19,7 @@ class Hub(ThreadingHTTPServer):
         tokens: what each of them gave as its authorization, but for those that put an object.
         files: path in the repository → its content, as committed.
         private: whether the repository was made a private one; None as long as there is none.
+        storage: address that Xet is to store chunks at; None for this server's own.
         answers: part of a path → status and sentence that such a request is answered with instead.
     """
 
@@ -30,6 +31,7 @@ class Hub(ThreadingHTTPServer):
         self.objects = {}  # SHA-256 → content, uploaded but not yet committed
         self.chunks = b""  # what Xet has stored, of one file at a time
         self.private = False if existing else None
+        self.storage = None
 
     @property
     def address(self):
@@ -105,7 +107,8 @@ def _object(hub, content, oid):
 
 def _storage(hub, _, __):
     """Where Xet stores chunks; `Hub.chunks` becomes the object that the next commit names."""
-    return {"casUrl": f"{hub.address}/storage", "exp": int(time.time()) + 3600, "accessToken": "of the storage"}, 200
+    place = hub.storage or f"{hub.address}/storage"
+    return {"casUrl": place, "exp": int(time.time()) + 3600, "accessToken": "of the storage"}, 200
 
 
 def _chunks(hub, content, _):

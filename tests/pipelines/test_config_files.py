@@ -225,7 +225,7 @@ MEANT = [
     (["pipeline", "--config", "{config}", "--phases.dense.module.betta", "1"], "'--phases.dense.module.beta'?"),
     (["pipeline", "--config", "{config}", "--phases.dense.module", "Dens"], "did you mean Dense?"),
     (["pipeline", "--config", "{config}", "--phases.dense.module.optimizer", "AdmW"], "did you mean AdamW?"),
-    (["pipeline", "--config", "{config}", "--phases.dense.module.optimizer.lrr", "1"], "did you mean 'lr'?"),
+    (["pipeline", "--config", "{config}", "--phases.dense.module.optimizer.lrr", "1"], "optimizer.lr'?"),
     (["pipeline", "--config", "{config}", "--data", "ToyBird"], "did you mean ToyBirds?"),
     (["pipeline", "--config", "{config}", "--data.n_clases", "3"], "did you mean '--data.n_classes'?"),
     (["pipeline", "--config", "{config}", "--network.backbon", "x"], "did you mean '--network.backbone'?"),
@@ -247,7 +247,7 @@ KEYS = [
     ("phases.dense.max_epoch", 1, "did you mean 'phases.dense.max_epochs'?"),
     ("phases.dense.module.init_args.betta", 1, "dense.module: Option 'betta' is not accepted; did you mean 'beta'?"),
     ("data.init_args.n_clases", 3, "data: Option 'n_clases' is not accepted; did you mean 'n_classes'?"),
-    ("seed", float("inf"), "handful: seed: Expected a whole number."),
+    ("seed", float("inf"), "bad.yaml: seed: Expected a whole number."),
     ("name", "\ud800", "bad.yaml: not a YAML file"),
 ]
 

@@ -7,7 +7,9 @@ import sys
 from typing import get_type_hints
 
 import pytest
+import yaml
 
+from handful.errors import UserError
 from pipelines.class_arguments import arguments_of, fields_of, trainer_arguments
 from pipelines.cli import COMMANDS
 from pipelines.option_check import check_options
@@ -110,6 +112,15 @@ WRONG = [
     (["pipeline", "--trainer.max_epochs", "ten"], "trainer.max_epochs: Expected a whole number"),
     (["pipeline", "--phases.dense.trainer.gradient_clip_val", "x"], "gradient_clip_val: Expected a whole number"),
     (["fit", "--model", "Dense", "--model.beta", "abc"], "model.beta: Expected a number. Got value: abc"),
+    (["pipeline", "--phases.dense.module.optimizer.lr", "abc"], "optimizer.lr: Expected a number. Got value: abc"),
+    (["pipeline", "--phases.dense.module.init_args.optimizer.init_args.lr=abc"], "optimizer.init_args.lr: Expected a"),
+    (["pipeline", "--phases.dense.module.optimizer.lrr", "1"], "'--phases.dense.module.optimizer.lr'?"),
+    (["pipeline", "--phases.dense.module.lr_scheduler.T_max", "x"], "T_max: Expected a whole number. Got value: x"),
+    (["pipeline", "--phases.dense.module.optimizer", "SGD", "--phases.dense.module.optimizer.momentum", "x"],
+     "momentum: Expected a number"),
+    (["pipeline", "--phases.dense.module.optimizer", "AdmW"], "there is no class 'AdmW'; did you mean AdamW?"),
+    (["pipeline", "--phases.dense.module", "Dens"], "there is no class 'Dens'; did you mean Dense?"),
+    (["pipeline", "--data", "ToyBird"], "there is no class 'ToyBird'; did you mean ToyBirds?"),
     (["fit", "--trainer.max_epoch", "1"], "did you mean '--trainer.max_epochs'?"),
     (["fit", "--model", "Dense", "--model.betta", "1"], "did you mean '--model.beta'?"),
     (["test", "--run_dirr", "x"], "did you mean '--run_dir'?"),
@@ -126,6 +137,96 @@ def test_a_wrong_option_waits_for_no_import(tmp_path):
         assert said in err, case
         assert len(err.splitlines()) == 1
         assert not HEAVY & set(imported), case
+
+
+_DENSE = "phases.dense.module.init_args."
+_STOPPING = "lightning.pytorch.callbacks.EarlyStopping"
+
+#: Key of a config, its value, and what is said.
+WRONG_IN_A_CONFIG = [
+    ("naem", "x", "Option 'naem' is not accepted; did you mean 'name'?"),
+    ("seed", 1.5, "seed: Expected a whole number. Got value: 1.5"),
+    ("loggers", ["wandb"], "loggers: Expected a text. Got value: ['wandb']"),
+    ("network.backbon", "x", "Option 'network.backbon' is not accepted; did you mean 'network.backbone'?"),
+    ("network.dropout", "x", "network.dropout: Expected a number. Got value: x"),
+    ("wandb.mode", "of", "wandb.mode: Expected one of 'auto', 'online', 'offline', 'disabled'"),
+    ("trainer.max_epochs", "ten", "trainer.max_epochs: Expected a whole number"),
+    ("trainer.acelerator", "cpu", "did you mean 'trainer.accelerator'?"),
+    ("phases.dense.max_epoch", 3, "did you mean 'phases.dense.max_epochs'?"),
+    ("phases.dense.max_epochs", "many", "phases.dense.max_epochs: Expected a whole number. Got value: many"),
+    ("phases.dense.trainer.gradient_clip_val", "x", "gradient_clip_val: Expected a whole number"),
+    ("phases.dense.module.class_path", "Dens", "phases.dense.module: there is no class 'Dens'; did you mean Dense?"),
+    (_DENSE + "betta", 1, "phases.dense.module: Option 'betta' is not accepted; did you mean 'beta'?"),
+    (_DENSE + "beta", "abc", "phases.dense.module.beta: Expected a number. Got value: abc"),
+    (_DENSE + "beta", [1], "phases.dense.module.beta: Expected a number. Got value: [1]"),
+    (_DENSE + "optimizer.init_args.lr", "abc", "optimizer.lr: Expected a number. Got value: abc"),
+    (_DENSE + "optimizer.init_args.lrr", 1, "optimizer: Option 'lrr' is not accepted; did you mean 'lr'?"),
+    (_DENSE + "optimizer.init_args.betas", [0.9], "betas: Expected a tuple with 2 elements"),
+    (_DENSE + "optimizer.class_path", "torch.optim.AdmW", "there is no class 'torch.optim.AdmW'; did you mean AdamW?"),
+    (_DENSE + "optimizer", "AdmW", "there is no class 'AdmW'; did you mean AdamW?"),
+    (_DENSE + "lr_scheduler", {"class_path": "CosineAnnealingLR", "init_args": {"T_max": "x"}}, "lr_scheduler.T_max: "),
+    (_DENSE + "lr_scheduler.class_path", "CosinAnnealingLR", "did you mean CosineAnnealingLR?"),
+    ("data.class_path", "ToyBird", "data: there is no class 'ToyBird'; did you mean ToyBirds?"),
+    ("data.init_args.n_clases", 3, "data: Option 'n_clases' is not accepted; did you mean 'n_classes'?"),
+    ("data.init_args.difficulty", "hardd", "data.difficulty: Expected one of 'easy', 'medium', 'hard'"),
+    ("phases.dense.callbacks", [{"class_path": "callbacks.Diversity", "init_args": {"k": "x"}}],
+     "phases.dense.callbacks[0].k: Expected a whole number. Got value: x"),
+    ("phases.dense.callbacks", [{"class_path": "callbacks.AttributionMaps", "init_args": {"methods": 7}}],
+     "methods: Expected a list. Got value: 7"),
+    ("phases.dense.callbacks", ["callbacks.Diversit"], "did you mean Diversity?"),
+    ("phases.dense.callbacks", [{"class_path": _STOPPING, "init_args": {"monitor": "x", "patienc": 3}}],
+     "Option 'patienc' is not accepted; did you mean 'patience'?"),
+]  # fmt: skip
+
+
+def test_a_wrong_value_in_a_config_waits_for_no_import(tmp_path):
+    cases = []
+    for number, (key, value, _) in enumerate(WRONG_IN_A_CONFIG):
+        config = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+        *path, last = key.split(".")
+        target = config
+        for part in path:
+            target = target.setdefault(part, {})
+        target[last] = value
+        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        cases.append(["pipeline", "--config", f"{number}.yaml"])
+    found = zip(WRONG_IN_A_CONFIG, answers(cases, tmp_path), strict=True)
+    for number, ((key, _, said), (status, _, err, imported)) in enumerate(found):
+        assert status == 2, (key, err)
+        assert err.startswith(f"handful: {number}.yaml: "), err
+        assert said in err, key
+        assert not HEAVY & set(imported), key
+
+
+#: What a class takes, in ways that differ from its plain type.
+RIGHT_IN_A_CONFIG = [
+    (_DENSE + "optimizer", "torch.optim.SGD"), (_DENSE + "optimizer.init_args.lr", 1), (_DENSE + "lr_scheduler", None),
+    (_DENSE + "optimizer.class_path", "lightning_modules.classifier.sgd"), (_DENSE + "optimizer.init_args.lr", "1e-3"),
+    ("data.init_args.n_classes", "4"), ("phases.dense.callbacks", ["callbacks.Diversity"]), ("seed", "1"),
+    ("phases.dense.callbacks", [{"class_path": _STOPPING, "init_args": {"monitor": "val/loss", "patience": 2}}]),
+    ("phases.dense.callbacks", [{"class_path": "my_package.Mine", "init_args": {"k": "x"}}]),
+    ("phases.dense.trainer", {"devices": "auto", "precision": "bf16-mixed", "gradient_clip_val": 1}),
+]  # fmt: skip
+
+
+def test_every_shipped_config_passes_and_what_classes_take(tmp_path):
+    shipped = [file for file in sorted((ROOT / "configs").rglob("*.yaml")) if "phases:" in file.read_text()]
+    assert len(shipped) > 20
+    for file in shipped:
+        if file.name not in ("mcl.yaml", "without_l_div.yaml"):  # which go behind another
+            check_options("pipeline", ["--config", str(file)])
+    for key, value in RIGHT_IN_A_CONFIG:
+        config = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+        *path, last = key.split(".")
+        target = config
+        for part in path:
+            target = target.setdefault(part, {})
+        target[last] = value
+        (tmp_path / "right.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        check_options("pipeline", ["--config", str(tmp_path / "right.yaml")])
+        with pytest.raises(UserError, match="there is no class"):
+            check_options("pipeline", ["--config", str(tmp_path / "right.yaml"), "--data", "Wrong"])
+        check_options("pipeline", ["--config", str(tmp_path / "right.yaml"), "--data", "Mine"], others=True)
 
 
 def test_the_short_look_refuses_nothing_that_the_parsers_take(tmp_path):

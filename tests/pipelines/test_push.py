@@ -105,6 +105,17 @@ def test_by_the_protocol_that_the_client_prefers(hub, run, tmp_path, monkeypatch
     assert "the token may not write to somebody/birds (403: Forbidden)" in refused.text
 
 
+def test_a_storage_that_does_not_answer_is_given_up(hub, run, tmp_path, monkeypatch):
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    out = tmp_path / "out"
+    with closed_port() as port:
+        hub.storage = f"http://127.0.0.1:{port}"
+        ended = forked.run(["push", "--run_dir", run, "--repo_id", "somebody/birds", "--out", out], out)
+    assert ended.status == 2, ended.text
+    assert "cannot be reached" in ended.text
+
+
 FAILURES = {
     "401": ("/api/repos/create", 401, "Invalid password.", "nobody is logged in, or the token is not valid (401)"),
     "403": ("/api/repos/create", 403, "You don't have the rights", "may not write to somebody/birds (403: You don't"),

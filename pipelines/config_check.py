@@ -1,0 +1,141 @@
+"""A look at the values of config files before imports of seconds: what no class could take is refused at once.
+
+What passes here is checked by the parsers themselves, in every detail.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from handful.errors import UserError, did_you_mean
+from pipelines.class_arguments import Argument, arguments_of, class_names, is_class, is_known_package
+from pipelines.configs import ConfigFile
+from pipelines.option_parser import OneSentenceParser
+
+#: What a value may be that is left to the data and the machine.
+AUTO = "auto"
+
+#: Keys of the mapping that names a class.
+_SPEC = ("class_path", "init_args", "dict_kwargs")
+
+#: The name of a class, with or without its module; names of functions begin with small letters.
+_NAME = re.compile(r"([A-Za-z_]\w*\.)*[A-Z]\w*", re.ASCII)
+
+
+class ConfigCheck:
+    """Looks at the values of config files, one after another.
+
+    Args:
+        plain: option → the type of its values.
+        groups: group of options → the arguments in it.
+        classes: keys where a class is named.
+        lists: keys where a list of classes stands.
+        closed: keys of mappings that hold nothing else; "" is the whole config.
+        others: whether there may be classes of other packages, which are known by name alone.
+    """
+
+    def __init__(
+        self,
+        plain: Mapping[str, Any],
+        groups: Mapping[str, Mapping[str, Argument]],
+        classes: Sequence[str],
+        lists: Sequence[str] = (),
+        closed: Sequence[str] = (),
+        others: bool = False,
+    ) -> None:
+        self._plain, self._groups, self._classes, self._lists = plain, groups, classes, lists
+        self._closed, self._others = closed, others
+        self._chosen: dict[str, str] = {}
+
+    def check(self, files: Sequence[ConfigFile]) -> None:
+        """Refuse keys that are not there and values of another kind.
+
+        Raises:
+            UserError: names the file and the key.
+        """
+        for file in files:
+            self._top(file.path, file.content)
+
+    def _top(self, file: Path, content: Mapping[str, Any]) -> None:
+        known = {*self._plain, *self._groups, *self._classes, *self._lists, "config", "extends"}
+        for group in self._closed:
+            start = f"{group}." if group else ""
+            members = {name.removeprefix(start).partition(".")[0] for name in known if name.startswith(start)}
+            found = _at(content, group) if group else content
+            for name in found if isinstance(found, Mapping) else ():
+                if name not in members:
+                    near = did_you_mean(f"{start}{name}", [f"{start}{one}" for one in sorted(members)])
+                    raise UserError(f"{file}: Option '{start}{name}' is not accepted{near}")
+        for name, kind in self._plain.items():
+            _fits(file, name, kind, _at(content, name))
+        for name, members in self._groups.items():
+            found = _at(content, name)
+            for inner, value in found.items() if isinstance(found, Mapping) else ():
+                if inner not in members:
+                    near = did_you_mean(f"{name}.{inner}", [f"{name}.{one}" for one in members])
+                    raise UserError(f"{file}: Option '{name}.{inner}' is not accepted{near}")
+                _fits(file, f"{name}.{inner}", members[inner].type, value)
+        for name in self._classes:
+            self._spec(file, name, _at(content, name))
+        for name in self._lists:
+            found = _at(content, name)
+            for place, value in enumerate(found if isinstance(found, list) else ()):
+                self._spec(file, f"{name}[{place}]", value)
+
+    def _spec(self, file: Path, key: str, value: Any) -> None:
+        """Look at a class, by its name or as a mapping, and at its arguments."""
+        given = isinstance(value, Mapping)
+        path = value.get("class_path") if given else value
+        if isinstance(path, str):
+            if not self._others:
+                check_class_name(f"{file}: {key}", path)
+            self._chosen[key] = path
+        arguments = arguments_of(self._chosen[key]) if key in self._chosen else None
+        inner = value.get("init_args") if given else None
+        if arguments is None or not isinstance(inner, Mapping):
+            return
+        for name, item in inner.items():
+            if name not in arguments:
+                raise UserError(f"{file}: {key}: Option {name!r} is not accepted{did_you_mean(name, arguments)}")
+            place, kind = f"{key}.{name}", arguments[name].type
+            if kind is not None:
+                _fits(file, place, kind, item)
+            for one in item if isinstance(item, list) else [item]:
+                named = isinstance(one, str) and arguments[name].is_factory
+                if named or (isinstance(one, Mapping) and set(one) & set(_SPEC)):
+                    self._spec(file, place, one)
+
+
+def check_class_name(key: str, path: str) -> None:
+    """Refuse the name of a class that neither torch, Lightning nor Handful has.
+
+    Names that are no names, or of other packages, are left to those who know them.
+
+    Raises:
+        UserError: names the key, and the class that is probably meant.
+    """
+    module, _, name = path.rpartition(".")
+    if not _NAME.fullmatch(path) or (module and not is_known_package(module)) or is_class(path):
+        return
+    near = did_you_mean(name, class_names()).replace("'", "")
+    raise UserError(f"{key}: there is no class {path!r}{near}")
+
+
+def _at(content: Any, key: str) -> Any:
+    """The value of a key with dots; None where there is none."""
+    for part in key.split("."):
+        content = content.get(part) if isinstance(content, Mapping) else None
+    return content
+
+
+def _fits(file: Path, key: str, kind: Any, value: Any) -> None:
+    """Refuse a value of another kind."""
+    if kind is None or value is None or value == AUTO or type(value) is kind:
+        return
+    parser = OneSentenceParser()
+    parser.add_argument("--value", type=kind)
+    try:
+        parser.parse_object({"value": value})
+    except UserError as error:
+        raise UserError(f"{file}: {key}: {str(error).removeprefix('value: ')}") from error
