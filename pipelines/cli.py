@@ -19,8 +19,8 @@ from handful.errors import UserError, did_you_mean
 from handful.freed_memory import keep_freed_memory
 from handful.progress import clear_bars, print_line
 from handful.text import safe_text
-from pipelines.commands.function import check_folders
 from pipelines.commands.help import has_short_help, print_short_help
+from pipelines.commands.value_check import check_values
 from pipelines.configs import taken
 from pipelines.errors import run_command
 from pipelines.option_check import check_options
@@ -104,7 +104,7 @@ def _run(given: list[str]) -> None:
     module = importlib.import_module(f"pipelines.commands.{command}")
     own, arranged = module.prepare(rest)
     values = _parser(name, own).parse_args([name, *arranged])[name]
-    check_folders(values)
+    check_values(values)
     if hasattr(module, "check"):
         module.check(values)
     with _trusting(packages):
@@ -166,7 +166,8 @@ def _quieten() -> None:
         r"Total length of `list` across ranks is zero.*",  # a run configured without validation images
     ):
         warnings.filterwarnings("ignore", message=message)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+    mlflow = "lightning.pytorch.loggers.mlflow"
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", mlflow):
         logging.getLogger(name).addFilter(_not_a_tip)
         logging.getLogger(name).addFilter(_printable)
     warnings.formatwarning = _warning
@@ -203,4 +204,4 @@ def _not_a_tip(record: Any) -> bool:
     text = str(record.getMessage())
     hardware = ("GPU available", "TPU available", "HPU available")
     return not text.startswith(("💡", *hardware, "`Trainer.fit` stopped", "Loading `train_dataloader`",
-                                "`Trainer(limit_val_batches=1.0)`"))  # fmt: skip
+                                "Experiment with name", "`Trainer(limit_val_batches=1.0)`"))  # fmt: skip

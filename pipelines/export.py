@@ -1,6 +1,7 @@
 """`python train.py export` and `push`: a run's model as a folder to hand on."""
 
 from pathlib import Path
+from typing import Literal
 
 from handful.errors import UserError
 from handful.export import export as export_model
@@ -11,7 +12,12 @@ from pipelines.finished_run import Run
 from pipelines.output_folder import output_folder
 
 
-def export(run_dir: str, to: str = "safetensors", stage: str | None = None, out: str | None = None) -> Path:
+def export(
+    run_dir: str,
+    to: Literal["safetensors", "onnx", "torch_export"] = "safetensors",
+    stage: str | None = None,
+    out: str | None = None,
+) -> Path:
     """Write a run's model as a folder to hand on.
 
     The folder holds `model.safetensors` (read by `handful.load`), `config.json`, the model card `README.md`, and the
@@ -40,7 +46,7 @@ def export(run_dir: str, to: str = "safetensors", stage: str | None = None, out:
 def push(
     run_dir: str,
     repo_id: str,
-    to: str = "safetensors",
+    to: Literal["safetensors", "onnx", "torch_export"] = "safetensors",
     stage: str | None = None,
     out: str | None = None,
     private: bool = True,

@@ -11,6 +11,7 @@ from typing import Any
 from handful.errors import UserError, did_you_mean
 from handful.file_kinds import special_kind
 from pipelines.class_arguments import Argument, arguments_of, fields_of, trainer_arguments
+from pipelines.commands.value_check import check_stage
 from pipelines.config_check import AUTO, ConfigCheck, check_class_name
 from pipelines.configs import ConfigFile, configs_first
 from pipelines.find_run import find_run
@@ -50,6 +51,8 @@ def check_options(command: str, arguments: Sequence[str], others: bool = False) 
         return  # what a shell makes of <(command) can be read once only
     for run in _given(arguments, {"--run_dir"})[1::2] if command != "pipeline" else ():
         find_run(run, quiet=True)
+        for phase in _given(arguments, {"--phase"})[1::2]:
+            check_stage(run, phase)
     known = _pipeline(arguments, others) if command == "pipeline" else _lightning(command, arguments, others)
     for name in _options(arguments):
         if not known.has(name):

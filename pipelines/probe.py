@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def probe(
     run_dir: str,
     region: list[float] | str | None = None,
     parts: list[str] | str | None = None,
-    fill: str = "mean",
+    fill: Literal["mean", "blur", "other"] = "mean",
     stage: str | None = None,
     images: int | None = None,
     masks: str | None = None,

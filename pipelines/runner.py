@@ -229,12 +229,12 @@ class Runner:
             self._describe(folder, phase, what, datamodule)
         validates = datamodule.val_dataset is not None
         parameters = {"phase": name, **pipeline_config(self.pipeline)}
+        rank_zero_info(f"── {name}" + (f", resumed from {folder.last}" if resume else ""))
         trainer = build_trainer(
             self.pipeline, phase, folder, seed, resume, validates, parameters, all_images=what.needs_all_images
         )
         share_the_cores(trainer)
         context = Context(trainer, datamodule, earlier, folder, phase.max_epochs, resume)
-        rank_zero_info(f"── {name}" + (f", resumed from {folder.last}" if resume else ""))
         reset_peak_memory()
         clock = time.perf_counter()
         try:

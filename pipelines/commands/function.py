@@ -6,10 +6,8 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from handful.file_kinds import check_there
 from pipelines.commands.signature import signature_of
 from pipelines.configs import configs_first
-from pipelines.find_run import find_run
 from pipelines.option_parser import OneSentenceParser
 
 
@@ -39,19 +37,6 @@ class FunctionCommand:
     def run(self, values: Namespace) -> None:
         """Call the function and say where its result is."""
         print(f"  written to {self.call(values)}", flush=True)
-
-
-def check_folders(values: Namespace) -> None:
-    """Refuse runs and images that are not there, before imports of seconds.
-
-    Raises:
-        UserError: names the folder.
-    """
-    for folder in (values.get("run_dir"), *(values.get("run_dirs") or ())):
-        if folder is not None:
-            find_run(folder, quiet=True)
-    if isinstance(images := values.get("images"), str):
-        check_there("--images", Path(images).expanduser())
 
 
 def called(function: Callable[..., Path], values: Namespace) -> Path:

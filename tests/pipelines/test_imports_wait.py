@@ -13,6 +13,7 @@ from handful.errors import UserError
 from pipelines.class_arguments import arguments_of, fields_of, trainer_arguments
 from pipelines.cli import COMMANDS
 from pipelines.option_check import check_options
+from tests.helpers.finished_run import write_run
 from tests.helpers.pipeline import ROOT, write_config
 
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "wandb", "scipy", "sklearn"}
@@ -85,6 +86,15 @@ WRONG = [
     (["export", "--run_dir", "nowhere"], "nowhere: there is no such folder"),
     (["push", "--run_dir", "x"], "--repo_id must be given"),
     (["demo", "--run_dir", "x", "--port", "http"], "port: Expected a whole number"),
+    (["explain", "--run_dir", "run", "--images", ".", "--methods", "cam,igg"], "--methods: there is no 'igg'; did you"),
+    (["explain", "--run_dir", "run", "--images", ".", "--stage", "densee"], "no finished stage 'densee'"),
+    (["export", "--run_dir", "run", "--stage", "densee"], "did you mean 'dense'?"),
+    (["export", "--run_dir", "run", "--to", "onnxx"], "to: Expected one of 'safetensors', 'onnx', 'torch_export'"),
+    (["evaluate", "--run_dir", "run", "--measures", "featurs"], "there is no 'featurs'; did you mean 'features'"),
+    (["probe", "--run_dir", "run", "--fill", "meen"], "fill: Expected one of 'mean', 'blur', 'other'"),
+    (["demo", "--run_dir", "run", "--port", "70000"], "--port: from 1 to 65535, not 70000"),
+    (["test", "--run_dir", "run", "--phase", "densee"], "no finished stage 'densee'"),
+    (["predict", "--run_dir", "run", "--images", ".", "--phase", "densee"], "no finished stage 'densee'"),
     (["probe", "--rundir", "x"], "did you mean '--run_dir'?"),
     (["pipeline", "--naem", "x"], "did you mean '--name'?"),
     (["pipeline", "--config", "nowhere.yaml"], "there is no file nowhere.yaml"),
@@ -129,6 +139,8 @@ WRONG = [
 
 
 def test_a_wrong_option_waits_for_no_import(tmp_path):
+    (tmp_path / "run").mkdir()
+    write_run(tmp_path / "run")
     write_config(tmp_path)
     for (case, said), (status, _, err, imported) in zip(
         WRONG, answers([case for case, _ in WRONG], tmp_path), strict=True

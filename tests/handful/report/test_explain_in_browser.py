@@ -7,6 +7,7 @@ from tests.handful.report.test_explain_page import colour, record  # noqa: F401 
 from tests.helpers.browser import DESKTOP, PHONE, browser, foreign, needs_chromium, opened, overflow, serious
 
 pytestmark = needs_chromium
+FRAME = {"width": 300, "height": 600}  #: in a column of another page
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,9 @@ def chromium():
         yield found
 
 
-@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark"), (FRAME, "dark")]
+)
 def test_the_names_of_features_are_not_cut_off(chromium, record, tmp_path, size, scheme):  # noqa: F811
     record["feature_names"] = {"3": "yellow breast", "7": "a long and thick bill"}
     # bars without width begin where all others end

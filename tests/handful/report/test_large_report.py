@@ -55,7 +55,9 @@ def test_there_is_a_page_per_class_and_all_of_it_is_small(folder):
 
 
 @pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")]
+)
 def test_pages_are_quick_quiet_and_no_longer_than_fifteen_screens(chromium, folder, name, size, scheme):
     with opened(chromium, folder / name, size, scheme) as page:
         assert computed(page) < 2
@@ -170,9 +172,9 @@ def test_a_hundred_classes_of_photographs(chromium, tmp_path):
     content.deciding.names[:] = names
     for name, page in run_pages(content).items():
         (tmp_path / name).write_text(page)
-    for size in (DESKTOP, PHONE):
-        for name in PAGES[:2]:
-            with opened(chromium, tmp_path / name, size) as page:
+    for size, scheme in ((DESKTOP, "dark"), (PHONE, "light")):
+        for name in (*PAGES[:2], "class-012.html"):
+            with opened(chromium, tmp_path / name, size, scheme) as page:
                 assert screens(page) <= 15
                 assert (overflow(page), foreign(page), page.messages, serious(page)) == (0, [], [], [])
 
