@@ -184,18 +184,21 @@ def _page(record: Mapping[str, Any], columns: Sequence[str]) -> str:
     facts += [f"{data['num_classes']} classes"] if "num_classes" in data else []
     if isinstance(images := data.get("images"), dict):
         facts.append(", ".join(f"{count:,} {split}" for split, count in images.items()) + " images")
-    body = []
+    body: list[tuple[str, list[Any], str]] = []
+    asked = ""
     for place, name in enumerate(header):
         if place:
             told = about.get(name, {"title": "", "better": _BETTER.get(name, "")})
             arrow = _ARROWS.get(told["better"], "")
-            asks = [told["title"]] if about else []
-            body.append([f"{name}{arrow}", *(row[place] for row in cells), *asks])
+            # of measures with numbers at their ends the first asks for all
+            question = "" if told["title"] == asked else told["title"]
+            body.append((f"{name}{arrow}", [row[place] for row in cells], question))
+            asked = told["title"]
     return render(
         "compare.html",
         title="Runs compared",
         facts=facts,
-        columns=["measure", *(row[0] for row in cells), *(["question"] if about else [])],
+        columns=["measure", *(row[0] for row in cells)],
         rows=body,
         runs=list(record["runs"].items()),
         missing=record["missing"],
