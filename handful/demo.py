@@ -170,7 +170,7 @@ def build_page(model: Classifier, title: str = "What decides?") -> Any:
         kept = gr.State()
         with gr.Row():
             with gr.Column():
-                picture = gr.Image(type="filepath", image_mode=None, label="picture", buttons=["fullscreen"])
+                picture: Any = gr.Image(type="filepath", image_mode=None, label="picture", buttons=["fullscreen"])
                 # Gradio's own reading fails with a traceback, and differs from that of the commands
                 picture.preprocess = lambda payload: None if payload is None else payload.path
                 said = gr.HTML()

@@ -61,11 +61,11 @@ class ConfigCheck:
         known = {*self._plain, *self._groups, *self._classes, *self._lists, "config", "extends"}
         for group in self._closed:
             start = f"{group}." if group else ""
-            members = {name.removeprefix(start).partition(".")[0] for name in known if name.startswith(start)}
+            there = {name.removeprefix(start).partition(".")[0] for name in known if name.startswith(start)}
             found = _at(content, group) if group else content
             for name in found if isinstance(found, Mapping) else ():
-                if name not in members:
-                    near = did_you_mean(f"{start}{name}", [f"{start}{one}" for one in sorted(members)])
+                if name not in there:
+                    near = did_you_mean(f"{start}{name}", [f"{start}{one}" for one in sorted(there)])
                     raise UserError(f"{file}: Option '{start}{name}' is not accepted{near}")
         for name, kind in self._plain.items():
             _fits(file, name, kind, _at(content, name))
