@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; a forked child hangs in its parent's threads
 
@@ -20,6 +21,9 @@ os.environ["HANDFUL_TRUST"] = "tests"  # callbacks of the tests, also in process
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["WANDB_SILENT"] = "true"
+
+#: The process before the module whose tests run.
+_BEFORE = pytest.StashKey[Any]()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -48,26 +52,45 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def untouched_process():
-    """Restore environment, process group, rank and caches around every test."""
-    import torch
-    from lightning.pytorch.utilities import rank_zero_only
+def untouched_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Put back what a test leaves changed in its process: no test depends on those that ran before it.
 
-    before = dict(os.environ)
-    rank = getattr(rank_zero_only, "rank", 0)
+    A warning says what it was; with HANDFUL_LEAKS=fail, the test fails. Threads and processes are named, too.
+    """
+    from tests.helpers.process_state import ProcessState
+
+    before = ProcessState()
     yield
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    for name in [name for name in os.environ if name not in before]:  # seeds, ports, services, addresses …
-        del os.environ[name]
-    os.environ.update(before)
-    rank_zero_only.rank = rank
+    _complain(request.node, "this test", before.left())
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # output is captured as it is while fixtures are set up
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """The same for a module, whose fixtures end after its last test."""
+    from tests.helpers.process_state import ProcessState
+
+    yield
+    if nextitem is not None and nextitem.path == item.path:
+        return
+    left = item.config.stash[_BEFORE].left() if _BEFORE in item.config.stash else []
+    item.config.stash[_BEFORE] = ProcessState()
+    _complain(item, f"fixtures of {item.path.name}", left)
+
+
+def _complain(item: pytest.Item, who: str, left: list[str]) -> None:
+    said = f"left behind by {who}: {'; '.join(left)}"
+    assert not left or os.environ.get("HANDFUL_LEAKS") != "fail", said
+    if left:
+        item.warn(pytest.PytestWarning(said))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
+def own_cache(tmp_path_factory, pytestconfig) -> None:
     """Caches of the tests lie in a folder of their own."""
+    from tests.helpers.process_state import ProcessState
+
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    pytestconfig.stash[_BEFORE] = ProcessState()
 
 
 @pytest.fixture(scope="session")

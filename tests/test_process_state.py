@@ -1,0 +1,88 @@
+"""What a test leaves behind in its process is found, named and put back."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image, ImageFile
+
+from tests.helpers import process_state
+from tests.helpers.process_state import ProcessState
+
+LEAKS = {
+    "os.environ: MLFLOW_TRACKING_URI 'nothing' → 'x'": lambda: os.environ.update(MLFLOW_TRACKING_URI="x"),
+    "os.environ: HANDFUL_TRUST 'tests' → 'nothing'": lambda: os.environ.pop("HANDFUL_TRUST"),
+    "working folder: ": lambda: os.chdir("/"),
+    "umask: ": lambda: os.umask(0o077),
+    "signal handlers: SIGUSR1": lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+    "sys.path: gone [], new ['elsewhere']": lambda: sys.path.append("elsewhere"),
+    "warnings: ": lambda: setattr(warnings, "showwarning", print),
+    "logging: root": lambda: logging.root.setLevel(5),
+    "pillow: LOAD_TRUNCATED_IMAGES": lambda: setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True),
+    "pillow: MAX_IMAGE_PIXELS": lambda: setattr(Image, "MAX_IMAGE_PIXELS", 7),
+    "rank_zero_only.rank: ": lambda: setattr(rank_zero_only, "rank", 3),
+    "torch: threads 1 → 2": lambda: torch.set_num_threads(2),
+    "torch: default type": lambda: torch.set_default_dtype(torch.float64),
+    "torch: deterministic algorithms": lambda: torch.use_deterministic_algorithms(True),
+    "torch: gradients": lambda: torch.set_grad_enabled(False),
+    "torch: cudnn.benchmark": lambda: setattr(torch.backends.cudnn, "benchmark", True),
+}
+
+
+@pytest.mark.parametrize("said", LEAKS)
+def test_a_changed_setting_is_named_and_put_back(said):
+    before = ProcessState()
+    LEAKS[said]()
+    (left,) = before.left()
+    assert left.startswith(said)
+    assert before.left() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "context"),
+    [
+        ("matplotlib: font.size", lambda: mpl.rc_context({"font.size": 3})),
+        ("numpy: errors", lambda: np.errstate(all="ignore")),
+        ("torch: inference mode", lambda: torch.inference_mode()),
+        ("torch: autocast", lambda: torch.autocast("cpu")),
+        ("torch: anomaly detection", lambda: torch.autograd.set_detect_anomaly(True)),
+    ],
+)
+def test_a_setting_that_is_still_changed_is_named(said, context):
+    before = ProcessState()
+    with context():
+        name, setting = said.split(": ")
+        assert any(left.startswith(name) and setting in left for left in before.left())
+    assert before.left() == []
+
+
+def test_a_thread_and_a_process_that_go_on_are_named(monkeypatch):
+    before, wait = ProcessState(), threading.Event()
+    thread = threading.Thread(target=wait.wait, name="forgotten")
+    thread.start()
+    monkeypatch.setattr(process_state, "_PATIENCE", 0.0)
+    assert before.left() == ["thread forgotten"]
+    wait.set()
+    thread.join()
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.01)  # it has none while it is started
+        assert before.left() == [f"process {process.pid} sleep 600"]
+    finally:
+        process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert before.left() == [f"process {process.pid} (ended)"]
+    process.wait()
+    assert before.left() == []
