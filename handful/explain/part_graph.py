@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.conversions import as_index, check_real, check_whole
-from handful.metrics.finite import as_finite
+from handful.metrics.finite import as_feature_maps
 
 #: Peaks that a division in nodes is judged on, at most.
 _JUDGED = 1000
@@ -107,7 +107,7 @@ def find_peaks(
     Raises:
         UserError: maps that are not finite, or numbers out of range.
     """
-    maps = as_finite(maps, (None, None, None, None), "maps").detach()
+    maps = as_feature_maps(maps, None, None).detach()
     images = as_index(list(indices), (len(maps),), 2**62, "indices")
     check_whole("per_map", per_map, 1)
     check_real("least", least, 0, 1, open_below=True)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.conversions import as_double, as_float, as_tensor, check_real
+from handful.conversions import as_double, as_float, as_tensor, check_real, check_whole
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 from handful.metrics.presence import as_presence
@@ -48,7 +48,8 @@ class AttributeAlignment(PlottedMetric):
 
     def __init__(self, num_features: int, num_attributes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_features, self.num_attributes = num_features, num_attributes
+        self.num_features = num_features = check_whole("num_features", num_features, 0)
+        self.num_attributes = num_attributes = check_whole("num_attributes", num_attributes, 0)
         for name, shape in (
             ("with_sums", (num_attributes, num_features)),
             ("with_counts", (num_attributes,)),

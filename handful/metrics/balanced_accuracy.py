@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from handful.conversions import as_labels
+from handful.conversions import as_labels, check_whole
 from handful.metrics.plotted import PlottedMetric
 
 
@@ -33,7 +33,7 @@ class BalancedAccuracy(PlottedMetric):
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_classes = num_classes
+        self.num_classes = num_classes = check_whole("num_classes", num_classes, 1)
         for name in ("recognised", "images"):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 

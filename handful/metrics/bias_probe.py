@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.blur import gaussian_blur
-from handful.conversions import as_labels, as_mask
+from handful.conversions import as_labels, as_mask, check_whole
 from handful.errors import UserError
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
@@ -77,7 +77,7 @@ class BiasProbe(PlottedMetric):
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_classes = num_classes
+        self.num_classes = num_classes = check_whole("num_classes", num_classes, 1)
         self.add_state("images", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("sums", torch.zeros(num_classes, 3, dtype=torch.float64), dist_reduce_fx="sum")
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,7 @@ class ChangedImages:
 
     def clean(self, reading: Reading) -> Tensor:
         """What the unchanged images give, `(N,)`."""
+        check_reading(reading)
         return self._read(self._clean, torch.arange(len(self)), reading)
 
     def answers(self, copies: int, change: Callable[[Tensor, Tensor], Tensor], reading: Reading) -> Tensor:
@@ -73,7 +74,11 @@ class ChangedImages:
             change: from int64 rows `(B,)`, the images, and steps `(B,)`, in 0 … copies − 1, to images `(B, C, H, W)` in
                 memory of their own.
             reading: what is read.
+
+        Raises:
+            UserError: an unknown reading.
         """
+        check_reading(reading)
         found = self._clean.new_zeros(len(self) * copies)
 
         def work(start: int, stop: int) -> None:
@@ -109,6 +114,16 @@ class ChangedImages:
         if reading == "probability":
             return logits.softmax(dim=1).gather(1, classes)[:, 0]
         return (logits.argmax(dim=1) == classes[:, 0]).to(logits.dtype)
+
+
+def check_reading(reading: str) -> None:
+    """Refuse what cannot be read of a logits row.
+
+    Raises:
+        UserError: lists what can.
+    """
+    if reading not in get_args(Reading):
+        raise UserError(f"reading {reading!r} is unknown: give {', '.join(get_args(Reading))}")
 
 
 def rows_of(values: Tensor, rows: Tensor) -> Tensor:

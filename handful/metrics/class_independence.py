@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.conversions import as_labels
+from handful.conversions import as_labels, check_whole
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 
@@ -38,7 +38,8 @@ class ClassIndependence(PlottedMetric):
 
     def __init__(self, num_features: int, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_features, self.num_classes = num_features, num_classes
+        self.num_features = num_features = check_whole("num_features", num_features, 0)
+        self.num_classes = num_classes = check_whole("num_classes", num_classes, 0)
         zeros = torch.zeros(num_classes, num_features, dtype=torch.float64)
         self.add_state("sums", zeros, dist_reduce_fx="sum")
         self.add_state("images", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handful.conversions import check_whole
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 
@@ -49,7 +50,7 @@ class FeatureCorrelation(PlottedMetric):
 
     def __init__(self, num_features: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_features = num_features
+        self.num_features = num_features = check_whole("num_features", num_features, 0)
         zeros = torch.zeros(num_features, num_features, dtype=torch.float64)
         self.add_state("gram", zeros, dist_reduce_fx="sum")
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from handful.annotations.pixels import KINDS, Concept
-from handful.conversions import as_double, as_float, as_mask, as_tensor, check_real
+from handful.conversions import as_double, as_float, as_mask, as_tensor, check_real, check_whole
 from handful.errors import UserError
 from handful.metrics.finite import as_feature_maps
 from handful.metrics.histogram import Histogram, nearest_thresholds
@@ -50,8 +50,9 @@ class ActivationThresholds(Histogram):
     higher_is_better = None
 
     def __init__(self, num_units: int, share: float = ACTIVE, bins: int = 4096, **kwargs: Any) -> None:
-        super().__init__(2 * num_units, bins, **kwargs)
-        self.num_units = num_units
+        units = check_whole("num_units", num_units, 0)
+        super().__init__(2 * units, bins, **kwargs)
+        self.num_units = units
         self.share = check_real("share", share, 0, 1, open_below=True, open_above=True)
 
     def update(self, maps: Tensor) -> None:

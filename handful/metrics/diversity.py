@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handful.conversions import as_float
+from handful.conversions import as_float, check_whole
 from handful.metrics.finite import predicted_weights, refuse_without_positions
 from handful.metrics.plotted import PlottedMetric
 
@@ -44,7 +44,7 @@ class DiversityAtK(PlottedMetric):
 
     def __init__(self, k: int = 5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.k = k
+        self.k = k = check_whole("k", k, 1)
         self.add_state("total", torch.zeros(k, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros(k, dtype=torch.int64), dist_reduce_fx="sum")
 

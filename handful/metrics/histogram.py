@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handful.conversions import check_whole
 from handful.metrics.finite import as_finite
 from handful.metrics.plotted import PlottedMetric
 from handful.metrics.shaped import ShapedMetric
@@ -38,9 +39,8 @@ class Histogram(PlottedMetric, ShapedMetric):
 
     def __init__(self, num_features: int, bins: int = 1024, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if bins < 8:
-            raise ValueError(f"bins: at least 8, not {bins}")
-        self.num_features, self.bins = num_features, bins
+        self.num_features = num_features = check_whole("num_features", num_features, 0)
+        self.bins = bins = check_whole("bins", bins, 8)
         # per feature: e, the number of its first bin, the counts
         empty = torch.zeros(num_features, bins + 2, dtype=torch.int64)
         empty[:, 0] = _FINEST

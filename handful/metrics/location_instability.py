@@ -75,7 +75,10 @@ class LocationInstability(PlottedMetric):
         self, num_filters: int, num_landmarks: int, size: tuple[int, int], strongest: int = STRONGEST, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.num_filters, self.num_landmarks, self.size = num_filters, num_landmarks, size
+        self.num_filters = num_filters = check_whole("num_filters", num_filters, 0)
+        self.num_landmarks = num_landmarks = check_whole("num_landmarks", num_landmarks, 0)
+        height, width = size
+        self.size = (check_whole("height of size", height, 1), check_whole("width of size", width, 1))
         self.strongest = check_whole("strongest", strongest, 2)
         # per filter and landmark the scores of its strongest images, in decreasing order, and the distances there
         empty = torch.full((num_filters, num_landmarks, self.strongest, 2), -torch.inf, dtype=torch.float64)

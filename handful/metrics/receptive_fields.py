@@ -1,13 +1,15 @@
 """Empirical receptive fields: how much of the image does a unit really look at?"""
 
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from handful.conversions import check_real, check_whole
+from handful.conversions import as_classes, check_real, check_whole
 from handful.errors import UserError
+from handful.metrics.finite import as_feature_maps, as_finite
 
 #: Part of the largest change above which a position belongs to the field.
 ABOVE = 0.5
@@ -68,7 +70,7 @@ def receptive_field(
         it, the field is blurred by as much as is lost at the border.
 
     Raises:
-        UserError: numbers out of range.
+        UserError: numbers out of range, a unit that is none of the maps', images or maps that are not finite.
 
     Source: Zhou et al. 2015, "Object detectors emerge in deep scene CNNs" (arXiv 1412.6856), section 3.2.
 
@@ -77,19 +79,22 @@ def receptive_field(
         >>> fields[0].size <= 3
         True
     """
-    units = [unit] if isinstance(unit, int) else list(unit)
+    units = [unit] if isinstance(unit, numbers.Integral) else as_classes(unit, "unit").reshape(-1).tolist()
     check_whole("patch", patch, 1)
     check_whole("stride", stride, 1)
     check_whole("chunk", chunk, 1)
     check_real("above", above, 0, 1, open_below=True)
-    if images.ndim != 4 or not len(images):
+    images = as_finite(images, (None, None, None, None), "images")
+    if not images.numel():
         raise UserError(f"images: expected (N, C, H, W) with an image at least, got {tuple(images.shape)}")
     height, width = images.shape[2:]
     rows, columns = (torch.arange(0, side, stride) for side in (height, width))
     total = torch.zeros(len(units), 2 * len(rows) - 1, 2 * len(columns) - 1, dtype=torch.float64)
     count = torch.zeros_like(total)
     for image in images:
-        maps = feature_maps(image[None])[0, units]
+        found = as_feature_maps(feature_maps(image[None]), 1, None)
+        units = [check_whole("unit", one, 0, found.shape[1] - 1) for one in units]
+        maps = found[0, units]
         peak = maps.flatten(1).argmax(dim=1)
         before = maps.flatten(1).gather(1, peak[:, None])[:, 0]
         change = _changes(feature_maps, image, units, peak, before, rows, columns, patch, chunk).abs().double().cpu()

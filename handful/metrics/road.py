@@ -10,7 +10,7 @@ from handful.attribution.images import maps_of
 from handful.attribution.targets import Target
 from handful.conversions import check_real
 from handful.errors import UserError
-from handful.metrics.changed_images import Reading, changed_images, ranks
+from handful.metrics.changed_images import Reading, changed_images, check_reading, ranks
 from handful.metrics.finite import is_empty
 from handful.metrics.imputation import impute
 from handful.metrics.means import Mean
@@ -61,8 +61,7 @@ def road_curve(
     """
     if order not in ("most", "least"):
         raise UserError(f'order "{order}" is unknown: give most or least')
-    for percentage in percentages:
-        check_real("percentages", percentage, 0, 100, open_below=True, open_above=True)
+    _check_percentages(percentages)
     check_real("noise", noise, 0)
     with changed_images(model, images, classes, chunk) as watched:
         images = watched.images
@@ -83,6 +82,13 @@ def road_curve(
             return imputed + noise * drawn * missing[:, None]
 
         return watched.answers(len(percentages), change, reading)
+
+
+def _check_percentages(percentages: Sequence[float]) -> None:
+    if not isinstance(percentages, Sequence) or not len(percentages):
+        raise UserError(f"percentages: expected one at least, got {percentages!r}")
+    for percentage in percentages:
+        check_real("percentages", percentage, 0, 100, open_below=True, open_above=True)
 
 
 class ROAD(Mean):
@@ -115,7 +121,10 @@ class ROAD(Mean):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.percentages, self.reading, self.noise, self.seed = tuple(percentages), reading, noise, seed
+        _check_percentages(percentages)
+        check_reading(reading)
+        self.percentages, self.reading, self.seed = tuple(percentages), reading, seed
+        self.noise = check_real("noise", noise, 0)
 
     def update(  # type: ignore[override]
         self, model: nn.Module, images: Tensor, maps: Tensor, classes: Target | None = None

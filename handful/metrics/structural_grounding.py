@@ -115,7 +115,8 @@ class StructuralGrounding(PlottedMetric):
     def __init__(self, weight: Tensor, num_attributes: int, pairs: int = PAIRS, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.weight = as_finite(weight, (None, None), "weight").detach()
-        self.num_attributes, self.pairs = num_attributes, check_whole("pairs", pairs, 1)
+        self.num_attributes = num_attributes = check_whole("num_attributes", num_attributes, 0)
+        self.pairs = check_whole("pairs", pairs, 1)
         for name in ("sums", "counts"):
             zeros = torch.zeros(len(self.weight), num_attributes, dtype=torch.float64)
             self.add_state(name, zeros, dist_reduce_fx="sum")

@@ -27,7 +27,7 @@ def build(content: Content) -> Mapping[str, Any] | None:
     if not isinstance(head, SparseHead) or not has_hierarchy(head):
         return None
     uses = (head.weight != 0).cpu()
-    pairs = _pairs(uses, deciding)
+    pairs = sharing_classes(uses, deciding.labels, deciding.predicted)
     if not pairs:
         return None
     selection = head.selection.tolist()
@@ -35,13 +35,26 @@ def build(content: Content) -> Mapping[str, Any] | None:
     return {"pairs": [pair for pair in shown if pair], "count": len(pairs), "shared": int(uses[0].sum()) - 1}
 
 
-def _pairs(uses: Tensor, deciding: DecidingFeatures) -> list[tuple[int, int]]:
-    """Pairs of classes that share all features but one, those mistaken for one another most first."""
+def sharing_classes(uses: Tensor, labels: Tensor, predicted: Tensor) -> list[tuple[int, int]]:
+    """Pairs of different classes that share all features but one, those mistaken for one another most first.
+
+    Args:
+        uses: `(C, n)` Booleans, as many features for every class; none where that is one, as then none is shared.
+        labels: int64 `(N,)`, the true classes.
+        predicted: int64 `(N,)`.
+
+    Example:
+        >>> uses = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 1]]).bool()
+        >>> sharing_classes(uses, torch.tensor([1, 2]), torch.tensor([2, 2]))
+        [(1, 2), (0, 1), (0, 2)]
+    """
     rows = uses.float()
-    overlap = (rows @ rows.T).triu(1)
-    found = (overlap == int(uses[0].sum()) - 1).nonzero().tolist()
+    shared = int(uses[0].sum()) - 1
+    if shared < 1:
+        return []
+    found = (rows @ rows.T == shared).triu(1).nonzero().tolist()
     mistaken = torch.zeros(len(uses), len(uses), dtype=torch.int64)
-    mistaken.index_put_((deciding.labels, deciding.predicted), torch.ones_like(deciding.labels), accumulate=True)
+    mistaken.index_put_((labels, predicted), torch.ones_like(labels), accumulate=True)
     return sorted(((c, d) for c, d in found), key=lambda pair: (-int((mistaken + mistaken.T)[pair]), pair))
 
 

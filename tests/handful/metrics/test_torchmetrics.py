@@ -10,7 +10,10 @@ from torchmetrics import MetricCollection
 
 from handful.attribution import register, unregister
 from handful.errors import UserError
-from handful.metrics import Histogram, Mean
+from handful.metrics import (
+    Histogram,
+    Mean,
+)
 from handful.metrics.episodes import EpisodeAccuracy
 from handful.metrics.faithfulness import InsertionAUC
 from handful.metrics.parameter_randomisation import ParameterRandomisation
