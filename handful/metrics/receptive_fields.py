@@ -79,7 +79,9 @@ def receptive_field(
         >>> fields[0].size <= 3
         True
     """
-    units = [unit] if isinstance(unit, numbers.Integral) else as_classes(unit, "unit").reshape(-1).tolist()
+    units: list[int] = (
+        [int(unit)] if isinstance(unit, numbers.Integral) else as_classes(unit, "unit").reshape(-1).tolist()
+    )
     check_whole("patch", patch, 1)
     check_whole("stride", stride, 1)
     check_whole("chunk", chunk, 1)
