@@ -16,6 +16,7 @@ from handful.annotations import Concept
 from handful.errors import UserError
 from handful.images import Box, Placement
 from handful.images.upright import Turn
+from handful.text import safe_text
 
 if TYPE_CHECKING:
     from datamodules.image_folder import ImageFolder
@@ -85,8 +86,19 @@ class PlacedAnnotations:
         return Marks(parts, (rows[:, 2] > 0) & ((parts >= -0.5) & (parts < ends)).all(dim=1), box, masks)
 
     def _grey(self, path: str) -> Image.Image:
-        with Image.open(io.BytesIO(self._data.listing.tree.read(self._masks[path]))) as picture:
-            return self._turn(path).picture(picture.convert("L"))
+        """The mask of a picture, upright, at its size."""
+        tree, turn = self._data.listing.tree, self._turn(path)
+        shown = safe_text(tree.root / self._masks[path])
+        try:
+            with Image.open(io.BytesIO(tree.read(self._masks[path]))) as picture:
+                mask = picture.convert("L")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"{shown} cannot be read as a mask: {safe_text(error)}; unpack it again.") from None
+        width, height = turn.stored
+        if abs(mask.width * height - mask.height * width) > 0.02 * mask.width * height:
+            raise UserError(f"{shown} has {mask.width} × {mask.height} pixels, where its picture has {width} × "
+                            f"{height}: it is not its mask.")  # fmt: skip
+        return turn.picture(mask if mask.size == turn.stored else mask.resize(turn.stored))
 
     def _read_turn(self, path: str) -> Turn:
         try:

@@ -165,6 +165,23 @@ def test_segmentations_and_attributes_beside_the_folder(above, tmp_path):
     assert "not in the tables" not in data.report
 
 
+@pytest.mark.parametrize(("content", "said"), [((12, 9), "has 12 × 9 pixels, where its picture has 40 × 20"),
+                                               (None, "cannot be read as a mask")])  # fmt: skip
+def test_masks_that_are_none(content, said, tmp_path):
+    """A damaged one ended in a traceback, one of another shape lay somewhere on the picture."""
+    home = forms.write_cub(tmp_path)
+    _segment(home, home / "segmentations")
+    data = made(CUB200, home)
+    for path in (home / "segmentations").rglob("*.png"):
+        Image.new("L", content, 255).save(path) if content else path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=said) as refused:
+        data.annotations("test").segmentation.segmentation([0])
+    assert str(tmp_path) in str(refused.value)
+    for path in (home / "segmentations").rglob("*.png"):
+        Image.new("L", (80, 40), 255).save(path)
+    assert data.annotations("test").segmentation.segmentation([0]).all()
+
+
 def _lines(name, rows):
     return lambda home: forms.lines(home / name, rows)
 
