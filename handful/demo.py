@@ -32,7 +32,7 @@ class Reach:
 
     Example:
         >>> reach_of(2.4106840252876283, None)
-        Reach(least=-4.8, most=9.7, step=0.1, value=2.4)
+        Reach(least=-4.83, most=9.65, step=0.01, value=2.41)
         >>> reach_of(0.0, None).most > 0
         True
     """
