@@ -64,6 +64,9 @@ def test_one_of_its_runs(tmp_path, monkeypatch):
         ("OMP_NUM_THREADS", "1"),
     ):  # fmt: skip
         monkeypatch.setenv(name, value)
+    for name in ("WANDB_DIR", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # which the agent leaves in its process
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     agent = Agent(api=None, queue=None, sweep_id="ab12cd34")
     agent._sweep_command = sweep["command"]
