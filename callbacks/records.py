@@ -11,13 +11,32 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
+from callbacks.mlflow_names import mlflow_name
 from handful.atomic import atomic
 from handful.report.csv_file import csv_text, write_csv
 from handful.report.log_and_skip import attempt
-from handful.text import safe_text
+from handful.text import safe_text, shorten
+
+#: Modes of pictures that PNG files and every logger take; others are shown as RGB.
+_SHOWN = {"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"}
+
+#: Longest name of a picture or table in characters: W&B's artifacts take 128 with the run's identity.
+_LONGEST = 100
+
+
+def record_name(name: str) -> str:
+    r"""Return the name of a picture or table as a path that stays in the phase's folder and that loggers take.
+
+    Example:
+        >>> record_name("maps/cam"), record_name("../../maps//cam/"), record_name("/etc\x1b[31m")
+        ('maps/cam', 'maps/cam', 'etc\\x1b[31m')
+    """
+    parts = [safe_text(part).strip() for part in name.split("/")]
+    return shorten("/".join(shorten(part, 60) for part in parts if part.strip(".")), _LONGEST) or "unnamed"
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
@@ -26,8 +45,8 @@ def run_folder(trainer: pl.Trainer) -> Path:
 
 
 def epoch_file(trainer: pl.Trainer, name: str, suffix: str) -> Path:
-    """Return `<phase>/<name>/epoch_NNN<suffix>`; slashes in the name make folders."""
-    return run_folder(trainer) / name / f"epoch_{trainer.current_epoch:03d}{suffix}"
+    """Return `<phase>/<name>/epoch_NNN<suffix>`; slashes in the name make folders, none outside of the phase's."""
+    return run_folder(trainer) / record_name(name) / f"epoch_{trainer.current_epoch:03d}{suffix}"
 
 
 def log_image(trainer: pl.Trainer, name: str, image: Image.Image | Path, caption: str | None = None) -> Path | None:
@@ -47,16 +66,17 @@ def log_image(trainer: pl.Trainer, name: str, image: Image.Image | Path, caption
     """
     if not trainer.is_global_zero:
         return None
+    name = record_name(name)
     if isinstance(image, Path):
         path: Path | None = image
         opened = attempt(trainer, f"the picture {image}", lambda: _loaded(image))
         if opened is None:
             return None
     else:
-        opened = image
+        opened = image if image.mode in _SHOWN else image.convert("RGB")
         written = epoch_file(trainer, name, ".png")
         # zlib's fastest level: at its default, writing took as long as the maps
-        path = save_file(trainer, written, lambda file: image.save(file, format="PNG", compress_level=1))
+        path = save_file(trainer, written, lambda file: opened.save(file, format="PNG", compress_level=1))
     words = None if caption is None else safe_text(caption)
     _to_loggers(trainer, "picture", name, lambda logger: send_image(logger, step_of(trainer), name, opened, words))
     return path
@@ -72,7 +92,8 @@ def log_table(
     """
     if not trainer.is_global_zero:
         return None
-    data = [list(row) for row in rows]
+    name = record_name(name)
+    data = [[_plain(cell) for cell in row] for row in rows]
     path = epoch_file(trainer, name, ".csv")
 
     def save() -> Path:
@@ -133,9 +154,9 @@ def send_image(logger: Logger, step: int, name: str, image: Image.Image, caption
         return
     if isinstance(logger, MLFlowLogger):
         if not _has_image(logger, name, step):  # a resumed run may have drawn it before it was stopped
-            logger.experiment.log_image(logger.run_id, image.convert("RGB"), key=name, step=step)
+            logger.experiment.log_image(logger.run_id, image.convert("RGB"), key=mlflow_name(name), step=step)
         if caption is not None:
-            logger.experiment.log_text(logger.run_id, caption, f"captions/{name}/{step:07d}.txt")
+            logger.experiment.log_text(logger.run_id, caption, f"captions/{mlflow_name(name)}/{step:07d}.txt")
         return
     sender = getattr(logger, "log_image", None)
     if callable(sender):
@@ -144,7 +165,8 @@ def send_image(logger: Logger, step: int, name: str, image: Image.Image, caption
 
 def _has_image(logger: MLFlowLogger, name: str, step: int) -> bool:
     """Whether an MLflow run has a picture of this name at this step."""
-    begin = re.compile(rf"images/{re.escape(name.replace('/', '#'))}[+%]step[+%]{step}[+%]")  # as MLflow names files
+    kept = "[#~]".join(map(re.escape, mlflow_name(name).split("/")))
+    begin = re.compile(rf"images/{kept}[+%]step[+%]{step}[+%]")  # as MLflow names files, here and on a server
     return any(begin.match(file.path) for file in logger.experiment.list_artifacts(logger.run_id, "images"))
 
 
@@ -158,13 +180,35 @@ def send_table(logger: Logger, step: int, name: str, columns: Sequence[str], row
         logger.experiment.add_text(name, "\n".join(f"| {line} |" for line in cells), step)
         return
     if isinstance(logger, MLFlowLogger):
-        logger.experiment.log_text(logger.run_id, csv_text(columns, rows), f"tables/{name}/{step:07d}.csv")
+        logger.experiment.log_text(logger.run_id, csv_text(columns, rows), f"tables/{mlflow_name(name)}/{step:07d}.csv")
         return
     sender = getattr(logger, "log_table", None)
     if callable(sender):
         if isinstance(logger, WandbLogger):  # its tables have one type per column, and None in any of them
-            rows = [[None if cell == "" else cell for cell in row] for row in rows]
+            rows = of_one_type(rows)
         sender(key=name, columns=columns, data=rows, step=step)
+
+
+def _plain(cell: Any) -> Any:
+    """A cell as a number, text or None, which every logger takes; anything else as Python writes it."""
+    if isinstance(cell, torch.Tensor | np.ndarray | np.generic) and cell.ndim == 0:
+        cell = cell.item()
+    return cell if cell is None or isinstance(cell, str | bool | int | float) else str(cell)
+
+
+def of_one_type(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Rows for W&B, whose columns hold one type and None: an empty text is None, a mixed column is text.
+
+    Example:
+        >>> of_one_type([["wren", 1.5], [2, ""]])
+        [['wren', 1.5], ['2', None]]
+    """
+    columns = [[None if cell == "" else cell for cell in column] for column in zip(*rows, strict=True)]
+    for column in columns:
+        kinds = {type(cell) for cell in column} - {type(None)}
+        if len(kinds) > 1 and kinds != {int, float}:
+            column[:] = [None if cell is None else str(cell) for cell in column]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _markdown(text: str) -> str:

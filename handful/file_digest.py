@@ -1,7 +1,10 @@
-"""The digest of a file, computed once per process while the file stays as it is."""
+"""Digests: of a file, computed once per process while the file stays as it is, and of a record."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 _known: dict[tuple[str, int, int, int], str] = {}
 
@@ -28,3 +31,14 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as file:
             _known[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return _known[key]
+
+
+def record_checksum(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON record in hexadecimal digits, without its own entry `checksum`.
+
+    Example:
+        >>> record_checksum({"a": 1}) == record_checksum({"checksum": "x", "a": 1})
+        True
+    """
+    rest = {name: value for name, value in record.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Files of tensors: found in folders, read without unpickling what a stranger wrote, refused in one sentence."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 
 from handful.errors import UserError
-from handful.file_digest import file_digest
+from handful.file_digest import file_digest, record_checksum
 from handful.file_kinds import instead_of_a_file
 from handful.record_files import read_json
 
@@ -58,7 +59,8 @@ def read_tensors(path: Path, ours: bool = True, mmap: bool = False) -> Any:
     if not path.is_file():
         wanted = "checkpoint" if ours else "file of weights"
         raise UserError(f"{path}: there is no such {wanted}{instead_of_a_file(path)}")
-    check_digest(path)
+    if not check_digest(path) and not mmap:
+        check_sums(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -85,15 +87,42 @@ def _reason(path: Path, error: Exception) -> str:
     return type(error).__name__
 
 
-def check_digest(path: Path) -> None:
-    """Refuse a file of a finished phase that is not the one it finished with, where its record holds a digest.
+def check_sums(path: Path) -> None:
+    """Refuse a file of `torch.save` in which a bit has changed since; torch reads it without looking at the sums.
+
+    Files of other kinds, and those that were written without check sums, are taken as they are.
 
     Raises:
-        UserError: the file was damaged or changed, or the record is none of a phase.
+        UserError: names the file and the part of it.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError):  # no archive: whoever reads it says so
+        return
+    with archive:
+        for part in archive.infolist():
+            if part.CRC and part.compress_type == zipfile.ZIP_STORED:
+                try:
+                    with archive.open(part) as stream:
+                        while stream.read(2**20):
+                            pass
+                except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+                    where = f"part {part.filename!r:.80}"
+                    raise UserError(f"{path}: damaged since it was written: {where} has another check sum") from error
+
+
+def check_digest(path: Path) -> bool:
+    """Refuse a file of a finished phase that is not the one it finished with, where its record holds a digest.
+
+    Returns:
+        Whether there is a digest.
+
+    Raises:
+        UserError: the file was damaged or changed, or the record is none of a phase or was changed itself.
     """
     record_file = path.parent / "done.json"
     if not record_file.is_file():
-        return
+        return False
     try:
         record = read_json(record_file)
     except ValueError as error:
@@ -102,5 +131,8 @@ def check_digest(path: Path) -> None:
     expected = files.get(path.name, {}) if isinstance(files, Mapping) else None
     if not isinstance(expected, Mapping):
         raise UserError(f"{record_file}: not a record written by Handful, or damaged since; {path.name} is not read")
+    if isinstance(record, Mapping) and record_checksum(record) != record.get("checksum", record_checksum(record)):
+        raise UserError(f"{record_file}: damaged or changed since it was written; {path.name} is not read")
     if expected and file_digest(path) != expected.get("sha256"):
         raise UserError(f"{path}: damaged or changed since the phase finished")
+    return bool(expected)

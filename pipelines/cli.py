@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -25,6 +25,7 @@ from pipelines.configs import taken
 from pipelines.errors import run_command
 from pipelines.option_check import check_options
 from pipelines.option_parser import OneSentenceParser
+from pipelines.process_state import process_kept
 from pipelines.processes import watch_parent
 
 #: Our own commands and LightningCLI's, and what they do.
@@ -75,11 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with status 2 on bad input, with 0 after `--help`, `--version` and `--print_config`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    keep_freed_memory()
-    _quieten()
-    settle_cache_home()
-    watch_parent()  # before imports of seconds: the process that started this one may be killed meanwhile
-    run_command(lambda: _run(given or ["--help"]))
+    with process_kept(), quietened():
+        keep_freed_memory()
+        settle_cache_home()
+        watch_parent()  # before imports of seconds: the process that started this one may be killed meanwhile
+        run_command(lambda: _run(given or ["--help"]))
 
 
 def _run(given: list[str]) -> None:
@@ -148,30 +149,50 @@ def _has(arguments: list[str], option: str) -> bool:
     return any(argument.partition("=")[0] == option for argument in arguments)
 
 
-def _quieten() -> None:
-    """Silence what a person can do nothing about; everything else is shown."""
+#: Warnings that a person can do nothing about.
+_SILENCED = (
+    r".*does not have many workers.*",  # two cores have none to spare; num_workers is documented
+    r".*recommended to use `self.log\(.*sync_dist=True.*",  # our values are summed over ranks already
+    r"The number of training batches .* is smaller than the logging interval.*",
+    r"LightningCLI's args parameter is intended.*",  # a run folder stands for a config and a checkpoint
+    r".*exists and is not empty.*",  # a resumed phase continues in its folder
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    r".*The ``compute`` method of metric .* was called before.*",
+    r".*You are using `torch.load`.*",
+    r"Be aware that when using `ckpt_path`.*",  # a run is tested without the callbacks it was trained with
+    r"The dirpath has changed from .*",  # the run was moved; its checkpoint is read where it is now
+    r"You have overridden `on_before_batch_transfer` in `LightningModule`.*",  # which is meant
+    r"Total length of `list` across ranks is zero.*",  # a run configured without validation images
+)
+
+#: Lightning's loggers whose messages are filtered.
+_FILTERED = (
+    "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", "lightning.pytorch.loggers.mlflow",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def quietened() -> Iterator[None]:
+    """Silence what a person can do nothing about, in the block; everything else is shown, on lines of its own."""
     import logging
 
-    for message in (
-        r".*does not have many workers.*",  # two cores have none to spare; num_workers is documented
-        r".*recommended to use `self.log\(.*sync_dist=True.*",  # our values are summed over ranks already
-        r"The number of training batches .* is smaller than the logging interval.*",
-        r"LightningCLI's args parameter is intended.*",  # a run folder stands for a config and a checkpoint
-        r".*exists and is not empty.*",  # a resumed phase continues in its folder
-        r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
-        r".*The ``compute`` method of metric .* was called before.*",
-        r".*You are using `torch.load`.*",
-        r"Be aware that when using `ckpt_path`.*",  # a run is tested without the callbacks it was trained with
-        r"You have overridden `on_before_batch_transfer` in `LightningModule`.*",  # which is meant
-        r"Total length of `list` across ranks is zero.*",  # a run configured without validation images
-    ):
+    before, shown, formatted = list(warnings.filters), warnings.showwarning, warnings.formatwarning
+    for message in _SILENCED:
         warnings.filterwarnings("ignore", message=message)
-    mlflow = "lightning.pytorch.loggers.mlflow"
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", mlflow):
-        logging.getLogger(name).addFilter(_not_a_tip)
-        logging.getLogger(name).addFilter(_printable)
-    warnings.formatwarning = _warning
-    warnings.showwarning = _show_warning
+    ours = [one for one in warnings.filters if one not in before]
+    filters = [(logging.getLogger(name), keep) for name in _FILTERED for keep in (_not_a_tip, _printable)]
+    for logger, keep in filters:
+        logger.addFilter(keep)
+    warnings.formatwarning, warnings.showwarning = _warning, _show_warning
+    try:
+        yield
+    finally:
+        warnings.formatwarning, warnings.showwarning = formatted, shown
+        for one in ours:
+            if one in warnings.filters:
+                warnings.filters.remove(one)  # type: ignore[attr-defined]
+        for logger, keep in filters:
+            logger.removeFilter(keep)
 
 
 def _printable(record: Any) -> bool:

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import os
-import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -25,6 +24,9 @@ from pipelines.wandb_sweep import in_sweep, leave_sweep
 
 #: What the Trainer calls of a logger while a phase runs.
 _CALLED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
+
+#: The W&B run of the phase that runs; any other of the process is somebody else's.
+_begun: list[Any] = []
 
 #: What WANDB_MODE may be; `dryrun` is an old name of `offline`, `run` of `online`.
 _MODES = ("auto", "online", "offline", "disabled", "dryrun", "run", "shared")
@@ -150,7 +152,7 @@ def wandb_logger(
     mode = _mode(config)
     if mode == "disabled" or global_rank() != 0:
         return None
-    finish_wandb()  # W&B hands out the run that is open, whatever is asked for
+    finish_wandb()
     if mode == "offline":
         rank_zero_info(f"W&B: offline; `wandb sync --append {folder / 'wandb'}/offline-run-*` uploads the run")
     for attempted, otherwise in ((mode, "offline instead"), ("offline", "this phase is not logged to W&B")):
@@ -186,7 +188,10 @@ def _logger(
         resume="allow",
         mode=mode,  # type: ignore[arg-type]
         settings=wandb.Settings(silent=True, console="off"),
+        # W&B would hand out a run that is open, or close it, whatever is asked for
+        reinit="default" if wandb.run is None else "create_new",
     )
+    _begun.append(begun)
     begun.define_metric("trainer/global_step")
     begun.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return WandbLogger(experiment=begun, project=config.project, save_dir=folder, id=identity)
@@ -206,7 +211,7 @@ def _mode(config: WandbConfig) -> str:
 
 
 def finish_wandb() -> None:
-    """Close the W&B run of a phase, so that the next phase gets one of its own."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        attempt(wandb.run, "W&B: the end of the run", wandb.finish)
+    """Close the W&B run of a phase, so that the next phase gets one of its own; a run of the user's stays open."""
+    while _begun:
+        run = _begun.pop()
+        attempt(run, "W&B: the end of the run", run.finish)

@@ -1,7 +1,6 @@
 """The MLflow run of a phase, which a resumed phase continues without logging anything twice."""
 
 import os
-import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
+from callbacks.mlflow_names import mlflow_name
 from handful.atomic import write_text
 from handful.record_files import read_text
 from pipelines.nested import flat
@@ -40,13 +40,15 @@ class MLflowRun(MLFlowLogger):
 
     @property
     def experiment(self) -> Any:
-        """The client. MLflow leaves its address in the environment, which the next run would take for the user's."""
-        with _environment_kept("MLFLOW_TRACKING_URI"):
+        """The client. Lightning makes its address that of the whole process, the next run's and the user's own."""
+        if self._initialized:
+            return super().experiment
+        with _address_kept():
             return super().experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log what the run does not have yet."""
-        named = {re.sub(r"[^a-zA-Z0-9_/. -]+", "_at_", name): value for name, value in metrics.items()}
+        named = {mlflow_name(name): value for name, value in metrics.items()}
         until = self._until()
         fresh = {name: value for name, value in named.items() if (step or 0) > until.get(name, -1)}
         if fresh:
@@ -54,7 +56,8 @@ class MLflowRun(MLFlowLogger):
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
         """Log parameters; those that a continued run has with another value, which MLflow keeps, as tags."""
-        given = flat(vars(params) if isinstance(params, Namespace) else params, "/")  # as Lightning names them
+        params = vars(params) if isinstance(params, Namespace) else params
+        given = {mlflow_name(name): value for name, value in flat(params, "/").items()}  # as Lightning names them
         known: dict[str, str] = {}
         if self._resumed_step is not None:
             known = self.experiment.get_run(self.run_id).data.params
@@ -77,14 +80,20 @@ class MLflowRun(MLFlowLogger):
 
 
 @contextmanager
-def _environment_kept(name: str) -> Iterator[None]:
-    before = os.environ.get(name)
+def _address_kept() -> Iterator[None]:
+    """Keep the address that the process has for MLflow, in its environment and in MLflow itself."""
+    import mlflow
+
+    name = "MLFLOW_TRACKING_URI"
+    given = os.environ.get(name)
+    chosen = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     try:
         yield
     finally:
+        mlflow.set_tracking_uri(None if chosen == given else chosen)  # type: ignore[arg-type]
         os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
+        if given is not None:
+            os.environ[name] = given
 
 
 def tracking_uri(run_folder: Path) -> str:

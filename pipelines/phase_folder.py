@@ -1,7 +1,5 @@
 """The folder of one phase: its files, its records, and digests of what it hands over."""
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +8,7 @@ from typing import Any
 
 from handful.atomic import sweep_drafts, write_json
 from handful.errors import UserError
-from handful.file_digest import file_digest
+from handful.file_digest import file_digest, record_checksum
 from pipelines.records import DONE, STARTED, checked, is_files, is_rows, read_json
 
 #: Kinds of files of a phase that others read, and that `done.json` holds digests of.
@@ -53,7 +51,7 @@ class PhaseFolder:
         record = checked(self.done_file, read_json(self.done_file, remedy), DONE, remedy)
         if "files" in record and not is_files(record["files"]):
             raise UserError(f"{self.done_file}: not a record written by Handful ('files' names none); {remedy}")
-        if "checksum" in record and record["checksum"] != _checksum(record):
+        if "checksum" in record and record["checksum"] != record_checksum(record):
             raise UserError(f"{self.done_file}: damaged or changed since it was written; {remedy}")
         return record
 
@@ -117,7 +115,7 @@ class PhaseFolder:
         }
         if started_from:
             record["started_from"] = started_from
-        write_json(self.done_file, record | {"checksum": _checksum(record)})
+        write_json(self.done_file, record | {"checksum": record_checksum(record)})
 
     def _handed_over(self) -> list[Path]:
         found = (file for file in self.path.iterdir() if file.suffix in HANDED_OVER and file.is_file())
@@ -162,11 +160,6 @@ class PhaseFolder:
         for record in (self.done_file, self.started_file):
             record.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
-
-
-def _checksum(record: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in record.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def made_from(run: Path, phases: Sequence[str]) -> dict[str, str]:

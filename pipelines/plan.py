@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from handful.errors import UserError
 from handful.file_digest import file_digest
-from handful.tensor_files import find_tensors
+from handful.tensor_files import check_sums, find_tensors
 from lightning_modules import TrainedModule
 from lightning_modules.schedules import follows_length
 from pipelines.build import build_callbacks, phase_class, plain
@@ -78,7 +78,13 @@ class Plan:
         if done:
             folder.verify()
             return Step.CONTINUE if longer else Step.SKIP
-        return Step.RESUME if folder.last.is_file() else Step.RUN
+        if not folder.last.is_file():
+            return Step.RUN
+        try:
+            check_sums(folder.last)  # a phase that is not finished has no digests
+        except UserError as error:
+            raise UserError(f"{error}; remove it, and {name} runs from its beginning") from error
+        return Step.RESUME
 
     def made_from(self, name: str) -> dict[str, str]:
         """The versions of the earlier phases that a phase stands on."""

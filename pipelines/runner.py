@@ -33,6 +33,7 @@ from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
 from pipelines.phase_folder import PhaseFolder
 from pipelines.phases import Context, Phase, Train
 from pipelines.plan import Plan, Step
+from pipelines.process_state import process_kept
 from pipelines.processes import lost_process
 from pipelines.ranks import global_rank
 from pipelines.results import gather_results, write_results
@@ -73,7 +74,11 @@ class Runner:
             check_trainer(f"phases.{name}.trainer", phase.trainer)
 
     def run(self) -> dict[str, Any]:
-        """Run what is not finished yet and return the content of `results.json`."""
+        """Run what is not finished yet and return the content of `results.json`; the process is left as it was."""
+        with process_kept():
+            return self._checked_run()
+
+    def _checked_run(self) -> dict[str, Any]:
         datamodule = self._data({})
         shared = self._shared(datamodule)
         self._check(shared)

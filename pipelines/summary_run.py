@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
-from callbacks.records import send_image, send_table
+from callbacks.records import of_one_type, send_image, send_table
 from handful.report.content import Content
 from handful.report.csv_file import csv_text
 from pipelines.config import Pipeline
@@ -67,7 +67,7 @@ def _to_wandb(pipeline: Pipeline, folder: Path, summary: Summary) -> None:
     logged: dict[str, Any] = {name: wandb.Image(image) for name, image in summary.pictures.items()}
     for name, table in summary.tables.items():
         columns: list[str | int] = list(table.columns)
-        rows = table.rows
+        rows = of_one_type(table.rows)
         if name == "examples":
             columns = ["image", *columns]
             rows = [[wandb.Image(image), *row] for image, row in zip(summary.examples, rows, strict=True)]

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from handful.cores import usable_cores
 from handful.errors import UserError, did_you_mean
 from pipelines.option_parser import OneSentenceParser
+from pipelines.process_state import process_kept
 
 #: What a Trainer raises on an argument that it does not take.
 REFUSALS = (MisconfigurationException, TypeError, ValueError, ArithmeticError, RuntimeError, LookupError, ImportError)
@@ -50,7 +51,8 @@ def check_values(key: str, arguments: Mapping[str, Any]) -> None:
         _check_kind(f"{key}.{name}", name, value)
         before = {} if name == "accelerator" else {k: v for k, v in with_hardware.items() if k != name}
         try:
-            pl.Trainer(**{"logger": False, "enable_checkpointing": False, **before, name: value})
+            with process_kept():  # a Trainer sets switches for all of torch
+                pl.Trainer(**{"logger": False, "enable_checkpointing": False, **before, name: value})
         except REFUSALS as error:
             raise UserError(f"{key}.{name}: the Trainer refuses {value!r}: {' '.join(str(error).split())}") from error
 

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,6 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def _cell(value: Any) -> Any:
     """A cell as it is written; bytes of a file name that are not UTF-8 become backslash escapes."""
-    if not isinstance(value, str):
+    if value is None or isinstance(value, Number):
         return value
-    return defuse(value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    return defuse(str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))

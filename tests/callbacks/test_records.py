@@ -13,10 +13,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from torch import nn
 
-from callbacks.records import log_image, log_table
+from callbacks.mlflow_names import mlflow_name
+from callbacks.records import log_image, log_table, record_name, send_image, step_of
 from handful.report.csv_file import read_csv
 from pipelines.config import WandbConfig
 from pipelines.loggers import finish_wandb, guard, wandb_logger
+from pipelines.more_loggers import more_loggers
 from tests.helpers.full_disk import with_full_disk
 from tests.helpers.logged import tensorboard_kept, wandb_kept
 
@@ -111,6 +113,56 @@ def test_every_logger_keeps_every_picture_and_table_at_its_step(tmp_path, dashbo
         assert lines[0] == "| class | filter | overlap |"
         assert all(name in line for name, line in zip(shown, lines[2:], strict=True))
     assert "loss" in (next((tmp_path / "csv").rglob("metrics.csv"))).read_text()
+
+
+ODD_NAMES = ["ünï", "日本", "a:b", "nl\nx", "quo'te\"", "a\\b", "=cmd", "100%", "caf\udce9", "x" * 300, "val/a@b"]
+MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F", "I;16"]
+ODD_CELLS = [
+    [1, "text"], [None, "text"], [True, None], [1, 2.5], [float("nan"), 1.0], [float("-inf"), ""],
+    [np.float32(1), np.int64(2)], [torch.tensor(1.0), torch.tensor([1, 2])], [{"a": 1}, {"b": 2}], [[1], [2, 3]],
+    [Path("=a"), b"b"], [np.ones((2, 2)), np.ones((2, 2))], [1j, 2], [2**63, 1],
+]  # fmt: skip
+
+
+def test_odd_names_modes_and_cells_reach_every_logger(tmp_path, dashboard, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "dense").mkdir()
+    (mlflow,) = more_loggers(["mlflow"], "run", "dense", tmp_path / "dense", None, {})
+    trainer = fit(tmp_path, [dashboard, TensorBoardLogger(tmp_path, "board"), mlflow], epochs=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*was skipped.*")
+        for name in ODD_NAMES:
+            assert log_image(trainer, name, picture(1), caption="=x\x1b").is_relative_to(tmp_path)
+            assert log_table(trainer, f"t/{name}", ["a"], [(name,)]).is_relative_to(tmp_path)
+        for mode in MODES:
+            assert log_image(trainer, f"mode/{mode}", Image.new(mode, (5, 4))) is not None
+        for number, cells in enumerate(ODD_CELLS):
+            assert log_table(trainer, f"cells/{number}", ["cell"], [(cell,) for cell in cells]) is not None
+        for logger in trainer.loggers:
+            logger.finalize("success")
+    assert "'=a" in (tmp_path / "cells/10/epoch_001.csv").read_text()
+    expected = {*map(record_name, ODD_NAMES), *(f"mode/{mode}" for mode in MODES)}
+    expected |= {f"cells/{number}" for number in range(len(ODD_CELLS))}
+    for kept in (kept_by_wandb(tmp_path), tensorboard_kept(tmp_path / "board")):
+        assert not expected - set(kept)
+    listed = mlflow.experiment.list_artifacts
+    pictures = {Path(file.path).name.partition("+")[0].partition("%")[0] for file in listed(mlflow.run_id, "images")}
+    assert {mlflow_name(name).replace("/", "~") for name in expected if "cells" not in name} <= pictures
+    before = len(listed(mlflow.run_id, "images"))
+    send_image(mlflow, step_of(trainer), "mode/RGB", picture(1))  # as a resumed phase does
+    assert len(listed(mlflow.run_id, "images")) == before
+    assert len(listed(mlflow.run_id, "tables/cells")) == len(ODD_CELLS)
+
+
+@pytest.mark.parametrize("name", ["../../up", "/tmp/up", "..", "", "/", "a/../../up", "./a", "a//b/", ". /x"])
+def test_no_name_leads_out_of_the_folder(tmp_path, name):
+    folder = tmp_path / "run/dense"
+    trainer = fit(folder, False, epochs=1)
+    saved = log_image(trainer, name, picture(0))
+    assert saved.is_file()
+    assert saved.resolve().is_relative_to(folder)
+    assert log_table(trainer, name, ["a"], [(1,)]).resolve().is_relative_to(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("logger", [False, None, []])

@@ -15,10 +15,11 @@ import sys, time
 from handful import progress
 from handful.errors import UserError
 from handful.progress import ProgressBar, print_line, tracked
-from pipelines.cli import _quieten
+from pipelines.cli import quietened
 from pipelines.errors import run_command
 progress.DELAY, progress.LONG = 0.05, 0.2
-_quieten()
+quiet = quietened()
+quiet.__enter__()
 def work():
     print("before", flush=True)
     for number in tracked(range(30), "reading", "images"):

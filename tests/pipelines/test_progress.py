@@ -74,9 +74,10 @@ import time, warnings
 warnings.simplefilter("ignore")
 from handful import progress
 progress.DELAY = 0.05
-from pipelines.cli import _quieten
+from pipelines.cli import quietened
 from tests.pipelines.test_progress import Line, loader, trainer
-_quieten()
+quiet = quietened()
+quiet.__enter__()
 class Slow(Line):
     def training_step(self, batch, index):
         time.sleep(0.06)

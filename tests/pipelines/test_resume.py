@@ -90,6 +90,24 @@ def test_killed_in_the_second_epoch(how, tmp_path, monkeypatch):
     assert same(state(tmp_path / "run"), state(tmp_path / "whole"))
 
 
+def test_a_flipped_bit_in_what_a_killed_phase_left(tmp_path, monkeypatch):
+    """It has no digests yet, and torch reads it without a look at its check sums."""
+    config, run = small(tmp_path, {"max_epochs": 2}), tmp_path / "run"
+    monkeypatch.setenv("HANDFUL_KILL", "Dense/1/0")
+    assert forked.run(command(config, run), run).status == -9
+    monkeypatch.setenv("HANDFUL_KILL", "")
+    file = run / "dense/last.ckpt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    refused = forked.run(command(config, run), run)
+    assert refused.status == 2
+    assert "last.ckpt: damaged since it was written" in refused.text
+    assert "remove it, and dense runs from its beginning" in refused.text
+    file.unlink()
+    assert forked.run(command(config, run), run).status == 0
+
+
 def test_a_folder_moved_between_two_attempts(tmp_path, monkeypatch):
     """`best.ckpt` stays the best epoch's, though the folder has another name."""
     config = small(tmp_path, {"max_epochs": 3, "monitor": "val/loss"})

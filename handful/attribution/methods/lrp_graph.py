@@ -26,7 +26,7 @@ _IN_PLACE = {operator.iadd, functional.relu_, torch.relu_, "add_", "relu_"}
 #: What relevance passes through by the gradient alone: it is copied, moved or dropped.
 _KNOWN_FUNCTIONS = {
     functional.pad, operator.getitem, torch.flatten, functional.max_pool2d, torch.cat, torch.stack, torch.reshape,
-    torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze, getattr,
+    torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze, torch.broadcast_tensors, getattr,
 }  # fmt: skip
 _KNOWN_METHODS = {
     "flatten", "size", "view", "reshape", "contiguous", "permute", "transpose", "squeeze", "unsqueeze", "dim",
@@ -181,7 +181,8 @@ def _modules_for_functions(graph: fx.GraphModule) -> None:
             tensors = [part for part in node.args if isinstance(part, fx.Node)]
             if len(tensors) == 2 and not node.kwargs:
                 with graph.graph.inserting_before(node):
-                    stacked = graph.graph.call_function(torch.stack, (tensors,), {"dim": -1})
+                    wide = graph.graph.call_function(torch.broadcast_tensors, tuple(tensors))
+                    stacked = graph.graph.call_function(torch.stack, (wide,), {"dim": -1})
                 _insert(graph, node, Sum(), stacked)
         elif node.target in _RELUS:
             _insert(graph, node, nn.ReLU(), node.args[0])

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from handful.attribution import attribute
+from handful.attribution.methods.lrp import _compare, _run
 from handful.attribution.methods.lrp_graph import explicit_network
 from handful.errors import UserError
 from tests.handful.attribution.nets import images
@@ -78,6 +79,12 @@ class Residual(Net):
         return self.linear(self.relu(self.norm2(self.two(x)) + x).mean((2, 3)))
 
 
+class Broadcast(Net):
+    def forward(self, x):
+        x = self.one(x)
+        return self.head(x + functional.adaptive_avg_pool2d(x, 1) + self.two(x)[:, :1])
+
+
 class Concatenation(Net):
     def forward(self, x):
         x = self.relu(self.one(x))
@@ -114,7 +121,7 @@ class OldWeightNorm(WeightNorm):
 
 
 FOLLOWED = [
-    SharedConvolution, SharedNorm, TwoNormsOfOneConvolution, Functional, InPlace, Residual, Concatenation,
+    SharedConvolution, SharedNorm, TwoNormsOfOneConvolution, Functional, InPlace, Residual, Broadcast, Concatenation,
     NormBeforeConvolution, Dropout, WeightNorm, OldWeightNorm,
 ]  # fmt: skip
 
@@ -134,7 +141,9 @@ def test_the_copy_gives_the_networks_logits_and_leaves_the_network_alone(make):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("make", [SharedConvolution, Functional, InPlace, Residual, Concatenation, WeightNorm])
+@pytest.mark.parametrize(
+    "make", [SharedConvolution, Functional, InPlace, Residual, Broadcast, Concatenation, WeightNorm]
+)
 def test_without_biases_the_epsilon_rule_is_input_times_gradient(make):
     model, x = make().eval(), images()
     with torch.no_grad():
@@ -214,14 +223,16 @@ def test_a_hook_that_changes_a_layer_is_noticed():
         attribute(model, images(), method="lrp")
 
 
-def test_shapes_that_do_not_add_up_are_a_sentence():
-    class Broadcast(Net):
-        def forward(self, x):
-            x = self.one(x)
-            return self.head(x + functional.adaptive_avg_pool2d(x, 1))
-
+def test_shapes_that_do_not_add_up_are_a_sentence(capsys):
+    graph = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(4, 5, 3)))
     with pytest.raises(UserError, match="cannot run its rewritten copy"):
-        attribute(Broadcast().eval(), images(), method="lrp")
+        _run(graph, images())
+    assert capsys.readouterr().err == ""  # the graph prints its code on its own account
+
+
+def test_a_copy_that_gives_nan_is_refused():
+    with pytest.raises(UserError, match="this copy gives a logit of nan"):
+        _compare(torch.tensor([[1.0, float("nan")]]), torch.tensor([[1.0, 2.0]]), 1e-3)
 
 
 def test_a_plain_stack_agrees_with_captum():

@@ -1,0 +1,136 @@
+"""A run in a notebook leaves the process, and what else is open in it, as it found them."""
+
+import logging
+import os
+import random
+import warnings
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+import wandb
+from lightning.pytorch import seed_everything
+
+from pipelines.cli import main
+from pipelines.config import WandbConfig
+from pipelines.loggers import finish_wandb, wandb_logger
+from pipelines.mlflow_run import mlflow_run
+from pipelines.parse import parse_pipeline
+from pipelines.process_state import process_kept
+from pipelines.runner import Runner
+from tests.helpers.pipeline import tiny_config, write_config
+from tests.helpers.wandb_file import run_of, wait_for_end
+
+
+def numpy_state():
+    return np.random.get_state()[1].tolist()  # noqa: NPY002  the one that the whole process has
+
+
+def state():
+    filters = {name: list(logging.getLogger(name).filters) for name in list(logging.Logger.manager.loggerDict)}
+    return {
+        "environment": {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"},
+        "random": (random.getstate(), numpy_state(), torch.get_rng_state().tolist()),
+        "threads": torch.get_num_threads(),
+        "kind": (torch.get_default_dtype(), torch.get_float32_matmul_precision()),
+        "deterministic": (
+            torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic,
+        ),
+        "warnings": (len(warnings.filters), warnings.showwarning, warnings.formatwarning),
+        "logging": {name: found for name, found in filters.items() if found and name.startswith("lightning")},
+        "mlflow": mlflow.get_tracking_uri(),
+    }  # fmt: skip
+
+
+def test_a_run_leaves_the_process_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "17")
+    phases = {"dense": tiny_config()["phases"]["dense"] | {"max_epochs": 1, "callbacks": []}}
+    config = write_config(tmp_path, phases=phases)
+    given = ["--config", str(config), "--run_dir", str(tmp_path / "run"), "--loggers", "mlflow,tensorboard"]
+    given += ["--trainer.deterministic", "true", "--trainer.benchmark", "false"]
+    before = state()
+    runner = Runner(parse_pipeline(given)[0])
+    assert state() == before
+    runner.run()
+    assert state() == before
+    main(["test", "--run_dir", str(tmp_path / "run")])
+    assert state() == before
+    with pytest.raises(SystemExit):
+        main(["test", "--run_dir", str(tmp_path / "nothing")])
+    assert state() == before
+
+
+def test_what_an_error_leaves_is_given_back_too():
+    before = state()
+    with pytest.raises(ValueError, match="x"), process_kept():  # noqa: PT012
+        os.environ["PL_GLOBAL_SEED"] = "3"
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        torch.set_default_dtype(torch.float64)
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
+        seed_everything(3, verbose=False)
+        raise ValueError("x")
+    assert state() == before
+
+
+def test_processes_of_a_run_stay_known(monkeypatch):
+    with process_kept():
+        os.environ["LOCAL_RANK"], os.environ["WORLD_SIZE"] = "0", "2"
+    assert (os.environ["LOCAL_RANK"], os.environ["WORLD_SIZE"]) == ("0", "2")
+
+
+def test_a_wandb_run_of_the_users_stays_open(tmp_path):
+    own = wandb.init(project="mine", dir=str(tmp_path), mode="offline")
+    try:
+        found = []
+        for phase in ("dense", "finetune"):
+            (tmp_path / phase).mkdir()
+            logger = wandb_logger(WandbConfig(mode="offline"), "run", phase, tmp_path / phase)
+            logger.log_metrics({"loss": 1.0}, 0)
+            found.append(logger.experiment.id)
+        finish_wandb()
+        assert wandb.run is own
+        own.log({"mine": 2.0})
+    finally:
+        own.finish()
+    assert len({own.id, *found}) == 3
+    histories = {}
+    for file in tmp_path.rglob("*.wandb"):
+        wait_for_end(file)
+        run, _, history = run_of(file)
+        histories[run.run_id] = {name for row in history for name in row if not name.startswith("_")}
+    assert histories == {own.id: {"mine"}} | {key: {"loss", "trainer/global_step"} for key in found}
+
+
+def test_the_address_that_mlflow_has_stays(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = mlflow.get_tracking_uri()
+    try:
+        for chosen in (None, (tmp_path / "mine").as_uri()):
+            mlflow.set_tracking_uri(chosen)
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+            expected = mlflow.get_tracking_uri()
+            folder = tmp_path / f"{chosen is None}/dense"
+            folder.mkdir(parents=True)
+            assert mlflow_run("birds", "dense", folder, None).run_id
+            assert mlflow.get_tracking_uri() == expected
+    finally:
+        mlflow.set_tracking_uri(None)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    assert mlflow.get_tracking_uri() == before
+
+
+def test_one_parameter_that_mlflow_refuses_costs_no_other(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "dense").mkdir()
+    logger = mlflow_run("birds", "dense", tmp_path / "dense", None)
+    logger.log_hyperparams({"a:b*": 1, "": 2, "k" * 300: 3, "../up": 4, "nested": {"ü": 5}, "plain": 6})
+    logger.log_metrics({"a:b": 1.0, "": 2.0, "k" * 300: 3.0, "../up": 4.0, "日": float("nan"), "plain": 6.0}, 0)
+    data = logger.experiment.get_run(logger.run_id).data
+    assert len(data.params) == len(data.metrics) == 6
+    assert data.params["plain"] == "6"
+    assert data.metrics["plain"] == 6.0
