@@ -107,6 +107,9 @@ class Cache:
     def entry(self, key: str, make: Callable[[Path], None], is_whole: Callable[[Path], bool] = _always) -> Path:
         """Return the finished folder of that key, made first where there is none or a damaged one.
 
+        Where a damaged one lies in a cache that cannot be written, as one that others share, the user's own cache takes
+        its place, and a warning says so.
+
         Args:
             key: name of the folder.
             make: fills the empty folder that it is given.
@@ -118,6 +121,20 @@ class Cache:
         found = self.find(key)
         if found is not None and is_whole(found):
             return found
+        try:
+            return self._entry(key, make, is_whole)
+        except CacheUnwritableError as error:
+            own = Cache()
+            if found is None or own.folder.resolve() == self.folder.resolve():
+                raise
+            warnings.warn(
+                f"{safe_text(found)} is damaged and cannot be made again there ({error.cause.strerror}): "
+                f"the images are kept in {safe_text(own.folder)} instead.",
+                stacklevel=2,
+            )
+            return own.entry(key, make, is_whole)
+
+    def _entry(self, key: str, make: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> Path:
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked(key):

@@ -184,6 +184,12 @@ class ImageFolder(HandfulDataModule):
                 f"{safe_text(self.listing.tree.root)} keeps no training image of the class {missing[0]!r}"
                 + (f" and of {len(missing) - 1} others." if len(missing) > 1 else ".")
             )
+        for split, found in splits.items():
+            if not len(found):
+                raise UserError(
+                    f"{safe_text(self.listing.tree.root)} keeps no {_SPLIT_WORDS[split]} image: all of them were left "
+                    "out. Replace them, or remove the split, and it is drawn from the training images."
+                )
         drawn = self._draw(splits, reading.repeats("train"))
         self.report = self._described(splits, drawn, gone, len(reading.conflicts(self.listing)))
         return splits

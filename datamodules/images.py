@@ -1,6 +1,5 @@
 """Images that a split is made of: decoded ones packed into one array on disk, or files decoded when asked for."""
 
-import contextlib
 import hashlib
 import json
 import mmap
@@ -77,12 +76,17 @@ class CheckSums:
         if self._compared[index]:
             return
         if zlib.crc32(pixels.numpy().data) != self._expected[index]:
-            with contextlib.suppress(OSError):  # a cache that cannot be written stays what it is
-                (self._folder / f"{self._name}.shapes.json").unlink()
-            raise UserError(
-                f"The image cache {self._folder} is damaged: image {index} of {self._name} is not as it was written. "
+            remedy = (
                 "Give the same command again, and it is made again; if that does not help, remove the folder, and look "
                 "after the disk."
+            )
+            try:
+                (self._folder / f"{self._name}.shapes.json").unlink(missing_ok=True)
+            except OSError as error:
+                remedy = f"It cannot be written ({error.strerror}): choose another place with data.cache_dir."
+            raise UserError(
+                f"The image cache {self._folder} is damaged: image {index} of {self._name} is not as it was written. "
+                f"{remedy}"
             )
         self._compared[index] = 1
 

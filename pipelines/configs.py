@@ -36,6 +36,9 @@ _ZEROS = {
     (True, False): "utf-16-be", (False, True): "utf-16-le",
 }  # fmt: skip
 
+#: Keys of what a config builds.
+_OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
+
 #: Keys that YAML takes for something else than text.
 _OTHER_KEYS = {
     "int": "a number", "float": "a number", "bool": "a truth value", "null": "nothing", "timestamp": "a date",
@@ -318,11 +321,16 @@ def _size(value: object, above: tuple[int, ...], known: dict[int, int] | None = 
 
 
 def _check_class_paths(value: object, where: str) -> None:
-    """Refuse a `class_path` that is not text, which the parser would trip over."""
+    """Refuse a `class_path` that is not text, which the parser would trip over, and one that is misspelt."""
     if isinstance(value, list):
         for item in value:
             _check_class_paths(item, where)
     if isinstance(value, dict):
+        for name in value:
+            meant = difflib.get_close_matches(str(name), _OF_A_CLASS, n=1, cutoff=0.8)
+            if name not in _OF_A_CLASS and meant and meant[0] not in value:
+                sentence = f"{where}: {name!r} is no key of a class; did you mean {meant[0]!r}?"
+                raise UserError(sentence.replace("::", ":"))
         path = value.get("class_path", "")
         if not isinstance(path, str):
             raise UserError(f"{where}: class_path is the name of a class, not a {_kind(path)}".replace("::", ":"))

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -63,7 +64,11 @@ def _translated(command: Callable[[], None]) -> None:
         if "lightning" not in sys.modules:  # a command that ends before it needs Lightning does not wait for it
             raise
         from lightning.fabric.utilities.exceptions import MisconfigurationException
+        from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+        if isinstance(error, SIGTERMException):  # whose status is that of success
+            print_sentence("stopped by SIGTERM; give the same command again to resume")
+            raise SystemExit(128 + signal.SIGTERM) from error
         if isinstance(error, MisconfigurationException):
             raise UserError(" ".join(str(error).split())) from error
         raise

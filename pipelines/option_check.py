@@ -3,6 +3,7 @@
 What passes here is checked by the parsers themselves, in every detail.
 """
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from handful.errors import UserError, did_you_mean
 from handful.file_kinds import special_kind
 from pipelines.class_arguments import Argument, arguments_of, fields_of, trainer_arguments
+from pipelines.commands.signature import signature_of
 from pipelines.commands.value_check import check_stage
 from pipelines.config_check import AUTO, ConfigCheck, check_class_name
 from pipelines.configs import ConfigFile, configs_first
@@ -56,9 +58,15 @@ def check_options(command: str, arguments: Sequence[str], others: bool = False) 
     known = _pipeline(arguments, others) if command == "pipeline" else _lightning(command, arguments, others)
     for name in _options(arguments):
         if not known.has(name):
-            meant = did_you_mean(name, [*known.near(name), *_OFTEN.get(command, ())])
+            often = _OFTEN.get(command, ()) if command != "predict" else _of_pictures()
+            meant = did_you_mean(name, [*known.near(name), *often])
             raise UserError(f"{name}: there is no such option{meant}")
     _check_values(known, arguments, others)
+
+
+def _of_pictures() -> list[str]:
+    """The options that `predict` has with `--images`."""
+    return [f"--{name}" for name in inspect.signature(signature_of("pipelines.predict", "predict")).parameters]
 
 
 class _Known:

@@ -64,7 +64,7 @@ class OneSentenceParser(ArgumentParser):
         if unknown and "did you mean" not in message:
             command, group, key = unknown.group("command", "group", "key")
             key = f"{group}.{key}" if group and not key.startswith(f"{group}.") else key
-            hint = did_you_mean(key, _keys(self, command))
+            hint = _nearest(key, _keys(self, command))
             return message.replace(unknown.group(0), f"Option {key!r} is not accepted{hint}", 1)
         missing = re.search(r"the following arguments are required: (.*)", message)
         if missing:
@@ -93,6 +93,23 @@ def _keys(parser: ArgumentParser, command: str | None) -> list[str]:
     parsers = [choices[command]] if command in choices else [parser, *choices.values()]
     found = [action.dest for one in parsers for action in one._actions if action.dest not in ("help", "config")]
     return [*found, *{name.rpartition(".")[0] for name in found if "." in name}]
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    """The key that is meant in the place of the first part of a path of keys that is none.
+
+    Example:
+        >>> _nearest("trainr.accelerator", ["data", "trainer"]), _nearest("a.moule.beta", ["a.module", "a.monitor"])
+        ("; did you mean 'trainer'?", "; did you mean 'a.module'?")
+    """
+    parts = key.split(".")
+    for depth in range(len(parts)):
+        above = "".join(f"{part}." for part in parts[:depth])
+        here = {name.removeprefix(above).partition(".")[0] for name in known if name.startswith(above)}
+        if parts[depth] not in here:
+            hint = did_you_mean(parts[depth], sorted(here))
+            return hint.replace("'", f"'{above}", 1) if hint else did_you_mean(key, known)
+    return did_you_mean(key, known)
 
 
 def _missing(names: Sequence[str]) -> str:

@@ -2,7 +2,9 @@
 
 import os
 import random
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,13 +18,16 @@ _STAY = {
 
 @contextmanager
 def process_kept() -> Iterator[None]:
-    """Give back environment, random states, threads and switches of torch, as they were before the block.
+    """Give back environment, interrupts, random states, threads and switches of torch, as they were before the block.
 
-    Lightning seeds the process and writes the seed into the environment, a Trainer sets switches for all of torch, and
-    loggers leave options of theirs in the environment. What is imported in the block keeps its defaults.
+    Lightning seeds the process and writes the seed into the environment, a Trainer sets switches for all of torch,
+    after an interrupted training all interrupts are ignored, and loggers leave options in the environment. What is
+    imported in the block keeps its defaults.
     """
     with ExitStack() as stack:
         stack.callback(_restore_environment, dict(os.environ))
+        if threading.current_thread() is threading.main_thread():
+            stack.callback(_restore_interrupt, signal.getsignal(signal.SIGINT))
         stack.callback(random.setstate, random.getstate())
         if (numpy := sys.modules.get("numpy")) is not None and hasattr(numpy, "random"):
             stack.callback(numpy.random.set_state, numpy.random.get_state())
@@ -37,6 +42,11 @@ def _restore_environment(before: dict[str, str]) -> None:
     for name, value in before.items():
         if name not in _STAY and os.environ.get(name) != value:
             os.environ[name] = value
+
+
+def _restore_interrupt(before: Any) -> None:
+    if before is not None and signal.getsignal(signal.SIGINT) is not before:
+        signal.signal(signal.SIGINT, before)
 
 
 def _keep_torch(torch: Any, later: Callable[..., Any]) -> None:

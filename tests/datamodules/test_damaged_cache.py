@@ -1,7 +1,11 @@
 """What is kept of images may be cut short or hold another thing: it is made again, and nobody notices."""
 
 import json
+import os
 import pickle
+import tempfile
+import traceback
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +79,76 @@ def test_flipped_pixels_are_noticed_when_they_are_read_and_made_again(kind, phot
     file.write_bytes(damaged)
     with pytest.raises(UserError, match="is damaged"):
         list(make().train_dataloader())
+
+
+def as_nobody(action, home):
+    """Run something in a process that may not write to the files of this one."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.environ["XDG_CACHE_HOME"] = str(home)
+            if os.geteuid() == 0:
+                os.seteuid(65534)
+            action()
+            status = 0
+        finally:
+            traceback.print_exc()
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.fixture
+def shared():
+    """A folder that everybody can read, and one that everybody can write."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        (Path(folder) / "own").mkdir(mode=0o777)
+        os.chmod(Path(folder) / "own", 0o777)
+        yield Path(folder)
+        for path in Path(folder).rglob("*"):
+            if path.is_dir():
+                os.chmod(path, 0o755)
+
+
+def test_a_damaged_cache_of_others_is_replaced_by_ones_own(shared):
+    def make():
+        return ToyBirds(n_classes=2, images_per_class=2, val_images_per_class=1, test_images_per_class=1,
+                        image_size=16, cache_dir=str(shared / "cache"))  # fmt: skip
+
+    expected = everything(make)
+    for path in shared.rglob("train.pixels"):
+        path.write_bytes(path.read_bytes()[:9])
+    for path in (shared / "cache").rglob("*"):
+        os.chmod(path, 0o555 if path.is_dir() else 0o444)
+    os.chmod(shared / "cache", 0o555)
+
+    def work():
+        for number in range(2):
+            with pytest.warns(UserWarning, match=r"is damaged and cannot be made again there .*denied.* instead"):
+                same(everything(make), expected)
+            assert len(list((shared / "own/handful").glob("*/train.pixels"))) == 1, number
+
+    as_nobody(work, shared / "own")
+
+
+def test_flipped_pixels_in_a_cache_of_others_say_what_to_do(shared):
+    def make():
+        return ToyBirds(n_classes=2, images_per_class=2, val_images_per_class=1, test_images_per_class=1,
+                        image_size=16, cache_dir=str(shared / "cache"))  # fmt: skip
+
+    everything(make)
+    (file,) = shared.rglob("train.pixels")
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(content)
+    os.chmod(file.parent, 0o555)
+
+    def work():
+        with pytest.raises(UserError, match=r"It cannot be written .*denied.*data\.cache_dir"):
+            everything(make)
+
+    as_nobody(work, shared / "own")
 
 
 @pytest.mark.parametrize("kind", ["packed", "files", "toy birds"])

@@ -55,6 +55,16 @@ def test_splits_labels_and_names(root):
     assert [label for _, label, _ in found["val"]] == [0, 1, 1]  # a tenth of 10 and of 21, rounded
 
 
+@pytest.mark.parametrize(("split", "word"), [("val", "validation"), ("test", "test")])
+def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path, split, word):
+    """It was an empty split, and what was measured on it NaN."""
+    root = write_images(tmp_path / "data", COUNTS | {"val": {"owl": 2, "tit": 2}})
+    for path in (root / split).rglob("*.*"):
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=f"keeps no {word} image: all of them were left out"):
+        _ = folder(root, unreadable="skip").splits
+
+
 def test_the_validation_split_is_a_share_of_each_class_that_depends_on_the_seed(root):
     def names(seed, fraction=0.3):
         found = contents(folder(root, val_fraction=fraction, seed=seed))

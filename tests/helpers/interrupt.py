@@ -10,14 +10,18 @@ on_batch = lambda: None  # noqa: E731
 
 
 class KillAt(pl.Callback):
-    """SIGKILL at a training batch, where the environment variable HANDFUL_KILL says `MODULE/EPOCH/BATCH`."""
+    """A signal at a training batch, where the environment variable HANDFUL_KILL says `MODULE/EPOCH/BATCH[/SIGNAL]`.
+
+    SIGKILL if none is named.
+    """
 
     measures = ()  # it logs nothing
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         on_batch()
-        if os.environ.get("HANDFUL_KILL") == f"{type(pl_module).__name__}/{trainer.current_epoch}/{batch_idx}":
-            os.kill(os.getpid(), signal.SIGKILL)
+        where, _, name = os.environ.get("HANDFUL_KILL", "").partition("/SIG")
+        if where == f"{type(pl_module).__name__}/{trainer.current_epoch}/{batch_idx}":
+            os.kill(os.getpid(), getattr(signal, f"SIG{name or 'KILL'}"))
 
 
 class StopAt(pl.Callback):

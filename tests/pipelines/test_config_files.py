@@ -236,6 +236,8 @@ MEANT = [
     (["fit", "--model", "Dens"], "did you mean Dense?"),
     (["test", "--run_dirr", "x"], "--run_dir"),
     (["explain", "--run_dir", "x", "--imagse", "x"], "did you mean '--images'?"),
+    (["predict", "--imaes", "x"], "did you mean '--images'?"),
+    (["predict", "--batchsize", "1"], "did you mean '--batch_size'?"),
     (["report", "--run", "x"], "did you mean '--run_dir'?"),
 ]
 
@@ -248,6 +250,13 @@ KEYS = [
     ("phases.dense.module.init_args.betta", 1, "dense.module: Option 'betta' is not accepted; did you mean 'beta'?"),
     ("data.init_args.n_clases", 3, "data: Option 'n_clases' is not accepted; did you mean 'n_classes'?"),
     ("seed", float("inf"), "bad.yaml: seed: Expected a whole number."),
+    ("trainr.accelerator", "cpu", "Option 'trainr.accelerator' is not accepted; did you mean 'trainer'?"),
+    ("phases.dense.moule.init_args.beta", 1, "is not accepted; did you mean 'phases.dense.module'?"),
+    ("phases.dense.daa.batch_size", 4, "is not accepted; did you mean 'phases.dense.data'?"),
+    ("phases.dense.module.init_args.optimizr.init_args.lr", 1, "is not accepted; did you mean 'optimizer'?"),
+    ("data", {"class_pah": "ToyBirds"}, "data: 'class_pah' is no key of a class; did you mean 'class_path'?"),
+    ("data", {"class_path": "ToyBirds", "init_ars": {}}, "'init_ars' is no key of a class; did you mean 'init_args'?"),
+    ("phases.dense.callbacks", [{"classpath": "Diversity"}], "is no key of a class; did you mean 'class_path'?"),
     ("name", "\ud800", "bad.yaml: not a YAML file"),
 ]
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import signal
 import warnings
 
 import mlflow
@@ -32,6 +33,7 @@ def state():
     return {
         "environment": {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"},
         "random": (random.getstate(), numpy_state(), torch.get_rng_state().tolist()),
+        "interrupt": signal.getsignal(signal.SIGINT),
         "threads": torch.get_num_threads(),
         "kind": (torch.get_default_dtype(), torch.get_float32_matmul_precision()),
         "deterministic": (
@@ -73,6 +75,7 @@ def test_what_an_error_leaves_is_given_back_too():
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
         seed_everything(3, verbose=False)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Lightning leaves it after an interrupt
         raise ValueError("x")
     assert state() == before
 

@@ -90,6 +90,23 @@ def test_killed_in_the_second_epoch(how, tmp_path, monkeypatch):
     assert same(state(tmp_path / "run"), state(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize(("name", "status"), [("TERM", 143), ("INT", 1)])
+def test_a_training_that_a_signal_stops_does_not_end_as_if_it_had_finished(name, status, tmp_path, monkeypatch):
+    """SIGTERM ended with status 0, so that whatever waited for the run went on; both are resumed to the same end."""
+    config = small(tmp_path, {"max_epochs": 2})
+    assert forked.run(command(config, tmp_path / "whole"), tmp_path / "whole").status == 0
+    monkeypatch.setenv("HANDFUL_KILL", f"Dense/1/1/SIG{name}")
+    stopped = forked.run(command(config, tmp_path / "run"), tmp_path / "run")
+    assert stopped.status == status, stopped.text
+    assert "Traceback" not in stopped.text
+    assert not (tmp_path / "run/dense/done.json").exists()
+    if name == "TERM":
+        assert "handful: stopped by SIGTERM; give the same command again to resume" in stopped.text
+    monkeypatch.setenv("HANDFUL_KILL", "")
+    assert forked.run(command(config, tmp_path / "run"), tmp_path / "run").status == 0
+    assert same(state(tmp_path / "run"), state(tmp_path / "whole"))
+
+
 def test_a_flipped_bit_in_what_a_killed_phase_left(tmp_path, monkeypatch):
     """It has no digests yet, and torch reads it without a look at its check sums."""
     config, run = small(tmp_path, {"max_epochs": 2}), tmp_path / "run"
