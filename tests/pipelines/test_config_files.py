@@ -250,7 +250,7 @@ KEYS = [
     ("phases.dense.module.init_args.betta", 1, "dense.module: Option 'betta' is not accepted; did you mean 'beta'?"),
     ("data.init_args.n_clases", 3, "data: Option 'n_clases' is not accepted; did you mean 'n_classes'?"),
     ("seed", float("inf"), "bad.yaml: seed: Expected a whole number."),
-    ("trainr.accelerator", "cpu", "Option 'trainr.accelerator' is not accepted; did you mean 'trainer'?"),
+    ("trainr.accelerator", "cpu", "is not accepted; did you mean 'trainer'?"),
     ("phases.dense.moule.init_args.beta", 1, "is not accepted; did you mean 'phases.dense.module'?"),
     ("phases.dense.daa.batch_size", 4, "is not accepted; did you mean 'phases.dense.data'?"),
     ("phases.dense.module.init_args.optimizr.init_args.lr", 1, "is not accepted; did you mean 'optimizer'?"),
