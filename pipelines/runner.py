@@ -200,6 +200,7 @@ class Runner:
     def _arguments(self, index: int, shared: dict[str, Any]) -> dict[str, Any]:
         return shared | ({"init_from": self.pipeline.init_from} if index == 0 else {})
 
+    @process_kept()  # what a phase's Trainer sets is not there for the next one
     def _run_phase(
         self,
         index: int,
