@@ -22,6 +22,9 @@ _NAMES = {
 }  # fmt: skip
 
 
+#: What a type is written with; nothing of it computes anything.
+_OF_TYPES = (ast.Name, ast.Constant, ast.Subscript, ast.Tuple, ast.List, ast.BinOp, ast.BitOr, ast.Load)
+
 #: Other packages whose classes a config names, and where names without a module are looked for.
 _OTHERS = ("torch", "lightning")
 _OTHER_MODULES = ("torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks")
@@ -81,6 +84,8 @@ def class_names() -> list[str]:
 @cache
 def _named(class_path: str) -> tuple[ast.ClassDef, Path] | None:
     """The definition that a class path means, and its file."""
+    if not all(part.isidentifier() for part in class_path.split(".")):  # a path of files is none of modules
+        return None
     module, _, name = class_path.rpartition(".")
     ours = not module or module.partition(".")[0] in {package.partition("/")[0] for package in _PACKAGES}
     found = _class(name) if ours else None
@@ -107,6 +112,8 @@ def _elsewhere(name: str, files: Sequence[Path | None]) -> tuple[ast.ClassDef, P
 def _file_of(module: str) -> Path | None:
     """The file of a module of torch or Lightning; nothing is imported."""
     package, *inner = module.split(".")
+    if not all(part.isidentifier() for part in inner):
+        return None
     spec = importlib.util.find_spec(package) if package in _OTHERS else None
     for folder in (spec and spec.submodule_search_locations) or ():
         place = Path(folder, *inner)
@@ -155,6 +162,12 @@ def fields_of(file: str, name: str) -> dict[str, Argument]:
     }
 
 
+def _is_ours(file: Path) -> bool:
+    """Whether a file is of ours; the folder that holds ours may hold torch, too: an environment, or site-packages."""
+    ours = {"handful", *(package.partition("/")[0] for package in _PACKAGES)}
+    return file.is_relative_to(_ROOT) and file.relative_to(_ROOT).parts[0] in ours
+
+
 @cache
 def _class(name: str) -> tuple[ast.ClassDef, Path] | None:
     """The definition of a class of ours, and its file."""
@@ -179,7 +192,7 @@ def _arguments(node: ast.ClassDef, file: Path) -> dict[str, Argument] | None:
         return own
     inherited: dict[str, Argument] = {}
     for base in _bases(node):
-        found = _class(base) or (None if file.is_relative_to(_ROOT) else _elsewhere(base, [file]))
+        found = _class(base) or (None if _is_ours(file) else _elsewhere(base, [file]))
         arguments = None if found is None or found[0] is node else _arguments(*found)
         if arguments is None:
             return None
@@ -206,8 +219,10 @@ def _of_init(node: ast.ClassDef, file: Path) -> dict[str, Argument] | None:
 
 def _evaluated(annotation: ast.expr, file: Path) -> Any:
     """The type that an annotation names; None where a name in it is neither plain nor an alias of what is."""
+    if not all(isinstance(node, _OF_TYPES) for node in ast.walk(annotation)):
+        return None
     # a config gives torch's optimizers numbers where they take a tensor as well
-    known: dict[str, Any] = dict(_NAMES) if file.is_relative_to(_ROOT) else {**_NAMES, "Tensor": float}
+    known: dict[str, Any] = dict(_NAMES) if _is_ours(file) else {**_NAMES, "Tensor": float}
     for node in ast.walk(annotation):
         if isinstance(node, ast.Name) and node.id not in known:
             known[node.id] = _alias(node.id, file)
@@ -222,7 +237,9 @@ def _alias(name: str, file: Path) -> Any:
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
             return _evaluated(node.value, file) if isinstance(node.value, ast.Subscript | ast.BinOp) else None
-        if isinstance(node, ast.ImportFrom) and any((one.asname or one.name) == name for one in node.names):
+        if not isinstance(node, ast.ImportFrom) or node.level or not _is_ours(file):
+            continue
+        if any((one.asname or one.name) == name for one in node.names):
             module = _ROOT.joinpath(*(node.module or "").split("."))
             origins = (module.with_suffix(".py"), module / "__init__.py")
             return next((_alias(name, origin) for origin in origins if origin.is_file()), None)

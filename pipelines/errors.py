@@ -67,7 +67,7 @@ def _translated(command: Callable[[], None]) -> None:
         from lightning.pytorch.utilities.exceptions import SIGTERMException
 
         if isinstance(error, SIGTERMException):  # whose status is that of success
-            print_sentence("stopped by SIGTERM; give the same command again to resume")
+            print_sentence("stopped by SIGTERM; the same command resumes a pipeline")
             raise SystemExit(128 + signal.SIGTERM) from error
         if isinstance(error, MisconfigurationException):
             raise UserError(" ".join(str(error).split())) from error

@@ -1,4 +1,4 @@
-"""What a run changes in its process, and gives back: a notebook goes on after it as it was before."""
+"""What a run changes in its process, and restores: after it a notebook is as it was before."""
 
 import os
 import random
@@ -6,8 +6,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
+
+#: What cuBLAS reads once in a process, at the first product, which may be in a phase before the deterministic one.
+OF_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 #: Environment variables that stay: by them processes of a run know each other, and W&B its own service.
 _STAY = {
@@ -17,15 +21,19 @@ _STAY = {
 
 
 @contextmanager
-def process_kept() -> Iterator[None]:
+def process_kept(*stay: str) -> Iterator[None]:
     """Give back environment, interrupts, random states, threads and switches of torch, as they were before the block.
 
+    Random states of CUDA are given back where it was in use before.
     Lightning seeds the process and writes the seed into the environment, a Trainer sets switches for all of torch,
     after an interrupted training all interrupts are ignored, and loggers leave options in the environment. What is
     imported in the block keeps its defaults.
+
+    Args:
+        *stay: environment variables that keep what the block gives them.
     """
     with ExitStack() as stack:
-        stack.callback(_restore_environment, dict(os.environ))
+        stack.callback(_restore_environment, dict(os.environ), _STAY | {*stay})
         if threading.current_thread() is threading.main_thread():
             stack.callback(_restore_interrupt, signal.getsignal(signal.SIGINT))
         stack.callback(random.setstate, random.getstate())
@@ -36,11 +44,11 @@ def process_kept() -> Iterator[None]:
         yield
 
 
-def _restore_environment(before: dict[str, str]) -> None:
-    for name in set(os.environ) - set(before) - _STAY:
+def _restore_environment(before: dict[str, str], stay: set[str]) -> None:
+    for name in set(os.environ) - set(before) - stay:
         del os.environ[name]
     for name, value in before.items():
-        if name not in _STAY and os.environ.get(name) != value:
+        if name not in stay and os.environ.get(name) != value:
             os.environ[name] = value
 
 
@@ -53,16 +61,24 @@ def _keep_torch(torch: Any, later: Callable[..., Any]) -> None:
     later(torch.set_rng_state, torch.get_rng_state())
     if torch.cuda.is_initialized():
         later(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
-    later(_set_threads, torch, torch.get_num_threads())
-    later(torch.set_default_dtype, torch.get_default_dtype())
-    later(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    later(torch.use_deterministic_algorithms, strict, warn_only=warns)
     cudnn = torch.backends.cudnn
-    for switch in ("benchmark", "deterministic"):
-        later(setattr, cudnn, switch, getattr(cudnn, switch))
+    switches: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (partial(_determinism, torch), lambda both: torch.use_deterministic_algorithms(both[0], warn_only=both[1])),
+        *((partial(getattr, cudnn, name), partial(setattr, cudnn, name)) for name in ("benchmark", "deterministic")),
+    ]
+    for get, set_to in switches:
+        with suppress(RuntimeError):  # precision, where the newer switches have been used: Lightning leaves those alone
+            later(_set_back, get, set_to, get())
 
 
-def _set_threads(torch: Any, before: int) -> None:
-    if torch.get_num_threads() != before:
-        torch.set_num_threads(before)
+def _determinism(torch: Any) -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _set_back(get: Callable[[], Any], set_to: Callable[[Any], Any], before: Any) -> None:
+    with suppress(RuntimeError):
+        if get() != before:
+            set_to(before)

@@ -14,6 +14,10 @@ from pipelines.errors import BAD_INPUT, print_sentence
 
 #: Seconds between two looks at the other processes, and seconds that the main thread is given to end by itself.
 _PERIOD, _GRACE = 0.5, 5.0
+#: The latter where the others were asked to stop, as this one mostly is, too: it may have much to write.
+_GRACE_OF_STOPPED = 60.0
+#: The status of a process that was.
+_STOPPED = 128 + signal.SIGTERM
 
 #: By which the process that starts the others is known to them.
 _STARTED_BY = "HANDFUL_STARTED_BY"
@@ -72,7 +76,7 @@ def _end_with(gone: Callable[[], bool]) -> None:
     """End this process with a sentence when another is gone, unless it ends by itself."""
     while not gone():
         time.sleep(_PERIOD)
-    time.sleep(_GRACE)
+    time.sleep(_GRACE_OF_STOPPED if any(child.poll() == _STOPPED for child in _children) else _GRACE)
     sentence = _sentence()
     for child in _children:
         if child.poll() is None:
@@ -106,6 +110,8 @@ def _sentence() -> str:
         if status is not None and status < 0:
             why = "out of memory?" if status == -signal.SIGKILL else signal.strsignal(-status) or f"signal {-status}"
             return f"process {rank} of this run was killed ({why}); {_REMEDY}"
+        if status == _STOPPED:
+            return f"process {rank} of this run was stopped by SIGTERM; {_REMEDY}"
         if status:
             return f"process {rank} of this run ended with status {status}, its error is printed above; {_REMEDY}"
     lost = "process 0 of this run was killed (out of memory?)" if _parent_gone() else "another process has ended"

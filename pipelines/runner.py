@@ -33,7 +33,7 @@ from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
 from pipelines.phase_folder import PhaseFolder
 from pipelines.phases import Context, Phase, Train
 from pipelines.plan import Plan, Step
-from pipelines.process_state import process_kept
+from pipelines.process_state import OF_CUBLAS, process_kept
 from pipelines.processes import lost_process
 from pipelines.ranks import global_rank
 from pipelines.results import gather_results, write_results
@@ -200,7 +200,7 @@ class Runner:
     def _arguments(self, index: int, shared: dict[str, Any]) -> dict[str, Any]:
         return shared | ({"init_from": self.pipeline.init_from} if index == 0 else {})
 
-    @process_kept()  # what a phase's Trainer sets is not there for the next one
+    @process_kept(OF_CUBLAS)  # what a phase's Trainer sets is not there for the next one
     def _run_phase(
         self,
         index: int,

@@ -30,7 +30,7 @@ from pipelines.loggers import csv_logger, wandb_logger
 from pipelines.monitors import OF_VALIDATION
 from pipelines.more_loggers import logger_names, more_loggers
 from pipelines.phase_folder import PhaseFolder
-from pipelines.process_state import process_kept
+from pipelines.process_state import OF_CUBLAS, process_kept
 from pipelines.progress import with_progress_bar
 from pipelines.sync_batchnorm import synchronised
 from pipelines.trainer_arguments import on_cuda
@@ -129,7 +129,7 @@ def try_trainer(key: str, pipeline: Pipeline, phase: PhaseConfig, folder: PhaseF
     arguments = {**pipeline.trainer, **phase.trainer}
     try:
         logger = CSVLogger(folder.path.parent, name=folder.name, version="")
-        with process_kept():  # what it sets is not there for the phases
+        with process_kept(OF_CUBLAS):  # what it sets is not there for the phases
             trainer = _trainer(arguments, phase, folder, seed=0, validates=True, loggers=[logger])
     except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):

@@ -9,7 +9,7 @@ import torch
 from handful import build_classifier, load, save
 from handful.errors import UserError
 from handful.networks.weights import load_weights
-from handful.tensor_files import read_tensors
+from handful.tensor_files import check_sums, read_tensors
 from tests.helpers.finished_run import write_run
 
 NETWORK = {"backbone": "conv4", "options": {"width": 48}}
@@ -83,3 +83,12 @@ def test_an_edited_record_of_a_phase_is_noticed(tmp_path, how):
     for place in (phase, tmp_path / "run", phase / "best.ckpt"):
         with pytest.raises(UserError, match=r"done\.json: damaged or changed since it was written; best\.ckpt is not"):
             load(place)
+
+
+def test_a_list_of_parts_that_cannot_be_read(tmp_path):
+    torch.save({"a": torch.ones(3)}, tmp_path / "a.pt")
+    content = bytearray((tmp_path / "a.pt").read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 128  # the version that reading it takes
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.pt: damaged since it was written: its list of parts"):
+        check_sums(tmp_path / "a.pt")

@@ -20,6 +20,7 @@ from pipelines.mlflow_run import mlflow_run
 from pipelines.parse import parse_pipeline
 from pipelines.process_state import process_kept
 from pipelines.runner import Runner
+from tests.helpers import forked
 from tests.helpers.pipeline import tiny_config, write_config
 from tests.helpers.wandb_file import run_of, wait_for_end
 
@@ -137,3 +138,17 @@ def test_one_parameter_that_mlflow_refuses_costs_no_other(tmp_path, monkeypatch)
     assert len(data.params) == len(data.metrics) == 6
     assert data.params["plain"] == "6"
     assert data.metrics["plain"] == 6.0
+
+
+def test_where_the_newer_switches_of_precision_are_in_use():
+    def work():
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        with pytest.raises(RuntimeError):
+            torch.get_float32_matmul_precision()
+        with process_kept():
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        os._exit(0)
+
+    assert forked.wait([forked.fork(work)], 300) == [0]

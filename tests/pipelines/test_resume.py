@@ -101,7 +101,7 @@ def test_a_training_that_a_signal_stops_does_not_end_as_if_it_had_finished(name,
     assert "Traceback" not in stopped.text
     assert not (tmp_path / "run/dense/done.json").exists()
     if name == "TERM":
-        assert "handful: stopped by SIGTERM; give the same command again to resume" in stopped.text
+        assert "handful: stopped by SIGTERM; the same command resumes a pipeline" in stopped.text
     monkeypatch.setenv("HANDFUL_KILL", "")
     assert forked.run(command(config, tmp_path / "run"), tmp_path / "run").status == 0
     assert same(state(tmp_path / "run"), state(tmp_path / "whole"))

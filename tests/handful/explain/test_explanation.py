@@ -209,7 +209,7 @@ def test_it_is_shown_as_figure_page_and_in_notebooks(model, photos, tmp_path):
     assert page.count("<article") == 1
     assert "<b>owl</b>" not in page
     assert why._repr_html_().startswith('<iframe srcdoc="')
-    assert why._repr_html_().count('"') == 4
+    assert why._repr_html_().count('"') == 8  # of its four attributes
     assert str(why).startswith("a.png: ")
     with matplotlib.rc_context({"backend": "agg"}):
         explain(model, photos / "a.png", methods=()).show().savefig(tmp_path / "bare.png")
