@@ -1,6 +1,7 @@
 """Reading every image of a data set once: what cannot be read, and what is there more than once."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from datamodules.images import pixel_digest
 from datamodules.listing import Listing, is_utf8
 from handful.errors import UserError
 from handful.images import open_image, resize
+from handful.images.placement import lies_outside
 from handful.images.upright import Turn
 from handful.progress import ProgressBar
 
@@ -126,6 +128,7 @@ class Reader:
         self._white, self._max_pixels = white, max_pixels
         self._seen: dict[bytes, list[Place]] = {}
         self._reading = Reading()
+        self._outside: list[str] = []  # names of pictures whose box holds none of them
 
     def images(self) -> Iterator[tuple[str, Iterator[npt.NDArray[np.uint8]]]]:
         """Yield each split with its decoded images, uint8 `(h, w, 3)`; a single pixel for one that cannot be read."""
@@ -153,9 +156,17 @@ class Reader:
         # before resizing, which can make different images equal
         self._seen.setdefault(pixel_digest(image), []).append((split, number))
         box = self._listing.boxes.get(path)
-        return resize(image, self._size, self._fit, None if box is None else Turn.of(source).box(box))
+        if box is None:
+            return resize(image, self._size, self._fit)
+        turn = Turn.of(source)
+        if lies_outside(turn.stored, box):
+            self._outside.append(name)
+        return resize(image, self._size, self._fit, turn.box(box))
 
     def close(self) -> Reading:
         """Return what was met."""
+        if self._outside:
+            warnings.warn(f"{len(self._outside):,} boxes lie outside their pictures, such as that of "
+                          f"{self._outside[0]}: all of the picture is taken in their place", stacklevel=2)  # fmt: skip
         self._reading.equal = [group for group in self._seen.values() if len(group) > 1]
         return self._reading

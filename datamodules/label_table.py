@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,11 @@ _HEADERS = {
     "label": ("label", "class", "class_name", "classname", "category", "species", "target", "y", "labels", "class_id"),
     "split": ("split", "set", "subset", "partition", "fold", *_IS_TRAIN),
 }  # fmt: skip
-#: How tables and the programs that write them say that a label is missing.
-_MISSING = {"", "nan", "null", "<na>", "n/a", "#n/a"}
+#: What columns of yes and no say of the split.
+_YES_OR_NO = (dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), "train")
+              | dict.fromkeys(("0", "0.0", "false", "f", "no", "n"), "test"))  # fmt: skip
+#: How programs write that a label is missing, in their very letters: a class may be called Nan or null.
+_MISSING = {"", "nan", "NaN", "<NA>", "N/A", "n/a", "#N/A"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ def list_table(tree: FileTree, table: Path, drop_repeats: bool, cache: Cache) ->
     for row in rows:
         here = f"{safe_text(table)}, line {row.line}"
         path = places.find(row.path)
-        if row.label.casefold() in _MISSING:
-            given = f" ({row.label!r} stands for a missing one)" if row.label else ""
+        if row.label in _MISSING:
+            given = f" ({row.label!r} stands for a missing one; if a class is meant, rename it)" if row.label else ""
             problems.append(f"{here}: {safe_text(row.path)} has no label{given}.")
         elif known and split_of(row.split) is None:
             problems.append(f"{here}: {_unknown_split(row.split)}.")
@@ -208,31 +212,44 @@ def _rows(table: Path, text: str) -> list[Row]:
     if not lines:
         raise UserError(f"{safe_text(table)} is empty.")
     columns = _columns(table, lines[0][1])
-    width = len(lines[0][1])
-    yes_or_no = False
+    width: int | None = None  # how many cells a row may have
     if columns is None:
         columns = {"path": 0, "label": 1} | ({"split": 2} if len(lines[0][1]) > 2 else {})
     else:
-        yes_or_no = "split" in columns and _plain_header(lines[0][1][columns["split"]]) in _IS_TRAIN
-        del lines[0]
+        _, header = lines.pop(0)
+        if "split" in columns and _plain_header(header[columns["split"]]) in _IS_TRAIN:
+            _read_yes_or_no(table, lines, columns)
+        if len(header) - 1 in columns.values():  # behind others, more cells leave those that are read where they are
+            width = len(header)
     rows = []
     for line, cells in lines:
         if len(cells) <= max(columns["path"], columns["label"]):
             raise UserError(f"{safe_text(table)}, line {line}: there is no label; is a delimiter missing?")
-        if any(cells[width:]):
+        if width is not None and any(cells[width:]):
             raise UserError(
                 f"{safe_text(table)}, line {line}: {len(cells)} values where {width} belong; put values that hold the "
                 "delimiter in quotes."
             )
         split = columns.get("split", len(cells))
-        if yes_or_no and split < len(cells):
-            cells[split] = {"1": "train", "true": "train", "yes": "train", "0": "test", "false": "test",
-                            "no": "test"}.get(cells[split].lower(), cells[split])  # fmt: skip
         label = unicodedata.normalize("NFC", cells[columns["label"]])
         rows.append(Row(line, cells[columns["path"]], label, cells[split] if split < len(cells) else ""))
     if not rows:
         raise UserError(f"{safe_text(table)} has a header and no rows.")
     return rows
+
+
+def _read_yes_or_no(table: Path, lines: Sequence[tuple[int, list[str]]], columns: dict[str, int]) -> None:
+    """Write the splits that a column of yes and no means into the lines; where it holds more, it is not the split."""
+    column = columns["split"]
+    rows = [(line, cells) for line, cells in lines if len(cells) > column]
+    for line, cells in rows:
+        if cells[column] and cells[column].lower() not in _YES_OR_NO and not split_of(cells[column]):
+            warnings.warn(f"{safe_text(table)}, line {line}: {safe_text(cells[column])!r} is neither yes nor no; this "
+                          "column is ignored, and splits are drawn", stacklevel=2)  # fmt: skip
+            del columns["split"]
+            return
+    for _, cells in rows:
+        cells[column] = _YES_OR_NO.get(cells[column].lower(), cells[column])
 
 
 def _plain_header(cell: str) -> str:

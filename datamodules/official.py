@@ -17,6 +17,7 @@ from handful.annotations import Annotations
 from handful.errors import UserError
 from handful.images import Box, is_image_name
 from handful.images.clutter import LeftOut
+from handful.images.placement import is_empty
 from handful.text import safe_text
 
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
@@ -145,8 +146,7 @@ class OfficialData(ImageFolder):
             if without is not None and self.has_boxes(split):
                 raise UserError(f"There is no box of {safe_text(self.files.tree.root / without)}, as there is of other "
                                 f"images of {self.title}: unpack it again. {self.how_to_get()}")  # fmt: skip
-        empty = [path for path, (left, top, right, bottom) in boxes.items()
-                 if (right <= left and right > 0) or (bottom <= top and bottom > 0)]  # fmt: skip
+        empty = [path for path, box in boxes.items() if is_empty(box)]
         if empty:
             warnings.warn(f"{len(empty):,} boxes of {self.title} hold nothing, such as that of {safe_text(empty[0])}: "
                           "all of the picture is taken in their place", stacklevel=2)  # fmt: skip

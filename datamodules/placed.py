@@ -1,6 +1,7 @@
 """Boxes, parts and masks of pictures, brought to where the network sees them."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -15,6 +16,7 @@ from datamodules.augmented import Marks
 from handful.annotations import Concept
 from handful.errors import UserError
 from handful.images import Box, Placement
+from handful.images.placement import lies_outside
 from handful.images.upright import Turn
 from handful.text import safe_text
 
@@ -47,6 +49,7 @@ class PlacedAnnotations:
         self._boxes, self._masks = boxes, masks or {}
         self.part_names, self._parts = parts or ([], {})
         self.concepts: Sequence[Concept] = [Concept(kind, "object")] if self._masks else []
+        self._warned = False  # of a box that lies outside
         self._turn = lru_cache(maxsize=100_000)(self._read_turn)
 
     def placement(self, index: int) -> Placement:
@@ -58,7 +61,12 @@ class PlacedAnnotations:
 
     def _box(self, path: str) -> Tensor:
         """Left, top, right, bottom on the upright picture; all of it without a box."""
-        return torch.tensor(self._turn(path).box(self._boxes.get(path, (0, 0, 0, 0))), dtype=torch.float64)
+        turn, box = self._turn(path), self._boxes.get(path, (0, 0, 0, 0))
+        if not self._warned and lies_outside(turn.stored, box):
+            self._warned = True
+            warnings.warn(f"The box of {safe_text(self._data.listing.tree.root / path)} lies outside the picture, and "
+                          "so may others: all of the picture is taken in their place", stacklevel=2)  # fmt: skip
+        return torch.tensor(turn.box(box), dtype=torch.float64)
 
     def _rows(self, path: str) -> Tensor | None:
         """X, y on the upright picture and visibility of its parts; None where nothing is known."""
@@ -94,11 +102,14 @@ class PlacedAnnotations:
                 mask = picture.convert("L")
         except (OSError, SyntaxError, ValueError) as error:
             raise UserError(f"{shown} cannot be read as a mask: {safe_text(error)}; unpack it again.") from None
-        width, height = turn.stored
-        if abs(mask.width * height - mask.height * width) > 0.02 * mask.width * height:
+        # over the stored picture, or over the upright one, as tools write it that turn pictures by their EXIF tag
+        size = min((turn.stored, turn.size), key=lambda size: _difference(mask.size, size))
+        if _difference(mask.size, size) > 1:
+            width, height = turn.stored
             raise UserError(f"{shown} has {mask.width} × {mask.height} pixels, where its picture has {width} × "
                             f"{height}: it is not its mask.")  # fmt: skip
-        return turn.picture(mask if mask.size == turn.stored else mask.resize(turn.stored))
+        over = mask if mask.size == size else mask.resize(size)
+        return turn.picture(over) if size == turn.stored else over
 
     def _read_turn(self, path: str) -> Turn:
         try:
@@ -148,3 +159,14 @@ class PlacedAnnotations:
     def annotated(self, indices: Sequence[int]) -> Tensor:
         """Bool `(B, 1)`: whether there is a mask of the image."""
         return torch.tensor([[self._names[int(index)] in self._masks] for index in indices], dtype=torch.bool)
+
+
+def _difference(mask: tuple[int, int], picture: tuple[int, int]) -> float:
+    """How far the shapes of a mask and a picture differ, in what rounding to a size explains: 0 none, 1 is allowed.
+
+    Allowed are one pixel of the smaller of both, and a twentieth.
+    """
+    if mask == picture:
+        return 0.0
+    across, down = mask[0] * picture[1], mask[1] * picture[0]
+    return abs(across - down) / max(0.05 * across, *mask, *picture)

@@ -100,11 +100,31 @@ def cut_box(size: tuple[int, int], box: Box) -> tuple[int, int, int, int]:
         >>> cut_box((100, 80), (10.4, -5, 60.2, 0)), cut_box((100, 80), (0, 0, 0, -20))
         ((10, 0, 60, 80), (0, 0, 100, 60))
     """
+    return _inside(size, box) or (0, 0, *size)
+
+
+def lies_outside(size: tuple[int, int], box: Box) -> bool:
+    """Whether a box that is not empty in itself (`is_empty`) has no pixel inside a picture.
+
+    Example:
+        >>> lies_outside((100, 80), (120, 10, 150, 40)), lies_outside((100, 80), (90, 10, 150, 40))
+        (True, False)
+    """
+    return _inside(size, box) is None and not is_empty(box)
+
+
+def is_empty(box: Box) -> bool:
+    """Whether a box holds nothing, whatever the size of the picture."""
+    left, top, right, bottom = box
+    return 0 < right <= left or 0 < bottom <= top
+
+
+def _inside(size: tuple[int, int], box: Box) -> tuple[int, int, int, int] | None:
     width, height = size
     right, bottom = (edge if edge > 0 else side + edge for edge, side in zip(box[2:], size, strict=True))
     left, top = max(round(box[0]), 0), max(round(box[1]), 0)
     right, bottom = min(round(right), width), min(round(bottom), height)
-    return (left, top, right, bottom) if right > left and bottom > top else (0, 0, width, height)
+    return (left, top, right, bottom) if right > left and bottom > top else None
 
 
 @dataclass(frozen=True)

@@ -296,13 +296,18 @@ def _draft(image: Image.Image, least: int) -> None:
     image.draft("RGB" if image.mode == "RGB" else None, (width, height))
 
 
-def orientation(image: Image.Image) -> Image.Transpose | None:
+def orientation(image: Image.Image, *, complete: bool = False) -> Image.Transpose | None:
     """Return how to turn an image upright by its EXIF tag, which is read and never rewritten.
 
     A damaged EXIF block says nothing: the picture is taken as it lies.
+
+    Args:
+        image: opened.
+        complete: whether nothing but its pixels is left to read: Pillow need not decode a PNG to look for more.
     """
     try:
-        value = image.getexif().get(_ORIENTATION)
+        exif = Image.Image.getexif(image) if complete else image.getexif()
+        value = exif.get(_ORIENTATION)
     except Exception:  # Pillow raises what it pleases on damaged blocks; the pixels are whole
         return None
     return _UPRIGHT.get(value) if isinstance(value, int) else None

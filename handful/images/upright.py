@@ -3,9 +3,11 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from handful.images.placement import Box, cut_box
@@ -16,6 +18,9 @@ _MIRRORED_X = (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Imag
                Image.Transpose.ROTATE_90)  # fmt: skip
 _MIRRORED_Y = (Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.ROTATE_180, Image.Transpose.TRANSVERSE,
                Image.Transpose.ROTATE_270)  # fmt: skip
+
+_WIDTH, _HEIGHT = 256, 257  # fields of TIFF
+_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # parts of a PNG that may say how it is turned
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,13 @@ class Turn:
         Raises:
             OSError: it is no image.
         """
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            return cls(picture.size, orientation(picture))
+        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+            picture = Image.open(file)
+            if isinstance(picture, TiffImageFile):  # Pillow may have swapped its size already
+                picture.info.pop("xmp", None)  # as it is read
+                return cls((int(picture.tag_v2[_WIDTH]), int(picture.tag_v2[_HEIGHT])), orientation(picture))
+            complete = picture.format == "PNG" and not _noted_behind_pixels(file)
+            return cls(picture.size, orientation(picture, complete=complete))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,3 +86,15 @@ class Turn:
         x = self.stored[0] - x if self.how in _MIRRORED_X else x
         y = self.stored[1] - y if self.how in _MIRRORED_Y else y
         return torch.stack((y, x) if self.how in _TURNED else (x, y), dim=-1)
+
+
+def _noted_behind_pixels(file: BinaryIO) -> bool:
+    """Whether a PNG has notes behind its pixels, which Pillow finds only once it has decoded these."""
+    before, pixels, noted = file.tell(), False, False
+    file.seek(8)
+    while len(head := file.read(8)) == 8 and not noted:
+        pixels = pixels or head[4:] == b"IDAT"
+        noted = pixels and head[4:] in _NOTES
+        file.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)  # its content and check sum
+    file.seek(before)
+    return noted

@@ -151,12 +151,52 @@ def test_a_spreadsheets_note_of_its_delimiter(root):
         _ = data(path).splits
 
 
-@pytest.mark.parametrize("values", [("1", "0"), ("True", "False"), ("yes", "no")])
+@pytest.mark.parametrize("values", [
+    ("1", "0"), ("True", "False"), ("yes", "no"), ("1.0", "0.0"), ("T", "F"), ("t", "f"), ("y", "n"), ("Y", "N"),
+    ("TRUE", "FALSE"), ("train", "test"),
+])  # fmt: skip
 def test_a_column_that_says_which_images_train(values, root):
     """It was ignored, and splits were drawn."""
     rows = [(path, label, values[split == "test"]) for path, label, split in ROWS]
     module = data(table(root, rows, header="path,label,is_training_image"), val_fraction=0)
     assert found(module) == {(path, label, "test" if split == "test" else "train") for path, label, split in ROWS}
+
+
+def test_a_column_of_yes_and_no_that_says_something_else_is_ignored(root):
+    """As before it was read at all; it is said."""
+    rows = [(path, label, "2" if split == "val" else "1") for path, label, split in ROWS]
+    module = data(table(root, rows, header="path,label,is_train"))
+    with pytest.warns(UserWarning, match=r"labels\.csv, line 6: '2' is neither yes nor no; this column is ignored"):
+        names = found(module)
+    assert {row[:2] for row in names} == {row[:2] for row in ROWS}
+
+
+def test_a_column_of_yes_and_no_with_a_gap(root):
+    rows = [(path, label, {"train": "1.0", "test": "0.0"}.get(split, "")) for path, label, split in ROWS]
+    with pytest.raises(UserError, match=r"line 6: there is no split, as other lines have one"):
+        _ = data(table(root, rows, header="path,label,is_train")).splits
+
+
+@pytest.mark.parametrize(("header", "more"), [
+    ("path,label,split,caption", ["a bird", " brown"]), ("path,label,split,is_good,caption", ["1", "a", " b", "c"]),
+    ("path,label,split,", ["", "seen"]),
+])  # fmt: skip
+def test_more_cells_behind_all_that_are_read(header, more, root):
+    """They were refused: a caption with a comma in it loses nothing that counts."""
+    rows = [(*ROWS[0], *more), *((*row, "x") for row in ROWS[1:])]
+    assert found(data(table(root, rows, header=header))) == set(ROWS)
+
+
+def test_more_cells_in_a_table_without_header(root):
+    rows = [ROWS[0][:2], *ROWS[1:]]
+    assert {row[:2] for row in found(data(table(root, rows, header="")))} == {row[:2] for row in ROWS}
+
+
+@pytest.mark.parametrize("name", ["null", "Null", "NULL", "NAN", "Nan", "NA", "None"])
+def test_classes_with_names_that_elsewhere_stand_for_nothing(name, root):
+    """They were refused, even in quotes."""
+    rows = [(path, label.replace("owl", name), split) for path, label, split in ROWS]
+    assert found(data(table(root, rows))) == set(rows)
 
 
 def test_paths_in_another_case(root):
@@ -172,7 +212,10 @@ def test_paths_in_another_case(root):
 @pytest.mark.parametrize(("rows", "header", "said"), [
     ([("owl/003.png", "owl, barn")], "path,label", r"line 2: 3 values where 2 belong; .*in quotes"),
     ([*ROWS, ("owl/003.png", "owl", "train", "blurred")], "path,label,split", "line 8: 4 values where 3 belong"),
-    ([*ROWS, ("owl/003.png", "nan", "train")], "path,label,split", r"003\.png has no label \('nan' stands for"),
+    ([*ROWS, ("owl/003.png", "nan", "train")], "path,label,split",
+     r"003\.png has no label \('nan' stands for a missing one; if a class is meant, rename it\)"),
+    ([*ROWS, ("owl/003.png", "", "train")], "path,label,split", r"003\.png has no label\."),
+    ([(*ROWS[0][1::-1], "owl, barn")], "caption,label,path", "line 2: 4 values where 3 belong"),
     ([*ROWS, ("owl/003.png", "N/A", "train")], "path,label,split", r"003\.png has no label \('N/A' stands for"),
 ])  # fmt: skip
 def test_labels_that_would_be_cut_or_invented(rows, header, said, root):
