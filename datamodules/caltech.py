@@ -69,9 +69,9 @@ class CaltechTables(OfficialData):
         """Boxes around the birds; none where the file is missing."""
         if self.files.find(BOXES) is None:
             return {}
-        found, paths = {}, self._paths()
+        found, paths, shown = {}, self._paths(), self.files.shown(BOXES)
         for number, (image, *cells) in self.files.rows(BOXES, 5):
-            x, y, width, height = self._numbers(BOXES, number, cells)
+            x, y, width, height = numbers(cells, shown, number)
             if image in paths:
                 found[paths[image]] = (x, y, x + width, y + height)
         self._every_image(BOXES, found, paths)
@@ -84,14 +84,14 @@ class CaltechTables(OfficialData):
         named = {cells[0]: cells[1] for _, cells in self.files.rows(PARTS, 2)}
         place = {number: column for column, number in enumerate(named)}
         found: dict[str, Any] = {}
-        paths = self._paths()
+        paths, shown = self._paths(), self.files.shown(PART_PLACES)
         for number, (image, part, *cells) in self.files.rows(PART_PLACES, 5):
             if part not in place:
-                raise UserError(f"{self.files.shown(PART_PLACES)}, line {number}: there is no part {part}"
+                raise UserError(f"{shown}, line {number}: there is no part {part}"
                                 f"{did_you_mean(part, place)}.")  # fmt: skip
             if image in paths:
                 rows = found.setdefault(paths[image], np.full((len(named), 3), np.nan))
-                rows[place[part]] = self._numbers(PART_PLACES, number, cells)
+                rows[place[part]] = numbers(cells, shown, number)
         self._every_image(PART_PLACES, found, paths)
         for path, rows in found.items():
             if np.isnan(rows).any():
@@ -104,9 +104,6 @@ class CaltechTables(OfficialData):
         without = next((image for image, path in paths.items() if path not in found), None)
         if without is not None:
             raise UserError(f"{self.files.shown(name)} has no line for image {without} of {IMAGES}: unpack it again.")
-
-    def _numbers(self, name: str, line: int, cells: list[str]) -> list[float]:
-        return numbers(cells, f"{self.files.shown(name)}, line {line}")
 
 
 def _by_number(label: str) -> tuple[int, str]:

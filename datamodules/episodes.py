@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from datamodules.augmentation import AugmentationName
 from datamodules.base import HandfulDataModule
-from datamodules.file_tree import FileTree, contents_of, splits_of
+from datamodules.file_tree import FileTree, contents_of, digest, splits_of
 from datamodules.images import Split, is_packed, pack, unpack
 from datamodules.listing import class_name, only_pictured
 from datamodules.loaders import LateLoader, collate
@@ -103,7 +103,7 @@ class Episodes(HandfulDataModule):
         above = only_pictured(images)  # tables and annotations may lie beside the folder of all images
         above = above and f"{above}/"
         tops = {path.removeprefix(above).partition("/")[0] for path in images if "/" in path.removeprefix(above)}
-        splits = splits_of(sorted(tops))
+        splits = splits_of(sorted(tops), tops)
         depth = 1 if {"train", "test"} <= set(splits.values()) and len(splits) == len(tops) else 0
         found: dict[str, list[str]] = {}
         for path in images:
@@ -136,13 +136,13 @@ class Episodes(HandfulDataModule):
         """Return the base, val and novel classes' images as "train", "val" and "test"; labels count in each split."""
         paths = [path for members in self.files.values() for path in members]
         size = round(self.margin * self.image_size)
-        key = f"pool-3-{self._tree.fingerprint()}-{size}"
+        key = f"pool-4-{self._tree.fingerprint()}-{digest(*paths)}-{size}"
 
         def make(draft: Path) -> None:
             with ProgressBar(len(paths), "reading images") as bar:
                 pack((self._decoded(path, size, bar.update) for path in paths), draft, "images")
 
-        entry = self.cache.entry(key, make, lambda folder: is_packed(folder, "images"))
+        entry = self.cache.entry(key, make, lambda folder: is_packed(folder, "images", len(paths)))
         images = unpack(entry, "images")
         place = {path: i for i, path in enumerate(paths)}
         splits = {}

@@ -80,9 +80,9 @@ class FGVCAircraft(OfficialData):
         """Boxes around the aeroplanes; none where the file is missing."""
         if self.files.find(_BOXES) is None:
             return {}
-        found = {}
+        found, shown = {}, self.files.shown(_BOXES)
         for line, (image, *cells) in self.files.rows(_BOXES, 5):
-            left, top, right, bottom = numbers(cells, f"{self.files.shown(_BOXES)}, line {line}")
+            left, top, right, bottom = numbers(cells, shown, line)
             path = self.files.find(f"images/{image}.jpg")
             if path is not None:
                 found[path] = (left - 1, top - 1, right, bottom)  # counted from 1, the last pixel included

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,30 +100,53 @@ _FILLERS = {"data", "dataset", "datasets", "folder", "image", "images", "img", "
             "split"}  # fmt: skip
 
 
-def splits_of(names: Iterable[str]) -> dict[str, str]:
+def splits_of(names: Iterable[str], with_images: Collection[str] = ()) -> dict[str, str]:
     """Return which of some folders side by side are splits, and which split each is.
 
-    Beside the names that `split_of` knows, these may hold words such as "images" (`train_images`), numbers
-    (`1_train`), or other words that are the same for several splits (`birds_train` and `birds_test`).
+    Where the names that `split_of` knows are not "train" and another split, names count that also hold words such as
+    "images" (`train_images`), numbers (`1_train`), or other words that are the same for several splits (`birds_train`
+    and `birds_test`): if they, with those that `split_of` knows, are "train" and another split, each of them once, and
+    no other folder that does not share these words holds images; or if there is one folder alone.
+
+    Args:
+        names: of the folders.
+        with_images: those of them that hold images, at any depth.
 
     Example:
-        >>> splits_of(["Training Set", "test-images", "owl"])
-        {'Training Set': 'train', 'test-images': 'test'}
-        >>> splits_of(["seg_train", "seg_test", "seg_pred"]), splits_of(["steam_train", "owl"])
+        >>> splits_of(["Training Set", "test-images", "notes"]), splits_of(["train", "test", "test_images"])
+        ({'Training Set': 'train', 'test-images': 'test'}, {'train': 'train', 'test': 'test'})
+        >>> splits_of(["seg_train", "seg_test", "seg_pred"]), splits_of(["090.train", "012.bus"])
         ({'seg_train': 'train', 'seg_test': 'test'}, {})
+        >>> splits_of(["1_train", "2_test", "3_owl"], with_images=["1_train", "2_test", "3_owl"])
+        {}
     """
-    like: dict[tuple[str, ...], dict[str, str]] = {}
+    names = list(names)
+    exact = {name: split for name in names if (split := split_of(name))}
+    if _are_train_and_another(exact):
+        return exact
+    like: dict[tuple[str, ...], dict[str, str]] = {(): dict(exact)}
+    others = {name: _other_words(name) for name in names}
     for name in names:
-        words = [word for word in _words(name) if word not in _FILLERS]
-        splits = [split for word in words if (split := split_of(word))]
-        if split := split_of(name):
-            like.setdefault((), {})[name] = split
-        elif len(splits) == 1:
-            like.setdefault(tuple(word for word in words if not split_of(word)), {})[name] = splits[0]
-    if () in like:
-        return like[()]
-    several = [found for found in like.values() if "train" in found.values() and len(set(found.values())) > 1]
-    return several[0] if len(several) == 1 else {}
+        splits = [split for word in _words(name) if (split := split_of(word))]
+        if name not in exact and len(splits) == 1:
+            like.setdefault(others[name], {})[name] = splits[0]
+    several = []
+    for words, found in like.items():
+        beside = {name for name in with_images if name not in found and not (words and {*words} <= {*others[name]})}
+        once = len(set(found.values())) == len(found)
+        alone = len(names) == 1 and "train" in found.values()
+        if alone or (_are_train_and_another(found) and once and not beside):
+            several.append(found)
+    return several[0] if len(several) == 1 else exact
+
+
+def _are_train_and_another(found: Mapping[str, str]) -> bool:
+    return "train" in found.values() and len(set(found.values())) > 1
+
+
+def _other_words(name: str) -> tuple[str, ...]:
+    """Words of a folder's name beside those of splits and those that say nothing."""
+    return tuple(word for word in _words(name) if word not in _FILLERS and not split_of(word))
 
 
 def is_wrapper(name: str, above: str) -> bool:

@@ -30,7 +30,7 @@ from handful.text import safe_text
 # With cache "auto", decoded images up to so many bytes are kept, where they leave three quarters of the free disk.
 _CACHE_LIMIT = 2**33
 # Part of every cache key: raised when what is checked, kept or decoded changes, so that older entries are not used.
-_VERSION = 5
+_VERSION = 6
 # Part of what runs know their images by; raised only when the same files stand for other images.
 _CONTENTS_VERSION = 3
 
@@ -166,7 +166,9 @@ class ImageFolder(HandfulDataModule):
     def contents(self) -> str:
         """Return a short text that a copy of the images in another folder, or an archive of them, shares."""
         paths = [path for files in self.listing.files.values() for path, _ in files]
-        return f"{_CONTENTS_VERSION}-{contents_of(self.listing.tree, sorted(paths))}{self.listing.key}"
+        # boxes of pictures that their EXIF tag turns were laid over the picture as it is stored
+        turned = "-turned" if self.listing.boxes else ""
+        return f"{_CONTENTS_VERSION}-{contents_of(self.listing.tree, sorted(paths))}{self.listing.key}{turned}"
 
     def load_splits(self) -> dict[str, Split]:
         """Return the splits; decodes and checks all images unless the cache knows them."""
@@ -277,9 +279,11 @@ class ImageFolder(HandfulDataModule):
 
     @cached_property
     def _checked_key(self) -> str:
-        given = [self.listing.key, *([f"white {self.white}"] if self.white else [])]
-        extra = digest(*given) if any(given) else ""
-        return f"{_VERSION}-{self.listing.tree.fingerprint()}{extra}"
+        # entries hold the images of each split in order, so which these are is part of the key
+        rows = digest(*(f"{split}\0{path}\0{label}" for split, files in self.listing.files.items()
+                        for path, label in files))  # fmt: skip
+        given = [rows, self.listing.key, *([f"white {self.white}"] if self.white else [])]
+        return f"{_VERSION}-{self.listing.tree.fingerprint()}{digest(*given)}"
 
     def _reader(self, size: int | None = None) -> Reader:
         return Reader(self.listing, size, self.white, self.max_pixels, self.fit)
@@ -294,7 +298,9 @@ class ImageFolder(HandfulDataModule):
             reading.save(draft)
 
         def is_whole(folder: Path) -> bool:
-            return Reading.is_in(folder) and all(is_packed(folder, split) for split in self.listing.files)
+            return Reading.is_in(folder) and all(
+                is_packed(folder, split, len(files)) for split, files in self.listing.files.items()
+            )
 
         entry = self.cache.entry(self._packed_key, make, is_whole)
         return {split: unpack(entry, split) for split in self.listing.files}, Reading.load(entry)

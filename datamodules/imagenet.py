@@ -1,7 +1,8 @@
 """ImageNet (ILSVRC 2012): a thousand classes, tested on the validation images."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -67,7 +68,7 @@ class ImageNet(OfficialData):
         wrong = [(name, wnid) for name, wnid in val if wnid not in number]
         if wrong:
             raise UserError(f"{files.shown(wrong[0][0])}: its class {wrong[0][1]} has no folder in train/.")
-        words = self._words(number)
+        words = self._words()
         rows = {"train": train, "test": val}
         return [words.get(wnid, wnid) for wnid in number], {
             split: [(name, number[wnid]) for name, wnid in named] for split, named in rows.items()
@@ -139,18 +140,14 @@ class ImageNet(OfficialData):
         shown = safe_text(self.files.tree.root / path)
         return lines_of(self.files.tree.read(path), shown), shown
 
-    def _words(self, wnids: Iterable[str]) -> dict[str, str]:
-        """Names of the classes that are words, where Kaggle's table is there and no two classes share them."""
+    def _words(self) -> dict[str, str]:
+        """Names of the classes that are words, where Kaggle's table has them; equal ones with their WNID."""
         path = self.files.anywhere(_WORDS)
         if path is None:
             return {}
         lines, shown = self._lines(path)
         named = {cells[0]: cells[1].split(",")[0].strip() for _, cells in rows_of(lines, shown, 2)}
-        unnamed = [wnid for wnid in wnids if wnid not in named]
-        if unnamed:
-            raise UserError(f"{shown} has no line for the class {unnamed[0]}: download it again.")
-        names = list(named.values())
-        shared = {name for name in names if names.count(name) > 1}
+        shared = {name for name, count in Counter(named.values()).items() if count > 1}
         return {wnid: f"{name} {wnid}" if name in shared else name for wnid, name in named.items()}
 
     def _files(self) -> tuple[dict[str, ImagePixels], Reading]:

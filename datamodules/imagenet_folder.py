@@ -57,16 +57,18 @@ class ImageNetFolder(ImageFolder):
 
 
     def _unnamed(self) -> Listing:
-        """All images, whatever folders they lie in, or none; by split where folders are called by splits."""
+        """All images, whatever folders they lie in, or none; by split where all folders with images are splits."""
         tree = open_tree(self.root, self.cache)
-        splits = splits_of(tree.top_folders())
-        splits = splits if "train" in splits.values() else {}
+        images = {path for path in tree.files() if is_image_name(path) or looks_like_image(tree.head(path, HEAD))}
+        tops = {path.partition("/")[0] for path in images if "/" in path}
+        splits = splits_of(sorted(tops), tops)
+        splits = splits if "train" in splits.values() and len(splits) == len(tops) else {}
         files: dict[str, list[tuple[str, int]]] = {}
         left_out = LeftOut()
         left_out.update(tree.left_out)
         for path in tree.files():
             split = splits.get(path.partition("/")[0]) if splits else "train"
-            if split is None or not (is_image_name(path) or looks_like_image(tree.head(path, HEAD))):
+            if split is None or path not in images:
                 left_out.add("that are not images" if split else "outside of train/, val/ and test/", path)
             else:
                 files.setdefault(split, []).append((path, 0))

@@ -133,13 +133,20 @@ def pack(images: Iterable[np.ndarray], folder: Path, name: str) -> None:
     (folder / f"{name}.shapes.json").write_text(json.dumps([heights, widths]))
 
 
-def is_packed(folder: Path, name: str) -> bool:
-    """Whether a folder holds what `pack` wrote: sizes, as many pixels, and all check sums or, of old versions, none."""
+def is_packed(folder: Path, name: str, count: int | None = None) -> bool:
+    """Whether a folder holds what `pack` wrote: sizes, as many pixels, and all check sums or, of old versions, none.
+
+    Args:
+        folder: that `pack` wrote to.
+        name: of the split.
+        count: how many images there must be, where it is known.
+    """
     try:
         heights, widths = json.loads((folder / f"{name}.shapes.json").read_text())
         pixels = sum(3 * height * width for height, width in zip(heights, widths, strict=True))
         sums = folder / f"{name}.crc32"
         complete = not sums.exists() or sums.stat().st_size == 4 * len(heights)
+        complete = complete and count in (None, len(heights))
         return complete and pixels == (folder / f"{name}.pixels").stat().st_size
     except (OSError, ValueError, TypeError, RecursionError):
         return False

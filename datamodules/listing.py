@@ -105,7 +105,7 @@ def _split_folders(tree: FileTree, images: Collection[str]) -> dict[str, str]:
     """Return the folders at the top that are splits, with the split that each is; none where the top holds classes."""
     with_classes = {folder.split("/")[0] for folder in tree.folders() if "/" in folder}
     holding = {path.split("/")[0] for path in images if "/" in path}
-    named = splits_of(tree.top_folders())
+    named = splits_of(tree.top_folders(), holding)
     found = {top: split for top, split in named.items() if top in with_classes or top not in holding}
     if not set(found) & with_classes:
         # folders of splits without classes in them, unless other folders show that these are classes themselves

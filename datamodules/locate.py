@@ -38,6 +38,7 @@ class Files:
         self._exact: dict[str, str] = {}
         self._loose: dict[str, list[str]] = {}
         self._changed: dict[str, list[str]] = {}
+        self._outside: dict[str, bool] = {}
         for path in tree.files():
             if not path.startswith(base):
                 continue
@@ -64,13 +65,18 @@ class Files:
             return found
         if self.base:
             return self._above.find(name)
-        outside = self.tree.root.is_dir() and (self.tree.root.parent / name).is_file()
-        return f"../{name}" if outside else None
+        top, below, _ = name.partition("/")
+        if below and top not in self._outside:  # one look for all files of a folder that is not there
+            self._outside[top] = self.tree.root.is_dir() and (self.tree.root.parent / top).is_dir()
+        outside = self._outside[top] if below else self.tree.root.is_dir()
+        return f"../{name}" if outside and (self.tree.root.parent / name).is_file() else None
 
     def anywhere(self, name: str) -> str | None:
         """Return the path in the tree of the uppermost file of that name, in whatever folder; None without one."""
         plain = plain_name(name)
-        found = [path for path in self.tree.files() if plain_name(path.rpartition("/")[2]) == plain]
+        start = plain.partition(".")[0] if plain.isascii() else ""  # in every spelling of it, and cheap to look for
+        found = [path for path in self.tree.files()
+                 if start in path.casefold() and plain_name(path.rpartition("/")[2]) == plain]  # fmt: skip
         return min(found, key=lambda path: (path.count("/"), path), default=None)
 
     @cached_property
@@ -176,12 +182,13 @@ def rows_of(lines: Iterable[str], shown: str, columns: int) -> Iterator[tuple[in
         yield number, [*cells[:-1], cells[-1].strip()]
 
 
-def numbers(cells: Sequence[str], shown: str) -> list[float]:
+def numbers(cells: Sequence[str], shown: str, line: int) -> list[float]:
     """Return the numbers that cells of a table hold.
 
     Args:
         cells: of a line.
-        shown: file and line, for the sentence.
+        shown: the file, for the sentence.
+        line: its number, for the sentence.
 
     Raises:
         UserError: one of them is no number, or not finite.
@@ -191,7 +198,7 @@ def numbers(cells: Sequence[str], shown: str) -> list[float]:
     except ValueError:
         found = [math.nan]
     if not all(map(math.isfinite, found)):
-        raise UserError(f"{shown}: {safe_text(' '.join(cells))} are not numbers.")
+        raise UserError(f"{shown}, line {line}: {safe_text(' '.join(cells))} are not numbers.")
     return found
 
 

@@ -131,7 +131,7 @@ class StanfordCars(OfficialData):
             by_name = {name.rpartition("/")[2]: name for name in self.files.names(f"{split}/")}
             for line, row in enumerate(lines_of(tree.read(path), shown), start=1):
                 image, *cells = row.split(",")
-                edges = numbers(cells[:4] if len(cells) > 3 else [""], f"{shown}, line {line}")
+                edges = numbers(cells[:4] if len(cells) > 3 else [""], shown, line)
                 image_path = self.files.find(by_name.get(image, ""))
                 if image_path is not None:
                     found[image_path] = (edges[0] - 1, edges[1] - 1, edges[2], edges[3])

@@ -77,8 +77,9 @@ class TinyImageNet(OfficialData):
         images = [name for split in ("train/", "val/") for name in self.files.names(split) if is_image_name(name)]
         by_name = {name.rpartition("/")[2]: name for name in images}  # scripts move them between folders
         for table, columns in tables:
+            shown = self.files.shown(table)
             for line, (image, *cells) in self.files.rows(table, columns):
-                edges = numbers(cells[-4:], f"{self.files.shown(table)}, line {line}")
+                edges = numbers(cells[-4:], shown, line)
                 path = self.files.find(by_name.get(image, f"{table.rpartition('/')[0]}/images/{image}"))
                 if path is not None:
                     found[path] = (edges[0], edges[1], edges[2] + 1, edges[3] + 1)

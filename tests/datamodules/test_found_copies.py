@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,11 @@ from datamodules import (
     StanfordCars,
     TinyImageNet,
     TravelingBirds,
+    locate,
 )
+from datamodules.cache import Cache
+from datamodules.locate import Files
+from datamodules.open_tree import open_tree
 from handful.errors import UserError
 from tests.datamodules import official_forms as forms
 from tests.datamodules.test_changed_copies import known
@@ -77,7 +82,6 @@ DAMAGED = {
     "another table": ("kaggle", _edit(SOLUTION, lambda text: "a,b\n"), "no columns ImageId and PredictionString"),
     "an empty table": ("kaggle", _edit(SOLUTION, lambda text: ""), "no columns ImageId and PredictionString"),
     "no text": ("kaggle", lambda home: next(home.rglob(MAPPING)).write_bytes(b"\xff\xfe\xff"), "is not text in UTF-8"),
-    "no name of a class": ("kaggle", _edit(MAPPING, lambda text: text.splitlines()[0]), "no line for the class n014"),
     "a devkit that is cut": ("devkit", lambda home: next(home.rglob("meta.mat")).write_bytes(b"MATLAB 5.0"),
                              r"meta\.mat cannot be read as a MATLAB file"),
     "another devkit": ("devkit", _mat(other=1), r"meta\.mat has no synsets"),
@@ -97,6 +101,16 @@ def test_damaged_tables_of_imagenet(name, tmp_path):
     with pytest.raises(UserError, match=said) as refused:
         _ = made(ImageNet, home).splits
     assert str(tmp_path) in str(refused.value)
+
+
+def test_classes_of_imagenet_that_the_table_does_not_name(tmp_path):
+    """It only names them, and other sets of ImageNet's classes have more: their WNID is their name."""
+    home = forms.write_imagenet(tmp_path, "kaggle")
+    before = counts(made(ImageNet, home))
+    _edit(MAPPING, lambda text: text.splitlines()[0])(home)
+    data = made(ImageNet, home)
+    assert data.class_names == ["tench", "n01443537"]
+    assert counts(data) == before
 
 
 def test_unreadable_images_of_imagenet_cannot_be_passed_over(tmp_path):
@@ -163,6 +177,51 @@ def test_segmentations_and_attributes_beside_the_folder(above, tmp_path):
     assert found.attributes().names == list(forms.CUB_ATTRIBUTES)
     assert counts(data) == {"train": 6, "test": 6}
     assert "not in the tables" not in data.report
+
+
+TABLES = {
+    "boxes of CUB": (CUB200, forms.write_cub, lambda data: data.boxes()),
+    "parts of CUB": (CUB200, forms.write_cub, lambda data: data.parts()),
+    "boxes of aircraft": (FGVCAircraft, forms.write_aircraft, lambda data: data.boxes()),
+    "boxes of Tiny ImageNet": (TinyImageNet, forms.write_tiny_imagenet, lambda data: data.boxes()),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_name_of_a_table_is_not_looked_up_for_every_line(name, tmp_path, monkeypatch):
+    """It stands in messages alone; tables have up to half a million lines."""
+    kind, write, read = TABLES[name]
+    data = made(kind, write(tmp_path))
+    asked = []
+    shown = Files.shown
+    monkeypatch.setattr(Files, "shown", lambda self, name="": asked.append(name) or shown(self, name))
+    assert read(data)
+    assert max(asked.count(one) for one in asked) <= 3  # as its lines are read, divided, and made numbers
+
+
+def test_a_folder_that_is_not_beside_is_looked_for_once(tmp_path, monkeypatch):
+    """Not for the mask of every image; and a table anywhere is found without spelling every name anew."""
+    data = made(CUB200, forms.write_cub(tmp_path))
+    assert data.files.base == ""
+    looked = []
+    for ask in ("is_file", "is_dir"):
+        real = getattr(Path, ask)
+        monkeypatch.setattr(Path, ask, lambda self, real=real: looked.append(self) or real(self))
+    assert [data.files.beside(f"segmentations/owl/{number}.png") for number in range(50)] == [None] * 50
+    assert sum("segmentations" in str(path) for path in looked) == 1
+    spelt = []
+    real_name = locate.plain_name
+    monkeypatch.setattr(locate, "plain_name", lambda path: spelt.append(path) or real_name(path))
+    assert data.files.anywhere("Train_Test_Split.TXT") == "train_test_split.txt"
+    assert len(spelt) == 2
+
+
+@pytest.mark.parametrize("name", ["TABLE.csv", "table (1).csv", "table copy.csv", "table.csv (1)", "Table(2).CSV"])
+def test_a_table_anywhere_under_other_spellings(name, tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / name).write_text("x")
+    (tmp_path / "other table.csv").write_text("x")
+    assert Files(open_tree(tmp_path, Cache(tmp_path / "cache")), "").anywhere("table.csv") == f"deep/{name}"
 
 
 @pytest.mark.parametrize(("content", "said"), [((12, 9), "has 12 × 9 pixels, where its picture has 40 × 20"),

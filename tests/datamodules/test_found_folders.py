@@ -40,6 +40,38 @@ def test_classes_with_the_name_of_a_split_in_them(tmp_path):
     assert "3 images outside train/, val/ and test/ (seg_pred/seg_pred/000.png)" in module.report
 
 
+BIRDS = {"owl": 3, "tit": 3}
+#: By folders at the top with their class folders: classes, and images by split; all are training images without splits.
+ORDINARY = {
+    "a class with folders": ({"090.train": {"a": 3, "b": 3}, "012.bus": {"a": 3, "b": 3}, "013.car": {"": 3}}, {},
+                             ["012.bus", "013.car", "090.train"]),
+    "numbered classes": ({f"test_{number}": {"": 3} for number in (1, 2, 3)}, {}, ["test_1", "test_2", "test_3"]),
+    "classes with another beside": ({"1_train": {"a": 3}, "2_test": {"a": 3}, "3_owl": {"a": 3}}, {},
+                                    ["1_train", "2_test", "3_owl"]),
+    "two of one split": ({"train_1": BIRDS, "train_2": BIRDS, "test_1": BIRDS}, {}, ["test_1", "train_1", "train_2"]),
+    "more test images": ({"train": BIRDS, "test": BIRDS, "test_images": {"x": 3}}, {"train": 6, "test": 6}, [*BIRDS]),
+    "more training images": ({"train": BIRDS, "test": BIRDS, "train_2": BIRDS}, {"train": 6, "test": 6}, [*BIRDS]),
+    "data of development": ({"train": BIRDS, "test": BIRDS, "dev_data": {"x": 3}}, {"train": 6, "test": 6}, [*BIRDS]),
+    "an extra beside train": ({"train": BIRDS, "train_2": {"x": 3}}, {"train": 6}, [*BIRDS]),
+    "train and a decorated one": ({"train": BIRDS, "test_images": BIRDS}, {"train": 6, "test": 6}, [*BIRDS]),
+    "a folder without images": ({"1_train": BIRDS, "2_test": BIRDS, "notes": {"": 0}},
+                                {"train": 6, "test": 6}, [*BIRDS]),
+    "one alone": ({"seg_train": BIRDS}, {"train": 6}, [*BIRDS]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_folders_whose_names_only_hold_that_of_a_split(name, tmp_path):
+    """They weighed as much as `train` and `test`: classes were refused, and folders beside splits joined them."""
+    folders, splits, classes = ORDINARY[name]
+    write_images(tmp_path, folders)
+    (tmp_path / "x.csv").write_text("x")
+    listing = data(tmp_path).listing
+    assert listing.class_names == classes
+    everything = {"train": sum(map(sum, (inner.values() for inner in folders.values())))}
+    assert {split: len(files) for split, files in listing.files.items()} == (splits or everything)
+
+
 @pytest.mark.parametrize("inner", ["{split}", "images", "{split}/Images"])
 def test_splits_within_folders_that_say_nothing(inner, tmp_path):
     """Tools unpack a folder into one of its own name; others put the classes below `images`."""

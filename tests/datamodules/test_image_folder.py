@@ -3,6 +3,7 @@ import io
 import multiprocessing
 import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -311,6 +312,38 @@ def test_what_an_earlier_version_kept_is_not_used(root, tmp_path, keep, old_key)
     assert data().fingerprint() != f"{tree}-0.1-0"  # of kept statistics
     with pytest.raises(UserError, match="in two splits"):
         contents(data())
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_was_kept_of_other_images_of_the_same_files_is_not_used(root, tmp_path, keep):
+    """Where another version finds other splits in a folder, the pixels of one image had the label of another."""
+
+    def data(change):
+        module = folder(root, cache=keep, cache_dir=str(tmp_path / "cache"), normalisation="imagenet")
+        listing = module.listing
+        module.__dict__["listing"] = replace(listing, files=change(listing.files))
+        return module
+
+    one, other = data(lambda files: files), data(lambda files: {split: rows[::-1] for split, rows in files.items()})
+    contents(one)
+    contents(other)
+    assert len(list((tmp_path / "cache").glob("images-*" if keep else "checked-*"))) == 2
+    assert one.fingerprint() != other.fingerprint()
+    whole = {name: pixels for pixels, _, name in contents(one)["test"]}
+    assert {name: pixels for pixels, _, name in contents(other)["test"]} == whole
+
+
+def test_an_entry_of_fewer_images_is_made_again(root, tmp_path):
+    """It was taken for whole, since its own numbers agree."""
+
+    def data():
+        return folder(root, cache=True, cache_dir=str(tmp_path / "cache"), normalisation="imagenet")
+
+    before = contents(data())
+    (entry,) = (tmp_path / "cache").glob("images-*")
+    for end in ("pixels", "crc32", "shapes.json"):
+        shutil.copy(entry / f"test.{end}", entry / f"train.{end}")
+    assert contents(data()) == before
 
 
 # -- refusals, each by a real broken data set -------------------------------------------------------------------------

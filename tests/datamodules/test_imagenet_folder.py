@@ -77,3 +77,13 @@ def test_images_in_no_folders_or_in_any(names, tmp_path):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UserError, match="has no images"):
         _ = read(tmp_path / "nothing", tmp_path, classes="none").splits
+
+
+@pytest.mark.parametrize(("names", "expected"), [
+    (("train", "owl", "car"), {"train": 15}), (("train", "test", "owl"), {"train": 15}),
+    (("train", "test"), {"train": 5, "test": 5}), (("train_images", "test_images"), {"train": 5, "test": 5}),
+])  # fmt: skip
+def test_images_in_folders_of_which_one_is_called_train(names, expected, tmp_path):
+    """Those of `owl` and `car` were left out."""
+    listing = read(folder(tmp_path / "images", *names), tmp_path, classes="none").listing
+    assert {split: len(files) for split, files in listing.files.items()} == expected
