@@ -199,6 +199,14 @@ def test_the_name_of_a_table_is_not_looked_up_for_every_line(name, tmp_path, mon
     assert max(asked.count(one) for one in asked) <= 3  # as its lines are read, divided, and made numbers
 
 
+def test_runs_know_cropped_images_from_those_before_boxes_were_turned(tmp_path):
+    """The same files stood for other crops, where their EXIF tag turns them."""
+    home = forms.write_cub(tmp_path)
+    plain, cropped = (made(CUB200, home, crop_to_box=crop).contents() for crop in (False, True))
+    assert cropped.endswith("-turned")
+    assert not plain.endswith("-turned")
+
+
 def test_a_folder_that_is_not_beside_is_looked_for_once(tmp_path, monkeypatch):
     """Not for the mask of every image; and a table anywhere is found without spelling every name anew."""
     data = made(CUB200, forms.write_cub(tmp_path))
