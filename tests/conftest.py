@@ -60,8 +60,10 @@ def untouched_process(request: pytest.FixtureRequest) -> Iterator[None]:
     from tests.helpers.process_state import ProcessState
 
     before = ProcessState()
-    yield
-    _complain(request.node, "this test", before.left())
+    try:
+        yield
+    finally:
+        _complain(request.node, "this test", before.left())
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # output is captured as it is while fixtures are set up
@@ -69,12 +71,13 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """The same for a module, whose fixtures end after its last test."""
     from tests.helpers.process_state import ProcessState
 
-    yield
-    if nextitem is not None and nextitem.path == item.path:
-        return
-    left = item.config.stash[_BEFORE].left() if _BEFORE in item.config.stash else []
-    item.config.stash[_BEFORE] = ProcessState()
-    _complain(item, f"fixtures of {item.path.name}", left)
+    try:
+        yield
+    finally:  # where a fixture's end fails, too
+        if nextitem is None or nextitem.path != item.path:
+            left = item.config.stash[_BEFORE].left() if _BEFORE in item.config.stash else []
+            item.config.stash[_BEFORE] = ProcessState()
+            _complain(item, f"fixtures of {item.path.name}", left)
 
 
 def _complain(item: pytest.Item, who: str, left: list[str]) -> None:

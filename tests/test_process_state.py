@@ -29,12 +29,19 @@ LEAKS = {
     "sys.path: gone [], new ['elsewhere']": lambda: sys.path.append("elsewhere"),
     "warnings: ": lambda: setattr(warnings, "showwarning", print),
     "logging: root": lambda: logging.root.setLevel(5),
+    "logging: handful": lambda: logging.getLogger("handful").addHandler(logging.NullHandler()),
+    "logging: PIL": lambda: setattr(logging.getLogger("PIL"), "propagate", False),
+    "numpy: errors": lambda: np.seterr(all="ignore"),
+    "matplotlib: font.size": lambda: mpl.rcParams.update({"font.size": 3}),
+    "sys: excepthook": lambda: setattr(sys, "excepthook", print),
+    "threading.excepthook: ": lambda: setattr(threading, "excepthook", print),
     "pillow: LOAD_TRUNCATED_IMAGES": lambda: setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True),
     "pillow: MAX_IMAGE_PIXELS": lambda: setattr(Image, "MAX_IMAGE_PIXELS", 7),
     "rank_zero_only.rank: ": lambda: setattr(rank_zero_only, "rank", 3),
     "torch: threads 1 → 2": lambda: torch.set_num_threads(2),
     "torch: default type": lambda: torch.set_default_dtype(torch.float64),
     "torch: deterministic algorithms": lambda: torch.use_deterministic_algorithms(True),
+    "torch: default device": lambda: torch.set_default_device("meta"),
     "torch: gradients": lambda: torch.set_grad_enabled(False),
     "torch: cudnn.benchmark": lambda: setattr(torch.backends.cudnn, "benchmark", True),
 }
@@ -65,6 +72,44 @@ def test_a_setting_that_is_still_changed_is_named(said, context):
         name, setting = said.split(": ")
         assert any(left.startswith(name) and setting in left for left in before.left())
     assert before.left() == []
+
+
+def test_a_handler_that_python_has_not_set_stays():
+    """As faulthandler's of SIGABRT: a leak of another kind neither takes its place nor fails for it."""
+    code = (
+        "import faulthandler, os, sys\n"
+        "from tests.helpers.process_state import ProcessState\n"
+        "faulthandler.enable()\n"
+        "before = ProcessState()\n"
+        "before.settings['signal handlers']['SIGUSR2'] = None\n"  # how Python calls one that C has set
+        "os.environ['LEFT'] = 'x'\n"
+        "assert 'LEFT' in before.left()[0]\n"
+        "os.abort()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    assert ended.returncode == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in ended.stderr
+
+
+def test_a_fixture_whose_end_fails_leaves_nothing_to_the_next_test(tmp_path):
+    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_runtest_teardown, untouched_process\n")
+    (tmp_path / "test_one.py").write_text(
+        "import os, pytest\n"
+        "@pytest.fixture(scope='module')\n"
+        "def broken():\n"
+        "    os.environ['LEFT'] = 'x'\n"
+        "    yield\n"
+        "    raise ValueError('broken')\n"
+        "def test_a(broken): pass\n"
+    )
+    (tmp_path / "test_two.py").write_text("import os\ndef test_b(): assert 'LEFT' not in os.environ\n")
+    (tmp_path / "test_0.py").write_text("def test_first(): pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tmp_path]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "HANDFUL_LEAKS": "warn"}
+    ended = subprocess.run(
+        [*command, tmp_path], capture_output=True, text=True, timeout=200, check=False, env=environment
+    )
+    assert "3 passed, 1 warning, 1 error" in ended.stdout, ended.stdout
 
 
 def test_a_thread_and_a_process_that_go_on_are_named(monkeypatch):

@@ -11,7 +11,7 @@ from handful.annotations.pixels import KINDS, Concept
 from handful.conversions import as_double, as_float, as_mask, as_tensor, check_real, check_whole
 from handful.errors import UserError
 from handful.metrics.finite import as_feature_maps
-from handful.metrics.histogram import Histogram, nearest_thresholds
+from handful.metrics.histogram import Histogram, chunks, nearest_thresholds
 from handful.metrics.plotted import PlottedMetric
 
 #: Share of all positions at which a unit is called active, and the IoU that makes a detector (Bau et al.).
@@ -61,8 +61,11 @@ class ActivationThresholds(Histogram):
         Raises:
             UserError: another shape, or maps that are not finite.
         """
-        values = as_feature_maps(maps, None, self.num_units).transpose(0, 1).flatten(1)
-        super().update(torch.cat([values.double(), _place(values.float())]).T)
+        units = as_feature_maps(maps, None, self.num_units).transpose(0, 1)
+        for rows in chunks(units):
+            values = units[rows].flatten(1)
+            self._count(rows, values)
+            self._count(slice(self.num_units + rows.start, self.num_units + rows.stop), _place(values))
 
     def compute(self) -> Tensor:  # type: ignore[override]
         """Return the thresholds, float64 `(U,)`; infinite for units that never change."""
@@ -74,10 +77,10 @@ class ActivationThresholds(Histogram):
 
 
 def _place(values: Tensor) -> Tensor:
-    """The place of float32 numbers among all of them, whole numbers in float64."""
-    bits = values.contiguous().view(torch.int32)
+    """The place of numbers, rounded to float32, among all of these; whole numbers, int32."""
+    bits = values.float().contiguous().view(torch.int32)
     sign = bits >> 31  # −1 below 0, where the magnitude is taken off
-    return (bits.bitwise_and(_MAGNITUDE).bitwise_xor_(sign) - sign).double()
+    return bits.bitwise_and(_MAGNITUDE).bitwise_xor_(sign).sub_(sign)
 
 
 def _number(place: Tensor) -> Tensor:

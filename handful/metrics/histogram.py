@@ -14,6 +14,8 @@ from handful.metrics.shaped import ShapedMetric
 _FINEST = -60
 #: Bins are numbered below 2 to the power of this, so that float64 holds the numbers exactly.
 _LARGEST = 40
+#: Values counted at a time on a processor, so that they stay in its cache, and on a GPU.
+_CELLS, _CELLS_GPU = 2**17, 2**22
 
 
 class Histogram(PlottedMetric, ShapedMetric):
@@ -52,35 +54,45 @@ class Histogram(PlottedMetric, ShapedMetric):
         Raises:
             UserError: another shape, or values that are not finite.
         """
-        values = as_finite(values, (None, self.num_features), "values").T.double().contiguous()
+        values = as_finite(values, (None, self.num_features), "values").T
+        for rows in chunks(values):
+            self._count(rows, values[rows])
+
+    def _count(self, features: slice, values: Tensor) -> None:
+        """Add finite or whole numbers `(R, n)` of some features, which a slice chooses."""
         if not values.numel():
             return
+        state = self.state[features]
         # most features' values fall into bins that are there already
-        place = _bin(values, self.state[:, :1]) - self.state[:, 1:2]
-        low, high = place.amin(dim=1), place.amax(dim=1)
-        known = (low >= 0) & (high < self.bins) & (self.state[:, 2] > 0)
-        within = torch.where(known[:, None], place, 0)
-        self.state[:, 2:].scatter_add_(1, within, known[:, None].expand_as(within).long())
+        low, high = (end.double()[:, None] for end in values.contiguous().aminmax(dim=1))
+        lowest, highest = (_bin(end, state[:, :1]) - state[:, 1:2] for end in (low, high))
+        known = ((lowest >= 0) & (highest < self.bins) & (state[:, 2:3] > 0))[:, 0]
         if bool(known.all()):
+            _add(state[:, 2:], _places(values, state[:, :1], state[:, 1:2]))
             return
-        rows = (~known).nonzero()[:, 0]
-        self.state[rows] = self._extended(self.state[rows], values[rows])
+        inside, outside = known.nonzero()[:, 0], (~known).nonzero()[:, 0]
+        if len(inside):
+            old = state[inside]
+            _add(old[:, 2:], _places(values[inside], old[:, :1], old[:, 1:2]))
+            state[inside] = old
+        old, new = state[outside], self._new(values[outside], low[outside, 0], high[outside, 0])
+        state[outside] = _pair(old, new) if bool(old[:, 2:].any()) else new
 
-    def _extended(self, state: Tensor, values: Tensor) -> Tensor:
-        """The state `(R, bins + 2)` of some features and further values `(R, n)` of these."""
-        low, high = values.amin(dim=1), values.amax(dim=1)
+    def _new(self, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """The state `(R, bins + 2)` of values `(R, n)` alone, whose ends are given."""
         exponent = _start(low, high, self.bins)
+        if not values.is_floating_point():
+            exponent = exponent.clamp(min=0)
         while True:
             first, last = _bin(low, exponent), _bin(high, exponent)
             fits = _fits(first, last, self.bins)
             if bool(fits.all()):
                 break
             exponent = torch.where(fits, exponent, exponent + 1)
-        place = _bin(values, exponent[:, None]) - first[:, None]
-        offset = torch.arange(len(state), device=values.device)[:, None] * self.bins
-        counts = torch.bincount((place + offset).flatten(), minlength=state[:, 2:].numel())
-        new = torch.cat([exponent[:, None], first[:, None], counts.reshape(-1, self.bins)], dim=1)
-        return _pair(state, new)
+        exponent, first = exponent[:, None], first[:, None]
+        counts = torch.zeros(len(values), self.bins, dtype=torch.int64, device=values.device)
+        _add(counts, _places(values, exponent, first))
+        return torch.cat([exponent, first, counts], dim=1)
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Return counts, int64 `(S, bins)`, and the edges of the bins, float64 `(S, bins + 1)`."""
@@ -141,10 +153,29 @@ def nearest_thresholds(counts: Tensor, edges: Tensor, share: float) -> tuple[Ten
     return torch.where((counts > 0).sum(dim=1) > 1, found, torch.inf), distance.gather(1, last)[:, 0]
 
 
+def chunks(values: Tensor) -> list[slice]:
+    """Slices of the first dimension that hold as many values as are counted at a time, a row at least."""
+    cells = _CELLS if values.device.type == "cpu" else _CELLS_GPU
+    step = max(1, cells // max(1, values[:1].numel()))
+    return [slice(start, min(start + step, len(values))) for start in range(0, len(values), step)]
+
+
 def _bin(values: Tensor, exponent: Tensor) -> Tensor:
     """Numbers of the bins that values lie in."""
     # one power per feature, and products with powers of two are exact
     return (values * torch.ldexp(torch.ones_like(exponent, dtype=torch.float64), -exponent)).floor().long()
+
+
+def _places(values: Tensor, exponent: Tensor, first: Tensor) -> Tensor:
+    """Numbers of the bins that floating-point or whole numbers `(R, n)` lie in, from the first bin `(R, 1)` on."""
+    if values.is_floating_point():
+        return _bin(values.double(), exponent).sub_(first)
+    return (values >> exponent.to(values.dtype)).long().sub_(first)
+
+
+def _add(counts: Tensor, places: Tensor) -> None:
+    """Count the bins `(R, n)` of some values, all of which are there."""
+    counts.scatter_add_(1, places, counts.new_ones(1, 1).expand_as(places))
 
 
 def _start(low: Tensor, high: Tensor, bins: int) -> Tensor:

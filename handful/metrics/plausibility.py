@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from handful.conversions import as_mask, check_whole
+from handful.conversions import as_float, as_mask, check_whole
 from handful.errors import UserError
 from handful.metrics.finite import as_feature_maps, as_finite, predicted_weights
 from handful.metrics.plotted import PlottedMetric
@@ -93,9 +93,11 @@ class Plausibility(PlottedMetric):
             masks: bool `(B, H, W)`.
 
         Raises:
-            UserError: shapes that do not fit one another; maps, logits or weights that are not finite.
+            UserError: shapes that do not fit one another; maps or weights that are not finite; NaN logits.
         """
-        logits, weight = as_finite(logits, (None, None), "logits"), as_finite(weight, (None, None), "weight")
+        logits, weight = as_float(logits, (None, None), "logits"), as_finite(weight, (None, None), "weight")
+        if bool(logits.isnan().any()):  # infinite ones are of classes that are left out
+            raise UserError(f"logits: row {int(logits.isnan().any(dim=1).nonzero()[0])} holds NaN")
         maps = as_feature_maps(maps, None, None)
         rows = predicted_weights(maps, logits, weight, "maps")
         shares = activation_inside(maps, masks, self.dilation).where(rows != 0, torch.nan)

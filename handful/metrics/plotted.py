@@ -43,7 +43,7 @@ class PlottedMetric(Metric):
         """Restore a copy, or what was pickled, as a metric of its own."""
         super().__setstate__(state)
         number = _next_number()
-        self._defaults[_OWN] = number
+        self._defaults = {**self._defaults, _OWN: number}  # a shallow copy shares the dictionary of the original
         setattr(self, _OWN, number.to(getattr(self, _OWN).device))
 
     def persistent(self, mode: bool = False) -> None:

@@ -1,6 +1,6 @@
 """ROAD, remove and debias: pixels go without leaving a shape that the model could read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -61,14 +61,14 @@ def road_curve(
     """
     if order not in ("most", "least"):
         raise UserError(f'order "{order}" is unknown: give most or least')
-    _check_percentages(percentages)
+    given = _checked(percentages)
     check_real("noise", noise, 0)
     with changed_images(model, images, classes, chunk) as watched:
         images = watched.images
         maps = maps_of(images, maps)
         place = ranks(maps, descending=order == "most")
         pixels = maps[0].numel()
-        gone = torch.tensor([int(pixels * p / 100) for p in percentages], device=images.device)
+        gone = torch.tensor([int(pixels * p / 100) for p in given], device=images.device)
 
         def change(rows: Tensor, copy: Tensor) -> Tensor:
             missing = place[rows] < gone[copy][:, None, None]
@@ -81,14 +81,15 @@ def road_curve(
             ]).to(images)  # fmt: skip
             return imputed + noise * drawn * missing[:, None]
 
-        return watched.answers(len(percentages), change, reading)
+        return watched.answers(len(given), change, reading)
 
 
-def _check_percentages(percentages: Sequence[float]) -> None:
-    if not isinstance(percentages, Sequence) or not len(percentages):
-        raise UserError(f"percentages: expected one at least, got {percentages!r}")
-    for percentage in percentages:
-        check_real("percentages", percentage, 0, 100, open_below=True, open_above=True)
+def _checked(percentages: Iterable[float]) -> tuple[float, ...]:
+    flat = isinstance(percentages, Iterable) and getattr(percentages, "ndim", 1) == 1
+    given = [p.item() if hasattr(p, "item") else p for p in percentages] if flat else []
+    if not given:
+        raise UserError(f"percentages: expected one at least, in a sequence, got {percentages!r}")
+    return tuple(check_real("percentages", p, 0, 100, open_below=True, open_above=True) for p in given)
 
 
 class ROAD(Mean):
@@ -121,9 +122,8 @@ class ROAD(Mean):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_percentages(percentages)
         check_reading(reading)
-        self.percentages, self.reading, self.seed = tuple(percentages), reading, seed
+        self.percentages, self.reading, self.seed = _checked(percentages), reading, seed
         self.noise = check_real("noise", noise, 0)
 
     def update(  # type: ignore[override]

@@ -10,7 +10,7 @@ from datamodules.cache import Cache, CacheUnwritableError
 from handful.errors import UserError
 
 #: Seconds that a process has on however busy a machine.
-PATIENCE = 300
+PATIENCE = 60
 
 
 def make_slowly(tmp_path, seconds):

@@ -18,7 +18,7 @@ from tests.helpers.ports import free_port
 #: Seconds that processes have; less than a test has, so that what they printed is shown and none is left.
 LONGEST = 500.0
 #: Seconds that others have after one has failed.
-_GRACE = 120.0
+_GRACE = 60.0
 
 #: Events of Python's audit that change files.
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")

@@ -65,8 +65,13 @@ def _logging() -> dict[str, Any]:
     found: dict[str, Any] = {"disabled below": logging.root.manager.disable}
     for name in _LOGGERS:
         logger = logging.getLogger(name) if name else logging.root
-        found[name or "root"] = (logger.level, logger.propagate, logger.disabled, *map(repr, logger.handlers))
+        found[name or "root"] = (logger.level, logger.propagate, logger.disabled, *_handlers(logger))
     return found
+
+
+def _handlers(logger: logging.Logger) -> list[tuple[logging.Handler, int]]:
+    """Its handlers and their levels, without those that pytest adds for a while."""
+    return [(h, h.level) for h in logger.handlers if not type(h).__module__.startswith("_pytest")]
 
 
 def _matplotlib() -> dict[str, Any]:
@@ -204,21 +209,45 @@ class ProcessState:
             sys.modules["mlflow"].set_tracking_uri(server)
             os.environ.pop("MLFLOW_TRACKING_URI", None)
             os.environ.update({name: value for name, value in environment.items() if name == "MLFLOW_TRACKING_URI"})
-        logging.root.setLevel(before["logging"]["root"][0])
+        _put_back_logging(before["logging"])
+        np.seterr(**before["numpy"]["errors"])
+        if (module := sys.modules.get("matplotlib")) is not None and before["matplotlib"]:
+            dict.update(module.rcParams, before["matplotlib"])
+        for name in ("excepthook", "displayhook", "unraisablehook"):
+            setattr(sys, name, before["sys"][name])
+        threading.excepthook = before["threading.excepthook"]
         rank_zero_only.rank = before["rank_zero_only.rank"]
         for name, handler in before["signal handlers"].items():
-            signal.signal(getattr(signal, name), handler)
+            number = getattr(signal, name)
+            # one that was not set from Python cannot be set again, and to set any takes the place of faulthandler's
+            if handler is not None and signal.getsignal(number) != handler:
+                signal.signal(number, handler)
         for name, value in before["pillow"].items():
             setattr(ImageFile if name == "LOAD_TRUNCATED_IMAGES" else Image, name, value)
         kept = before["torch"]
         torch.set_num_threads(kept["threads"])
         torch.set_default_dtype(kept["default type"])
+        if torch.get_default_device() != kept["default device"]:  # to set one slows all that makes tensors
+            torch.set_default_device(None if kept["default device"].type == "cpu" else kept["default device"])
         only_warn = kept["deterministic algorithms only warn"]
         torch.use_deterministic_algorithms(kept["deterministic algorithms"], warn_only=only_warn)
         torch.set_grad_enabled(kept["gradients"])
         torch.backends.cudnn.benchmark = kept["cudnn.benchmark"]
         if torch.distributed.is_initialized() and not before["process group"]:
             torch.distributed.destroy_process_group()
+
+
+def _put_back_logging(before: dict[str, Any]) -> None:
+    logging.disable(before["disabled below"])
+    for name in _LOGGERS:
+        logger = logging.getLogger(name) if name else logging.root
+        level, logger.propagate, logger.disabled, *handlers = before[name or "root"]
+        logger.setLevel(level)
+        for handler, _ in _handlers(logger):
+            logger.removeHandler(handler)
+        for handler, at in handlers:
+            handler.setLevel(at)
+            logger.addHandler(handler)
 
 
 def _change(before: Any, after: Any) -> str:

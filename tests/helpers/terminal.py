@@ -18,7 +18,7 @@ from tests.helpers import forked
 _SEQUENCE = re.compile(r"\x1b\[(\d*)([A-Za-z])")
 
 
-def on_terminal(*arguments: str, seconds: float = 500, **environment: str) -> tuple[int, str]:
+def on_terminal(*arguments: str, seconds: float = 400, **environment: str) -> tuple[int, str]:
     """Run `python ARGUMENTS` with a terminal of 100 columns; its exit status and all that it wrote there."""
     leader, follower = _terminal()
     variables = {**os.environ, "TERM": "xterm", **environment}
@@ -29,7 +29,7 @@ def on_terminal(*arguments: str, seconds: float = 500, **environment: str) -> tu
     return _written(leader, process, seconds)
 
 
-def code_on_terminal(code: str, seconds: float = 500) -> tuple[int, str]:
+def code_on_terminal(code: str, seconds: float = 400) -> tuple[int, str]:
     """Run Python code as `on_terminal` does, in a forked process, without the seconds that imports take."""
     leader, follower = _terminal()
 

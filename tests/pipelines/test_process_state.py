@@ -82,6 +82,9 @@ def test_what_an_error_leaves_is_given_back_too():
 
 
 def test_processes_of_a_run_stay_known(monkeypatch):
+    for name in ("LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "")  # put back afterwards, whatever is set below
+        monkeypatch.delenv(name)
     with process_kept():
         os.environ["LOCAL_RANK"], os.environ["WORLD_SIZE"] = "0", "2"
     assert (os.environ["LOCAL_RANK"], os.environ["WORLD_SIZE"]) == ("0", "2")

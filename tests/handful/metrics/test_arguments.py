@@ -54,6 +54,10 @@ def test_sizes_that_cannot_be(metric, name, least, value):
     ({"reading": "probabilities"}, "reading 'probabilities' is unknown: give probability, score, decision"),
     ({"percentages": ()}, "percentages: expected one at least"),
     ({"percentages": 50}, "percentages: expected one at least"),
+    ({"percentages": numpy.array([])}, "percentages: expected one at least"),
+    ({"percentages": torch.tensor(50.0)}, "percentages: expected one at least"),
+    ({"percentages": "50"}, "percentages: expected a number, got '5'"),
+    ({"percentages": numpy.array([50, 100])}, "percentages: 100 lies outside"),
     ({"percentages": (50, 100)}, "percentages: 100 lies outside"),
     ({"noise": -1}, "noise"),
 ])  # fmt: skip
@@ -62,6 +66,13 @@ def test_options_of_road_that_cannot_be(options, words):
         ROAD(**options)
     with pytest.raises(UserError, match=words):
         road_curve(MODEL, NUMBERS["images"], NUMBERS["maps"], **options)
+
+
+@pytest.mark.parametrize("form", [list, numpy.array, torch.tensor, iter])
+def test_percentages_of_road_in_any_sequence(form):
+    expected = road_curve(MODEL, NUMBERS["images"], NUMBERS["maps"], percentages=(20, 50))
+    assert torch.equal(road_curve(MODEL, NUMBERS["images"], NUMBERS["maps"], percentages=form([20, 50])), expected)
+    assert ROAD(percentages=form([20, 50])).percentages == (20.0, 50.0)
 
 
 def test_a_reading_that_is_unknown_is_refused_wherever_it_is_read():

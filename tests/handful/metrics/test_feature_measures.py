@@ -303,6 +303,18 @@ def test_one_class_one_logit_and_fewer_than_k_features():
     assert float(plausible.compute()) == 1
 
 
+def test_classes_that_are_left_out_are_not_predicted():
+    plausible = Plausibility()
+    weight, logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[-torch.inf, 0.0], [1.0, -torch.inf]])
+    maps, mask = torch.ones(2, 2, 4, 4), torch.ones(2, 4, 4)
+    maps[1, 0, :, :2] = 3  # beside the mask
+    mask[1, :, :2] = 0
+    plausible.update(maps, logits, weight, mask)
+    assert float(plausible.compute()) == pytest.approx((1 + 0.25) / 2)
+    with pytest.raises(UserError, match="logits: row 1 holds NaN"):
+        plausible.update(maps, torch.tensor([[0.0, 1.0], [torch.nan, 0.0]]), weight, mask)
+
+
 @pytest.mark.parametrize("form", [bool, 255, 1.0])
 def test_masks_of_any_form_and_size(form):
     mask = torch.zeros(1, 8, 8)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from handful.annotations import BirdAnnotations, Concept
 from handful.birds import ToyBirdsDataset
 from handful.errors import UserError
-from handful.metrics import ActivationThresholds, LocationInstability, NetworkDissection, receptive_field
+from handful.metrics import ActivationThresholds, LocationInstability, NetworkDissection, histogram, receptive_field
 from tests.helpers.two_processes import every_second, on_two_processes
 
 CONCEPTS = [Concept("wing", "part"), Concept("bird", "object"), Concept("sky", "scene")]
@@ -79,6 +81,45 @@ def test_thresholds_of_skewed_activations(skew, share):
     assert (maps >= threshold).double().mean() == pytest.approx(share, rel=0.2)
     below, above = (maps.double().quantile(1 - part * share) for part in (1.25, 0.75))
     assert below <= threshold <= above
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16])
+def test_thresholds_do_not_depend_on_the_order_of_batches_or_on_what_is_counted_at_a_time(kind, monkeypatch):
+    maps = 3 * torch.randn(30, 7, 6, 5, generator=torch.Generator().manual_seed(2))
+    maps[:, 1] = maps[:, 1].exp()
+    maps[:, 2] = 0
+    maps[3, 3, 0, 0], maps[4, 4, 0, 0] = 3e4, -3e4
+    found, forward = [], torch.arange(30)
+    for cells, order, size in ((2**17, forward, 30), (100, forward.flip(0), 7), (1, maps[:, 0, 0, 0].argsort(), 1)):
+        monkeypatch.setattr(histogram, "_CELLS", cells)
+        metric = ActivationThresholds(7)
+        for rows in order.split(size):
+            metric.update(maps[rows].to(kind))
+        found.append((metric.state.clone(), metric.compute()))
+    assert all(torch.equal(state, found[0][0]) and torch.equal(value, found[0][1]) for state, value in found)
+
+
+class LargestResult(TorchDispatchMode):
+    """Bytes of the largest tensor that an operation makes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **kwargs or {})
+        made = [leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor) and leaf._base is None]
+        sizes = [leaf.numel() * leaf.element_size() for leaf in made]
+        self.bytes = max(self.bytes, *sizes, 0)
+        return found
+
+
+def test_what_is_counted_takes_less_memory_than_the_maps():
+    """It was a copy of them in float64, once per histogram, and several of its size."""
+    maps = torch.rand(64, 128, 14, 14)
+    metric = ActivationThresholds(128, bins=64)
+    metric.update(maps)
+    with LargestResult() as largest:
+        metric.update(maps)
+    assert largest.bytes <= maps.numel() * maps.element_size()
 
 
 def test_thresholds_of_tied_activations_are_the_nearest_there_are():

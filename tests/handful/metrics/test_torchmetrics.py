@@ -1,5 +1,6 @@
 """Every metric through torchmetrics' own machinery: merged, saved, drawn, in collections, on two processes."""
 
+import copy
 import io
 import pickle
 
@@ -34,6 +35,16 @@ def fed(make, given, *batches, **options):
     for rows in batches:
         metric.update(**given(rows))
     return metric
+
+
+def test_a_shallow_copy_leaves_the_original_as_it_was():
+    original = Mean()
+    number = original._defaults["own_number"].clone()
+    copied = copy.copy(original)
+    assert torch.equal(original._defaults["own_number"], number)
+    assert not torch.equal(copied._defaults["own_number"], number)
+    original.reset()
+    assert torch.equal(original.own_number, number)
 
 
 def close(one, other):
