@@ -65,8 +65,8 @@ class Histogram(PlottedMetric, ShapedMetric):
         state = self.state[features]
         # most features' values fall into bins that are there already
         low, high = (end.double()[:, None] for end in values.contiguous().aminmax(dim=1))
-        lowest, highest = (_bin(end, state[:, :1]) - state[:, 1:2] for end in (low, high))
-        known = ((lowest >= 0) & (highest < self.bins) & (state[:, 2:3] > 0))[:, 0]
+        ends = _bin(torch.cat([low, high], dim=1), state[:, :1]) - state[:, 1:2]
+        known = ((ends >= 0) & (ends < self.bins)).all(dim=1) & (state[:, 2] > 0)
         if bool(known.all()):
             _add(state[:, 2:], _places(values, state[:, :1], state[:, 1:2]))
             return

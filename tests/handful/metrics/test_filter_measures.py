@@ -99,6 +99,18 @@ def test_thresholds_do_not_depend_on_the_order_of_batches_or_on_what_is_counted_
     assert all(torch.equal(state, found[0][0]) and torch.equal(value, found[0][1]) for state, value in found)
 
 
+@pytest.mark.parametrize("huge", [1e30, -1e30, 3e38])
+def test_a_number_beyond_whole_numbers_of_bins_comes_late(huge):
+    few, late = torch.tensor([0.0, 1e-9, 2e-9, 5e-10]).reshape(4, 1, 1, 1), torch.tensor([[[[1e-9, huge]]]])
+    one, other = ActivationThresholds(1, 0.3), ActivationThresholds(1, 0.3)
+    for batch in (few, late):
+        one.update(batch)
+    for batch in (late, few):
+        other.update(batch)
+    assert torch.equal(one.state, other.state)
+    assert int(one.state[:, 2:].sum()) == 12
+
+
 class LargestResult(TorchDispatchMode):
     """Bytes of the largest tensor that an operation makes."""
 
