@@ -97,15 +97,16 @@ def _run(given: list[str]) -> None:
         raise SystemExit(0)
     trusted, rest = taken(["--help" if argument == "--help_all" else argument for argument in rest], "trust")
     packages = [package for text in trusted for package in text.split(",") if package]
+    others = bool(packages or os.environ.get("HANDFUL_TRUST"))
     if command in _SLOW:  # to parse its options, torch and Lightning are imported
-        check_options(command, rest, others=bool(packages or os.environ.get("HANDFUL_TRUST")))
+        check_options(command, rest, others)
         with _trusting(packages):
             _run_slow(command, rest)
         return
     module = importlib.import_module(f"pipelines.commands.{command}")
     own, arranged = module.prepare(rest)
     values = _parser(name, own).parse_args([name, *arranged])[name]
-    check_values(values)
+    check_values(values, others)
     if hasattr(module, "check"):
         module.check(values)
     with _trusting(packages):

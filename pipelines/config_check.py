@@ -3,6 +3,8 @@
 What passes here is checked by the parsers themselves, in every detail.
 """
 
+import ast
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 from handful.errors import UserError, did_you_mean
 from pipelines.class_arguments import Argument, arguments_of, class_names, is_class, is_known_package
 from pipelines.configs import ConfigFile
+from pipelines.dotted_keys import nested
 from pipelines.option_parser import OneSentenceParser
 
 #: What a value may be that is left to the data and the machine.
@@ -55,10 +58,11 @@ class ConfigCheck:
             UserError: names the file and the key.
         """
         for file in files:
-            self._top(file.path, file.content)
+            self._top(file.path, nested(file.content))
 
     def _top(self, file: Path, content: Mapping[str, Any]) -> None:
-        known = {*self._plain, *self._groups, *self._classes, *self._lists, "config", "extends"}
+        appended = [f"{name}+" for name in self._lists]
+        known = {*self._plain, *self._groups, *self._classes, *self._lists, *appended, "config", "extends"}
         for group in self._closed:
             start = f"{group}." if group else ""
             there = {name.removeprefix(start).partition(".")[0] for name in known if name.startswith(start)}
@@ -72,20 +76,25 @@ class ConfigCheck:
         for name, members in self._groups.items():
             found = _at(content, name)
             for inner, value in found.items() if isinstance(found, Mapping) else ():
-                if inner not in members:
+                if (known_as := _whose(inner)) not in members:
                     near = did_you_mean(f"{name}.{inner}", [f"{name}.{one}" for one in members])
                     raise UserError(f"{file}: Option '{name}.{inner}' is not accepted{near}")
-                _fits(file, f"{name}.{inner}", members[inner].type, value)
+                if known_as == inner:
+                    _fits(file, f"{name}.{inner}", members[inner].type, value)
         for name in self._classes:
             self._spec(file, name, _at(content, name))
         for name in self._lists:
             found = _at(content, name)
             for place, value in enumerate(found if isinstance(found, list) else ()):
                 self._spec(file, f"{name}[{place}]", value)
+            more = _at(content, f"{name}+")
+            for place, value in enumerate(more if isinstance(more, list) else [more]):
+                self._spec(file, f"{name}+[{place}]", value)
 
     def _spec(self, file: Path, key: str, value: Any) -> None:
         """Look at a class, by its name or as a mapping, and at its arguments."""
         given = isinstance(value, Mapping)
+        value = nested(value) if given else value
         path = value.get("class_path") if given else value
         if isinstance(path, str):
             if not self._others:
@@ -96,13 +105,16 @@ class ConfigCheck:
         if arguments is None or not isinstance(inner, Mapping):
             return
         for name, item in inner.items():
-            if name not in arguments:
+            argument = arguments.get(known_as := _whose(name))
+            if argument is None:
                 raise UserError(f"{file}: {key}: Option {name!r} is not accepted{did_you_mean(name, arguments)}")
-            place, kind = f"{key}.{name}", arguments[name].type
-            if kind is not None:
-                _fits(file, place, kind, item)
+            place = f"{key}.{name}"
+            if known_as == name:
+                _fits(file, place, argument.type, item)
+            elif "." in name:
+                continue
             for one in item if isinstance(item, list) else [item]:
-                named = isinstance(one, str) and arguments[name].is_factory
+                named = isinstance(one, str) and argument.is_factory
                 if named or (isinstance(one, Mapping) and set(one) & set(_SPEC)):
                     self._spec(file, place, one)
 
@@ -110,7 +122,8 @@ class ConfigCheck:
 def check_class_name(key: str, path: str) -> None:
     """Refuse the name of a class that neither torch, Lightning nor Handful has.
 
-    Names that are no names, or of other packages, are left to those who know them.
+    Names that are no names, or of other packages, are left to those who know them, and so is what a module may have
+    by other ways than its own lines.
 
     Raises:
         UserError: names the key, and the class that is probably meant.
@@ -118,8 +131,40 @@ def check_class_name(key: str, path: str) -> None:
     module, _, name = path.rpartition(".")
     if not _NAME.fullmatch(path) or (module and not is_known_package(module)) or is_class(path):
         return
+    if module and _may_have(module, name):
+        return
     near = did_you_mean(name, class_names()).replace("'", "")
     raise UserError(f"{key}: there is no class {path!r}{near}")
+
+
+def _may_have(module: str, name: str) -> bool:
+    """Whether a module may have a name: its file is not found, has the word, or has more than is written in it."""
+    file = _file_of(module)
+    if file is None:
+        return True
+    text = file.read_text(encoding="utf-8")
+    stars = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom))
+    return (
+        re.search(rf"\b({re.escape(name)}|globals|__getattr__)\b", text) is not None
+        or any(one.name == "*" for node in stars for one in node.names)
+    )  # fmt: skip
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module by its name; nothing is imported."""
+    package, *inner = module.split(".")
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        place = Path(folder, *inner)
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def _whose(name: str) -> str:
+    """The argument that a key is about: without the `+` that appends to a list, and what lies beneath."""
+    return name.partition(".")[0].removesuffix("+")
 
 
 def _at(content: Any, key: str) -> Any:

@@ -16,6 +16,7 @@ from pipelines.commands.signature import signature_of
 from pipelines.commands.value_check import check_stage
 from pipelines.config_check import AUTO, ConfigCheck, check_class_name
 from pipelines.configs import ConfigFile, configs_first
+from pipelines.dotted_keys import nested
 from pipelines.find_run import find_run
 from pipelines.option_parser import OneSentenceParser
 from pipelines.plain_options import add_plain_options, add_plain_phase_options, chosen_configs, phase_names
@@ -165,7 +166,7 @@ def _lightning(command: str, arguments: Sequence[str], others: bool) -> _Known:
 
 def _add_classes(known: _Known, keys: Sequence[str], arguments: Sequence[str], files: Sequence[ConfigFile]) -> None:
     """Add the arguments of classes, and of those within them that an option reaches into."""
-    contents = [file.content for file in files]
+    contents = [nested(file.content) for file in files]
     known.classes = keys
     for key in keys:
         known.add(key, _taken_by(key, arguments, contents))

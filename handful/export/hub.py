@@ -53,11 +53,9 @@ def upload(folder: Path, names: Sequence[str], repo_id: str, private: bool) -> s
     from huggingface_hub import HfApi
 
     api = HfApi()
-    for name, value in _ATTEMPTS.items():  # read when the client is imported, by the first upload
-        os.environ.setdefault(name, value)
     waited = f"  {api.endpoint} has not taken everything yet; its client sends, and asks again where nobody answers"
     try:
-        with _quiet(), patience(waited):
+        with _few_attempts(), _quiet(), patience(waited):
             api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(
                 repo_id=repo_id, folder_path=folder, allow_patterns=list(names), commit_message="Upload by Handful"
@@ -65,6 +63,18 @@ def upload(folder: Path, names: Sequence[str], repo_id: str, private: bool) -> s
     except Exception as error:  # of the network, the Hub and its client: as many kinds as their versions have
         raise UserError(f"push: {_reason(error, repo_id, api.endpoint)}; {folder} is ready") from error
     return f"{api.endpoint}/{repo_id}"
+
+
+@contextmanager
+def _few_attempts() -> Iterator[None]:
+    """Xet's client, which reads this from the environment when it is imported, by the first upload, gives up soon."""
+    added = {name: value for name, value in _ATTEMPTS.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 
 from handful.errors import UserError, did_you_mean
@@ -27,8 +28,12 @@ _REGISTERED = {
 _FURTHER = {"methods": ("ig", "mp", "none"), "measures": ("all",)}
 
 
-def check_values(values: Namespace) -> None:
+def check_values(values: Namespace, others: bool = False) -> None:
     """Refuse runs, images, stages, methods and measures that are not there.
+
+    Args:
+        values: of the command's options.
+        others: whether other packages may register methods and measures, which are then checked where they are used.
 
     Raises:
         UserError: names the option or the folder, and what is probably meant.
@@ -38,7 +43,7 @@ def check_values(values: Namespace) -> None:
             find_run(folder, quiet=True)
     if isinstance(images := values.get("images"), str):
         check_there("--images", Path(images).expanduser())
-    for option in _REGISTERED:
+    for option in () if others else _REGISTERED:
         if (given := values.get(option)) is not None:
             _check_registered(option, given)
     stage = values.get("stage") or values.get("phase")
@@ -56,13 +61,17 @@ def check_stage(run_dir: str | Path, stage: str) -> None:
     finished = [file.parent.name for file in sorted(run.glob("*/done.json"))]
     # names of stages stand in the config, or are the usual ones
     try:
-        config = read_text(run / "config.yaml", max_bytes=MAX_CONFIG)
-    except (OSError, ValueError):  # said where it is read
+        named = _texts(read_text(run / "config.yaml", max_bytes=MAX_CONFIG)) | {"dense", "sparse", "finetuned"}
+    except (OSError, ValueError, yaml.YAMLError):  # said where it is read
         return
-    named = set(re.findall(r"\w+", config)) | {"dense", "sparse", "finetuned"}
     if finished and stage not in (*finished, *named):
         near = did_you_mean(stage, finished)
         raise UserError(f"{run}: no finished stage {stage!r}; there are {', '.join(finished)}{near}")
+
+
+def _texts(config: str) -> set[str]:
+    """All keys and values of a config; no alias is followed."""
+    return {event.value for event in yaml.parse(config) if isinstance(event, yaml.ScalarEvent)}
 
 
 def _check_registered(option: str, given: Any) -> None:

@@ -166,3 +166,13 @@ def test_a_port_that_cannot_be_served_is_refused_before_anything_is_read(port, s
         values = Namespace(run_dir=str(tmp_path), port=taken.getsockname()[1] if port is None else port)
         with pytest.raises(UserError, match=said):
             check(values)
+
+
+@pytest.mark.parametrize("version", ["5.49.1", "unknown"])
+def test_another_gradio_is_refused_before_anything_is_read(version, tmp_path, monkeypatch):
+    about = tmp_path / "gradio-5.49.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: gradio\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match="needs the package gradio: pip install 'gradio>=6,<7'"):
+        check(Namespace(run_dir=str(tmp_path), port=7860))

@@ -8,10 +8,14 @@ from typing import get_type_hints
 
 import pytest
 import yaml
+from jsonargparse import Namespace
+from PIL import Image
 
 from handful.errors import UserError
 from pipelines.class_arguments import arguments_of, fields_of, trainer_arguments
 from pipelines.cli import COMMANDS
+from pipelines.commands.value_check import check_stage, check_values
+from pipelines.config_check import check_class_name
 from pipelines.option_check import check_options
 from tests.helpers.finished_run import write_run
 from tests.helpers.pipeline import ROOT, write_config
@@ -239,6 +243,119 @@ def test_every_shipped_config_passes_and_what_classes_take(tmp_path):
         with pytest.raises(UserError, match="there is no class"):
             check_options("pipeline", ["--config", str(tmp_path / "right.yaml"), "--data", "Wrong"])
         check_options("pipeline", ["--config", str(tmp_path / "right.yaml"), "--data", "Mine"], others=True)
+
+
+#: Spellings that the parsers take: keys with dots, appended lists, null, merged mappings.
+RIGHT_SPELLINGS = [
+    "wandb.mode: disabled",
+    "network.backbone: conv4",
+    "phases.finetune.max_epochs: 7",
+    "phases.dense.module.class_path: Dense",
+    "phases.dense.module.init_args.optimizer.init_args.lr: 0.1",
+    "phases.dense.module.beta: 0.1",
+    "phases: {dense: {module.init_args.beta: 0.1}}",
+    "phases: {dense: {module: {init_args.beta: 0.1}}}",
+    "phases: {dense: {module: {init_args: {optimizer.init_args.lr: 0.1}}}}",
+    "data: ToyBirds\ndata.init_args.n_classes: 4",
+    "data.n_classes: 4",
+    "trainer: {max_epochs: 3}\ntrainer.precision: 32",
+    "phases.dense.callbacks+: [{class_path: callbacks.Diversity, init_args: {k: 3}}]",
+    "phases: {dense: {callbacks+: [callbacks.Diversity]}}",
+    "phases: {dense: {callbacks+: callbacks.Diversity}}",
+    "phases: {dense: {callbacks+: {class_path: callbacks.Diversity}}}",
+    "phases: {dense: {callbacks: [{class_path: callbacks.AttributionMaps, init_args: {methods+: [cam]}}]}}",
+    "phases: {dense: {callbacks: null, trainer: null, data: null}}\nrounds: null\nrun_dir: null",
+    "phases:\n  dense: &d {max_epochs: 1}\n  sparsify: &e {trainer: {max_epochs: 1}}\n  finetune: {<<: [*d, *e]}",
+    "phases: {'d*': {trainer: {precision: 32}}}",
+]
+
+WRONG_SPELLINGS = [
+    ("wandb.mdoe: disabled", "Option 'wandb.mdoe' is not accepted; did you mean 'wandb.mode'?"),
+    ("wandb.mode: of", "wandb.mode: Expected one of"),
+    ("wandbb.mode: disabled", "Option 'wandbb' is not accepted; did you mean 'wandb'?"),
+    ("phases.dense.max_epoch: 7", "did you mean 'phases.dense.max_epochs'?"),
+    ("phases.dense.module.class_path: Dens", "there is no class 'Dens'; did you mean Dense?"),
+    ("phases.dense.module.init_args.betta: 1", "Option 'betta' is not accepted; did you mean 'beta'?"),
+    ("phases: {dense: {callbaks+: [callbacks.Diversity]}}", "Option 'phases.dense.callbaks+' is not accepted"),
+    ("phases.dense.callbacks+: [callbacks.Diversit]", "callbacks+[0]: there is no class 'callbacks.Diversit'; did you"),
+    ("phases.dense.callbacks+: [{class_path: callbacks.Diversity, init_args: {k: x}}]", "k: Expected a whole number"),
+    ("name+: x", "Option 'name+' is not accepted"),
+]  # fmt: skip
+
+
+def test_every_spelling_of_a_config_that_the_parser_takes_passes(tmp_path):
+    from pipelines.parse import prepare_pipeline
+
+    file = tmp_path / "more.yaml"
+    given = ["--config", str(ROOT / "configs" / "quickstart.yaml"), "--config", str(file)]
+    for text in RIGHT_SPELLINGS:
+        file.write_text(text)
+        check_options("pipeline", given)
+        parser, arranged = prepare_pipeline(given)
+        parser.parse_args(arranged)
+    for text, said in WRONG_SPELLINGS:
+        file.write_text(text)
+        with pytest.raises(UserError, match=re.escape(said)):
+            check_options("pipeline", given)
+
+
+def test_names_that_trusted_packages_may_register_are_not_refused_early(monkeypatch):
+    for name, module in (("methods", "handful.attribution.registry"), ("measures", "pipelines.measures.registry")):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        with pytest.raises(UserError, match="there is no 'brightness'"):
+            check_values(Namespace(**{name: "brightness"}))
+        check_values(Namespace(**{name: "brightness"}), others=True)
+
+
+OWN_METHOD = """
+from handful.attribution import register
+
+@register("brightness")
+def brightness(context):
+    return context.images.mean(dim=1, keepdim=True).expand(-1, context.targets.count, -1, -1)
+"""
+
+
+def test_a_method_of_a_trusted_package_is_drawn(tmp_path):
+    run = write_run(tmp_path)
+    (tmp_path / "my_methods.py").write_text(OWN_METHOD)
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
+    given = ["explain", "--run_dir", str(run), "--images", str(tmp_path / "a.png"), "--methods", "brightness"]
+    environment = {
+        "PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT}:{tmp_path}", "HOME": str(tmp_path), "WANDB_MODE": "disabled",
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    started = subprocess.run(
+        [sys.executable, ROOT / "train.py", *given, "--out", tmp_path / "out", "--trust", "my_methods"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert started.returncode == 0, started.stderr
+
+
+@pytest.mark.parametrize("stage", ["dense-50", "dense 50", "5", "a.b"])
+def test_a_stage_is_found_whatever_its_name(stage, tmp_path):
+    run = write_run(tmp_path)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    stages = {stage: "dense", "sparse": "finetune"}
+    config["phases"]["evaluate"] = {"module": {"class_path": "Evaluate", "init_args": {"stages": stages}}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    check_stage(run, stage)
+    for other in ("dense-51", "50", "densee"):
+        with pytest.raises(UserError, match="no finished stage"):
+            check_stage(run, other)
+
+
+@pytest.mark.parametrize("path", ["torch.nn.ReLU", "torch.device", "torch.nn.Module", "torch.nothing.Adam",
+                                  "pipelines.config.Pipeline", "pipelines.runner.Runner", "torch.optim.adam.Tensor",
+                                  "callbacks.Diversity", "lightning.pytorch.LightningModule"])  # fmt: skip
+def test_a_class_that_exists_is_not_said_to_be_missing(path):
+    check_class_name("key", path)
+
+
+def test_classes_that_a_module_cannot_have_are_refused():
+    for path in ("torch.optim.AdmW", "torch.optim.adam.Admm", "callbacks.Diversit", "lightning_modules.Dens"):
+        with pytest.raises(UserError, match=f"key: there is no class '{path}'"):
+            check_class_name("key", path)
 
 
 def test_the_short_look_refuses_nothing_that_the_parsers_take(tmp_path):

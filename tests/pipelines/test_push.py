@@ -1,6 +1,7 @@
 """`push` by the real client to a Hub on this machine, and what a person reads where it fails."""
 
 import json
+import os
 
 import huggingface_hub
 import pytest
@@ -8,6 +9,8 @@ from huggingface_hub import constants
 from safetensors.torch import load
 
 import handful
+from handful.errors import UserError
+from handful.export.hub import upload
 from pipelines.cli import main
 from tests.helpers import forked
 from tests.helpers.finished_run import write_run
@@ -114,6 +117,20 @@ def test_a_storage_that_does_not_answer_is_given_up(hub, run, tmp_path, monkeypa
         ended = forked.run(["push", "--run_dir", run, "--repo_id", "somebody/birds", "--out", out], out)
     assert ended.status == 2, ended.text
     assert "cannot be reached" in ended.text
+
+
+def test_what_the_client_is_to_do_is_said_for_the_upload_alone(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "7")
+    monkeypatch.delenv("HF_XET_CLIENT_RETRY_MAX_DURATION", raising=False)
+    before = dict(os.environ)
+    (tmp_path / "config.json").write_text("{}")
+    upload(tmp_path, ["config.json"], "somebody/birds", private=True)
+    assert hub.files["config.json"] == b"{}"
+    assert dict(os.environ) == before
+    hub.answers["/api/repos/create"] = (500, "Internal Error")
+    with pytest.raises(UserError, match="Internal Error"):
+        upload(tmp_path, ["config.json"], "somebody/birds", private=True)
+    assert dict(os.environ) == before
 
 
 FAILURES = {
