@@ -193,7 +193,8 @@ def _arguments(node: ast.ClassDef, file: Path) -> dict[str, Argument] | None:
     inherited: dict[str, Argument] = {}
     for base in _bases(node):
         found = _class(base) or (None if _is_ours(file) else _elsewhere(base, [file]))
-        arguments = None if found is None or found[0] is node else _arguments(*found)
+        itself = found is not None and (found[0].lineno, found[1]) == (node.lineno, file)  # under its base's name
+        arguments = None if found is None or itself else _arguments(*found)
         if arguments is None:
             return None
         inherited = arguments | inherited

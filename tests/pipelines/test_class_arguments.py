@@ -42,3 +42,8 @@ def test_an_environment_within_the_folder_of_ours_is_not_ours():
     assert class_arguments._is_ours(root / "callbacks" / "diversity.py")
     assert not class_arguments._is_ours(root / ".venv/lib/python3.11/site-packages/torch/optim/adam.py")
     assert not class_arguments._is_ours(root / "torch/optim/adam.py")  # where all are installed side by side
+
+
+def test_a_class_called_as_its_base_is():
+    assert arguments_of("lightning.pytorch.cli.ReduceLROnPlateau") is None
+    assert is_class("lightning.pytorch.cli.ReduceLROnPlateau")
