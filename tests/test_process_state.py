@@ -105,7 +105,7 @@ def test_a_fixture_whose_end_fails_leaves_nothing_to_the_next_test(tmp_path):
     (tmp_path / "test_two.py").write_text("import os\ndef test_b(): assert 'LEFT' not in os.environ\n")
     (tmp_path / "test_0.py").write_text("def test_first(): pass\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tmp_path]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "HANDFUL_LEAKS": "warn"}
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "HANDFUL_LEAKS": "warn", "PYTEST_ADDOPTS": ""}
     ended = subprocess.run(
         [*command, tmp_path], capture_output=True, text=True, timeout=200, check=False, env=environment
     )

@@ -208,6 +208,7 @@ def write_to(out: int) -> None:
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     _log_to_stderr()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # workers of xdist ignore it
     warnings._showwarnmsg_impl = lambda message: print(message.message, file=sys.stderr)  # pytest's records them
 
 
