@@ -91,7 +91,7 @@ def _named(class_path: str) -> tuple[ast.ClassDef, Path] | None:
     found = _class(name) if ours else None
     if found is not None or (module and module.partition(".")[0] not in _OTHERS):
         return found
-    return _elsewhere(name, [_file_of(module)] if module else _others())
+    return _elsewhere(name, [file_of(module)] if module else _others())
 
 
 def _elsewhere(name: str, files: Sequence[Path | None]) -> tuple[ast.ClassDef, Path] | None:
@@ -101,7 +101,7 @@ def _elsewhere(name: str, files: Sequence[Path | None]) -> tuple[ast.ClassDef, P
             if isinstance(node, ast.ClassDef) and node.name == name:
                 return node, file
             if isinstance(node, ast.ImportFrom) and any((one.asname or one.name) == name for one in node.names):
-                origin = _file_of(node.module or "") if node.level == 0 else None
+                origin = file_of(node.module or "") if node.level == 0 else None
                 found = None if origin in (None, file) else _elsewhere(name, [origin])
                 if found is not None:
                     return found
@@ -109,12 +109,12 @@ def _elsewhere(name: str, files: Sequence[Path | None]) -> tuple[ast.ClassDef, P
 
 
 @cache
-def _file_of(module: str) -> Path | None:
-    """The file of a module of torch or Lightning; nothing is imported."""
+def file_of(module: str) -> Path | None:
+    """The file of a module of ours, torch or Lightning; nothing is imported."""
     package, *inner = module.split(".")
     if not all(part.isidentifier() for part in inner):
         return None
-    spec = importlib.util.find_spec(package) if package in _OTHERS else None
+    spec = importlib.util.find_spec(package) if is_known_package(package) else None
     for folder in (spec and spec.submodule_search_locations) or ():
         place = Path(folder, *inner)
         for file in (place.with_suffix(".py"), place / "__init__.py"):
@@ -124,7 +124,7 @@ def _file_of(module: str) -> Path | None:
 
 
 def _others() -> list[Path]:
-    return [file for module in _OTHER_MODULES if (file := _file_of(module)) is not None]
+    return [file for module in _OTHER_MODULES if (file := file_of(module)) is not None]
 
 
 def _names_in(file: Path) -> list[str]:

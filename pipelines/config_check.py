@@ -4,14 +4,13 @@ What passes here is checked by the parsers themselves, in every detail.
 """
 
 import ast
-import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from handful.errors import UserError, did_you_mean
-from pipelines.class_arguments import Argument, arguments_of, class_names, is_class, is_known_package
+from pipelines.class_arguments import Argument, arguments_of, class_names, file_of, is_class, is_known_package
 from pipelines.configs import ConfigFile
 from pipelines.dotted_keys import nested
 from pipelines.option_parser import OneSentenceParser
@@ -139,7 +138,7 @@ def check_class_name(key: str, path: str) -> None:
 
 def _may_have(module: str, name: str) -> bool:
     """Whether a module may have a name: its file is not found, has the word, or has more than is written in it."""
-    file = _file_of(module)
+    file = file_of(module)
     if file is None:
         return True
     text = file.read_text(encoding="utf-8")
@@ -148,18 +147,6 @@ def _may_have(module: str, name: str) -> bool:
         re.search(rf"\b({re.escape(name)}|globals|__getattr__)\b", text) is not None
         or any(one.name == "*" for node in stars for one in node.names)
     )  # fmt: skip
-
-
-def _file_of(module: str) -> Path | None:
-    """The file of a module by its name; nothing is imported."""
-    package, *inner = module.split(".")
-    spec = importlib.util.find_spec(package)
-    for folder in (spec and spec.submodule_search_locations) or ():
-        place = Path(folder, *inner)
-        for file in (place.with_suffix(".py"), place / "__init__.py"):
-            if file.is_file():
-                return file
-    return None
 
 
 def _whose(name: str) -> str:
