@@ -122,8 +122,8 @@ def _measures(run: Run, stage: str, about: dict[str, dict[str, str]]) -> dict[st
     described = record.get("measures") if record else None
     for one in described.values() if isinstance(described, dict) else ():
         if isinstance(one, dict) and isinstance(one.get("values"), list):
-            told = {"title": str(one.get("title", "")), "better": str(one.get("better", ""))}
-            about |= {str(name): told for name in one["values"]}
+            described = {"title": str(one.get("title", "")), "better": str(one.get("better", ""))}
+            about |= {str(name): described for name in one["values"]}
     return dict(values) if isinstance(values, dict) else {}
 
 
@@ -185,15 +185,15 @@ def _page(record: Mapping[str, Any], columns: Sequence[str]) -> str:
     if isinstance(images := data.get("images"), dict):
         facts.append(", ".join(f"{count:,} {split}" for split, count in images.items()) + " images")
     body: list[tuple[str, list[Any], str]] = []
-    asked = ""
+    last_title = ""
     for place, name in enumerate(header):
         if place:
-            told = about.get(name, {"title": "", "better": _BETTER.get(name, "")})
-            arrow = _ARROWS.get(told["better"], "")
+            described = about.get(name, {"title": "", "better": _BETTER.get(name, "")})
+            arrow = _ARROWS.get(described["better"], "")
             # of measures with numbers at their ends the first asks for all
-            question = "" if told["title"] == asked else told["title"]
+            question = "" if described["title"] == last_title else described["title"]
             body.append((f"{name}{arrow}", [row[place] for row in cells], question))
-            asked = told["title"]
+            last_title = described["title"]
     return render(
         "compare.html",
         title="Runs compared",
