@@ -5,6 +5,7 @@ has run. It takes some tens of microseconds; what changes by lazy imports of lib
 """
 
 import contextlib
+import gc
 import locale
 import logging
 import multiprocessing
@@ -284,6 +285,8 @@ def _children() -> set[int]:
 def _left_children(before: set[int]) -> list[str]:
     """Child processes that were not there before and do not end soon."""
     deadline = time.monotonic() + _PATIENCE
+    if _children() - before - _lasting_children():
+        gc.collect()  # workers of a loader that only an error's traceback still holds
     while left := _children() - before - _lasting_children():
         multiprocessing.active_children()  # waits for those that have ended
         if time.monotonic() > deadline:
