@@ -13,8 +13,8 @@ quickstart: $(VENV)/runtime
 test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-# every published recipe: two steps of every phase on a small copy of its data set; RECIPES='mcl or qpm' runs a part,
-# as CI does after the tests
+# every published recipe: two steps of every phase on a small copy of its data set, as CI does after the tests;
+# RECIPES='mcl or qpm' runs a part
 RECIPES ?= test
 recipes: $(VENV)/dev
 	$(BIN)/python -m pytest -vv -m nightly -n auto --maxprocesses 4 --dist worksteal tests/pipelines/test_recipes.py \
