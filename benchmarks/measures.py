@@ -9,7 +9,7 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from handful.metrics.structural_grounding import PAIRS
 from handful.report.overlays import captioned, overlay, sheet
 from pipelines.evaluate import evaluate
 from pipelines.finished_run import Run
-from pipelines.measures import Options, Subject, chosen_measures
+from pipelines.measures import Measure, Options, Subject, chosen_measures
 from pipelines.measures.run import measured
 from pipelines.measures.subject import AnnotatedImages
 from pipelines.parse import parse_pipeline
@@ -248,10 +248,11 @@ def cost(runs: Path) -> None:
     if (runs / "cub_frozen" / "results.json").is_file():
         rows += _costs("cub100, EfficientNet-Lite0, 224 px", Run(runs / "cub_frozen"))
     lines = [
-        "`python -m benchmarks.measures cost` (after `photographs`): processor seconds on one thread; of the measures, "
-        "the median of alternating turns with all feature measures that need no annotations and with `dependence` "
-        "alone, less the latter. Features and maps of the frozen Lite0 are read from the cache, and its passes were "
-        "timed on 64 images.", "",
+        "`python -m benchmarks.measures cost` (after `photographs`): processor seconds on one thread, medians of "
+        f"{TURNS} turns. Of the measures: what all feature measures that need no annotations spend from their "
+        "construction to their result, between the batches that the network has seen. Of the passes: 64 images, times "
+        "the number of test images. Features and maps of the frozen Lite0 are read from the cache, which is not "
+        "counted.", "",
         *table(["run", "stage", "test images", "features", "forward passes, s", "measures, s", "more"], rows), "",
     ]  # fmt: skip
     maps, masks = torch.rand(100, 512, 7, 7), torch.rand(100, 12, 112, 112) > 0.9
@@ -281,26 +282,39 @@ def _costs(title: str, run: Run) -> list[list[Any]]:
         module = run.load(stage)
         subject = Subject(stage, module.model, images)  # type: ignore[arg-type]
         some = images.pixels(images.indices[:64])
-        passes = []
-        differences = []
+        passes, spent = [], []
         for turn in range(TURNS + 1):
             clock = time.process_time()
             with torch.no_grad():
                 subject.model.feature_maps(some)
             passes.append(time.process_time() - clock)
-            seconds = []
-            for chosen in (chosen_measures("dependence"), features):
-                clock = time.process_time()
-                measured(module, subject, chosen)
-                seconds.append(time.process_time() - clock)
+            seconds: list[float] = []
+            measured(module, subject, [_timed(cls, seconds) for cls in features])
             if turn:  # the first warms up
-                differences.append(seconds[1] - seconds[0])
+                spent.append(sum(seconds))
         forward = statistics.median(passes[1:]) / len(some) * len(images.indices)
-        more = statistics.median(differences)
+        more = statistics.median(spent)
         rows.append([title, stage, len(images.indices), len(subject.used), forward, more,
                      f"{100 * more / forward:.1f} %"])  # fmt: skip
         print(rows[-1], flush=True)
     return rows
+
+
+def _timed(cls: type[Measure], seconds: list[float]) -> type[Measure]:
+    """A measure that appends the processor seconds of whatever it does."""
+
+    def timed(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            clock = time.process_time()
+            try:
+                return work(*arguments)
+            finally:
+                seconds.append(time.process_time() - clock)
+
+        return run
+
+    names = ("__init__", "begin", "update", "compute")
+    return type(cls.__name__, (cls,), {name: timed(getattr(cls, name)) for name in names})
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def coverage_lines(head: BinaryHead, test: Pair, asked: float) -> list[str]:
         for seed in range(SPLITS):
             first, second = stratified_halves(labels, seed)
             if name == "hierarchy":
-                of_level, first = first[::2], first[1::2]
+                of_level, first = (first[half] for half in stratified_halves(labels[first], seed))
                 fitted = Hierarchy.fit(
                     present[of_level], predicted[of_level], labels[of_level], head.weight != 0, asked
                 )

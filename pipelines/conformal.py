@@ -77,7 +77,7 @@ def conformal_sets(
             first, second = halves
             scores = Scores(method, model)
             if method == "hierarchy":
-                of_level, first = first[::2], first[1::2]
+                of_level, first = (first[half] for half in stratified_halves(labels[first], seed))
                 scores.fit_level(features[of_level], labels[of_level], coverage)
             try:
                 sets = calibrate(scores(features[first]), labels[first], coverage, per_class)
@@ -134,7 +134,8 @@ class Scores:
         if self.method == "hierarchy":
             present, predicted, assignment = self._read(features)
             return Hierarchy(assignment, self.level or 0).scores(present, predicted)
-        probabilities = self.model.head(features).softmax(dim=1)
+        # in double precision: of a sure network, most classes would be equally improbable in single precision
+        probabilities = self.model.head(features).double().softmax(dim=1)
         return threshold_scores(probabilities) if self.method == "thr" else adaptive_scores(probabilities, None)
 
     @torch.no_grad()

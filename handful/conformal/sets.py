@@ -103,6 +103,9 @@ def _limit(scores: Tensor, coverage: float, what: str) -> float:
 def stratified_halves(labels: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Indices of two halves in which every class has half of its images, the odd ones turn by turn; ascending.
 
+    Whose turn it is is drawn, too: with an image per class, or three, the classes of one half must not be always the
+    same, or the halves would not be alike.
+
     Args:
         labels: int64 `(N,)`, of classes of any sizes and in any order.
         seed: of the draw.
@@ -115,7 +118,9 @@ def stratified_halves(labels: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     labels = as_labels(labels)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
-    order = order[labels.cpu()[order].argsort(stable=True)]
+    labels = labels.cpu()[order]
+    turn = torch.randperm(int(labels.max()) + 1 if len(labels) else 0, generator=generator)
+    order = order[turn[labels].argsort(stable=True)]
     return order[::2].sort().values, order[1::2].sort().values
 
 

@@ -1,5 +1,6 @@
 """diversity@k: do the features that decide look at different positions?"""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,6 +9,50 @@ from torch import Tensor
 from handful.conversions import as_float, check_whole
 from handful.metrics.finite import predicted_weights, refuse_without_positions
 from handful.metrics.plotted import PlottedMetric
+
+
+@dataclass(frozen=True)
+class StrongestMaps:
+    """The maps that decide most in each image, strongest first.
+
+    Attributes:
+        maps: float64 `(B, k, h·w)`; k is smaller where there are fewer maps.
+        counts: int64 `(B, 1)`, how many weights of the predicted class are not zero.
+        undefined: bool `(B, 1)`, whether a logit or a weight is NaN.
+    """
+
+    maps: Tensor
+    counts: Tensor
+    undefined: Tensor
+
+
+def strongest_maps(maps: Tensor, logits: Tensor, weight: Tensor, k: int) -> StrongestMaps:
+    """Take the k maps with the largest signed weights for each image's predicted class.
+
+    Args:
+        maps: `(B, S, h, w)`, the maps the head looks at.
+        logits: `(B, C)`.
+        weight: `(C, S)`, the head's weights for these maps.
+        k: how many.
+
+    Raises:
+        UserError: shapes that do not fit one another, maps without a position.
+
+    Example:
+        >>> maps = torch.arange(3.0).reshape(1, 3, 1, 1)
+        >>> strongest_maps(maps, torch.tensor([[1.0]]), torch.tensor([[0.0, 3.0, 5.0]]), 2).maps.flatten().tolist()
+        [2.0, 1.0]
+    """
+    maps = as_float(maps, (None, None, None, None), "maps")
+    refuse_without_positions(maps)
+    rows = predicted_weights(maps, logits, weight, "maps")
+    strongest = rows.topk(min(k, rows.shape[1]), dim=1).indices
+    images = torch.arange(len(maps), device=maps.device)[:, None]
+    return StrongestMaps(
+        maps.flatten(2)[images, strongest].double(),
+        (rows != 0).sum(dim=1, keepdim=True),
+        rows.isnan().any(dim=1, keepdim=True),
+    )
 
 
 class DiversityAtK(PlottedMetric):
@@ -48,33 +93,28 @@ class DiversityAtK(PlottedMetric):
         self.add_state("total", torch.zeros(k, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros(k, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, maps: Tensor, logits: Tensor, weight: Tensor) -> None:
+    def update(self, maps: Tensor | StrongestMaps, logits: Tensor | None = None, weight: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
-            maps: `(B, S, h, w)`, the maps the head looks at.
-            logits: `(B, C)`.
-            weight: `(C, S)`, the head's weights for these maps.
+            maps: `(B, S, h, w)`, the maps the head looks at; or `strongest_maps` of k or more, for several metrics.
+            logits: `(B, C)`; with maps.
+            weight: `(C, S)`, the head's weights for these maps; with maps.
 
         Raises:
             UserError: shapes that do not fit one another, maps without a position.
         """
-        maps = as_float(maps, (None, None, None, None), "maps")
-        refuse_without_positions(maps)
-        rows = predicted_weights(maps, logits, weight, "maps")
-        k = min(self.k, rows.shape[1])
-        strongest = rows.topk(k, dim=1).indices
-        images = torch.arange(len(maps), device=maps.device)[:, None]
-        chosen = maps.flatten(2)[images, strongest].double()
-        shares = torch.softmax(self._scaled(chosen), dim=2)
+        found = maps if isinstance(maps, StrongestMaps) else strongest_maps(maps, logits, weight, self.k)
+        k = min(self.k, found.maps.shape[1])
+        shares = torch.softmax(self._scaled(found.maps[:, :k]), dim=2)
         largest = shares[:, 0]
         sums = [largest.sum(dim=1)]
         for i in range(1, k):
             largest = torch.maximum(largest, shares[:, i])
             sums.append(largest.sum(dim=1))
-        running = torch.stack(sums, dim=1).masked_fill(rows.isnan().any(dim=1, keepdim=True), torch.nan)
-        steps = torch.arange(1, k + 1, device=maps.device)
-        enough = (rows != 0).sum(dim=1, keepdim=True) >= steps
+        running = torch.stack(sums, dim=1).masked_fill(found.undefined, torch.nan)
+        steps = torch.arange(1, k + 1, device=running.device)
+        enough = found.counts >= steps
         self.total[:k] += (running / steps * enough).sum(dim=0)
         self.count[:k] += enough.sum(dim=0)
 

@@ -65,19 +65,21 @@ def _fitted(weight: Array, value: Array, share: Array) -> Array:
     now = _moments(share, powers, sums)
     result = now.copy()
     running, going = np.arange(len(weight)), np.ones(len(weight), dtype=bool)
-    for _ in range(_STEPS):
-        new = _moments(_first_component(now, value), powers, sums)
-        change = np.abs(new[:2] - now[:2])
-        moved = (change[1] / np.sqrt(now[2])).max(axis=1) + change[0].max(axis=1)
-        now = np.where(going[:, None], new, now)  # what has settled stays
-        going &= moved > _SETTLED
-        left = int(going.sum())
-        if left <= _FEWER * len(running):
-            result[:, running] = now
-            if not left:
-                break
-            running, now, value = running[going], now[:, going], value[going]
-            powers, sums, going = powers[going], sums[going], going[going]
+    with np.errstate(over="ignore"):  # of the exponential, whose reciprocal is 0 then
+        for _ in range(_STEPS):
+            new = _moments(_first_component(now, value), powers, sums)
+            change = np.abs(new[:2] - now[:2])
+            change[1] /= np.sqrt(now[2])
+            furthest = np.maximum(change[:, :, 0], change[:, :, 1])
+            now = new if going.all() else np.where(going[:, None], new, now)  # what has settled stays
+            going &= furthest[0] + furthest[1] > _SETTLED
+            left = int(np.count_nonzero(going))
+            if left <= _FEWER * len(running):
+                result[:, running] = now
+                if not left:
+                    break
+                running, now, value = running[going], now[:, going], value[going]
+                powers, sums, going = powers[going], sums[going], going[going]
     result[:, running] = now
     return result
 
@@ -85,34 +87,40 @@ def _fitted(weight: Array, value: Array, share: Array) -> Array:
 def _first_component(moments: Array, value: Array) -> Array:
     """The share of each bin `(S, B)` that belongs to the first of two components: a sigmoid of a quadratic."""
     mixing, mean, variance = moments
-    square = -0.5 / variance
-    slope = mean / variance
-    height = np.log(np.maximum(mixing, 1e-300)) - 0.5 * (np.log(variance) + mean * slope)
+    terms = np.empty_like(moments)  # of the quadratic, for each component
+    slope = np.divide(mean, variance, out=terms[1])
+    np.divide(-0.5, variance, out=terms[0])
+    np.subtract(np.log(mixing), 0.5 * (np.log(variance) + mean * slope), out=terms[2])
     # of the negative, so that the sigmoid is 1 / (1 + exp)
-    found = (square[:, 1:] - square[:, :1]) * value
-    found += slope[:, 1:] - slope[:, :1]
+    square, line, height = terms[:, :, 1:] - terms[:, :, :1]
+    found = square * value
+    found += line
     found *= value
-    found += height[:, 1:] - height[:, :1]
-    with np.errstate(over="ignore"):
-        np.exp(found, out=found)
+    found += height
+    np.exp(found, out=found)
     found += 1
     return np.reciprocal(found, out=found)
 
 
 def _moments(share: Array, powers: Array, sums: Array) -> Array:
-    """Mixing weights, means and variances `(3, S, 2)`; values of a bin are spread evenly over it.
+    """Mixing weights above 0, means and variances `(3, S, 2)`; values of a bin are spread evenly over it.
 
     Args:
         share: `(S, B)`, of each bin that belongs to the first component.
         powers: `(S, B, 3)`, weight of each bin times 1, its value and its square.
         sums: `(S, 3)`, of these over the bins.
     """
-    first = (share[:, None] @ powers)[:, 0]
-    owned = np.stack([first, sums - first], axis=2).transpose(1, 0, 2)  # (3, S, 2)
-    mixing = np.maximum(owned[0], 1e-300)
-    mean = owned[1] / mixing
-    variance = np.maximum(owned[2] / mixing - mean**2, 0) + 1 / 12
-    return np.stack([owned[0], mean, variance])
+    found = np.empty((3, len(sums), 2))
+    found[:, :, 0] = (share[:, None] @ powers)[:, 0].T
+    np.subtract(sums.T, found[:, :, 0], out=found[:, :, 1])
+    mixing, mean, variance = found
+    np.maximum(mixing, 1e-300, out=mixing)
+    mean /= mixing
+    variance /= mixing
+    variance -= mean**2
+    np.maximum(variance, 0, out=variance)
+    variance += 1 / 12
+    return found
 
 
 def _lower_half(weight: Array) -> Array:

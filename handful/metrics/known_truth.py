@@ -185,8 +185,8 @@ def _covered(important: Tensor, sets: Tensor) -> Tensor:
 
 
 def _idle(falls: Tensor, whole: Tensor) -> Tensor:
-    """Whether the score falls by less than a twentieth of it, or rises."""
-    return (falls.abs() < _RELEVANT * whole.abs()) | (falls < 0)
+    """Whether the score falls by less than a twentieth of it, stays, as one of 0 does, or rises."""
+    return (falls.abs() < _RELEVANT * whole.abs()) | (falls <= 0)
 
 
 def _target_sensitivity(logits: Tensor, labels: Tensor, parts: Tensor, contrast: tuple[Tensor, Tensor]) -> Tensor:

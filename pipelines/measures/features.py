@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import torch
+from torch import Tensor
 from torchmetrics import Metric
 
 from handful.metrics import (
@@ -18,6 +20,8 @@ from pipelines.measures.subject import Observed, Subject
 
 #: The largest k of diversity@k.
 K = 5
+#: Pooled features that wait to be counted, of all images and units together: half a MiB.
+COUNTED_TOGETHER = 2**17
 
 
 class _OfOneMetric(Measure):
@@ -46,7 +50,7 @@ class Diversity(_OfOneMetric):
 
     def update(self, observed: Observed) -> None:
         """Add a batch."""
-        self.metric.update(observed.maps, observed.logits, observed.weight)
+        self.metric.update(observed.strongest(K))
 
 
 @register_measure("dependence", group="features")
@@ -79,7 +83,7 @@ class ScaleInvariant(_OfOneMetric):
 
     def update(self, observed: Observed) -> None:
         """Add a batch."""
-        self.metric.update(observed.maps, observed.logits, observed.weight)
+        self.metric.update(observed.strongest(K))
 
 
 @register_measure("class_independence", group="features")
@@ -108,10 +112,23 @@ class Contrast(_OfOneMetric):
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
         self.metric = Contrastiveness(len(subject.used)).to(subject.weight.device)
+        self.waiting: list[Tensor] = []
 
     def update(self, observed: Observed) -> None:
-        """Add a batch."""
-        self.metric.update(observed.features)
+        """Keep a batch until there is enough to count: the counts are the same, and fewer of them are widened."""
+        self.waiting.append(observed.features)
+        if sum(features.numel() for features in self.waiting) >= COUNTED_TOGETHER:
+            self._count()
+
+    def compute(self) -> Measured:
+        """The share that does not overlap."""
+        self._count()
+        return super().compute()
+
+    def _count(self) -> None:
+        if self.waiting:
+            self.metric.update(torch.cat(self.waiting))
+            self.waiting.clear()
 
 
 @register_measure("correlation", group="features")

@@ -21,6 +21,7 @@ from handful.annotations import (
 )
 from handful.attribution import attribute
 from handful.birds import ToyBirdsDataset
+from handful.metrics.diversity import StrongestMaps, strongest_maps
 from handful.networks import Classifier
 
 
@@ -227,6 +228,16 @@ class Observed:
     def images(self) -> Tensor:
         """Normalised images `(B, 3, H, W)` on the model's device."""
         return self.subject.images.pixels(self.indices).to(self.logits.device)
+
+    def strongest(self, k: int) -> StrongestMaps:
+        """The k maps that decide most in each image; chosen once for all measures."""
+        if k not in self._strongest:
+            self._strongest[k] = strongest_maps(self.maps, self.logits, self.weight, k)
+        return self._strongest[k]
+
+    @cached_property
+    def _strongest(self) -> dict[int, StrongestMaps]:
+        return {}
 
     def attribution(self, method: str) -> Tensor:
         """Maps `(B, H, W)` of an attribution method for the predicted classes; made once for all measures."""

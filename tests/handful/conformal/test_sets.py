@@ -120,6 +120,24 @@ def test_halves_are_stratified_whatever_the_order_of_the_images():
     assert stratified_halves(shuffled, seed=1)[0].equal(first)
 
 
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("method", ["thr", "aps"])
+def test_halves_are_alike_where_classes_have_odd_numbers_of_images(images, method):
+    """Every second class is hard: were these always in the same half, coverage would be 0.1 to 0.45 below."""
+    labels = torch.arange(60).repeat_interleave(images)
+    found = []
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.randn(len(labels), 60, generator=generator, dtype=torch.float64)
+        logits[torch.arange(len(labels)), labels] += torch.where(labels % 2 == 0, 8.0, 0.0)
+        scores = SCORES[method](None, logits.softmax(dim=1), seed)
+        first, second = stratified_halves(labels, seed)
+        found.append(set_quality(calibrate(scores[first], labels[first], 0.9).of(scores[second]), labels[second]))
+    coverages = torch.tensor([one.coverage for one in found])
+    assert coverages.mean() >= 0.9 - 3 * coverages.std() / 200**0.5
+    assert coverages.mean() <= 0.9 + 1 / (30 * images) + 3 * coverages.std() / 200**0.5
+
+
 def test_quality_by_hand():
     sets = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]).bool()
     found = set_quality(sets, torch.tensor([0, 1, 2]), ASSIGNMENT.float())

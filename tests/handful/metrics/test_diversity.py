@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from handful.metrics import Dependence, DiversityAtK, Mean
+from handful.metrics import Dependence, DiversityAtK, Mean, ScaleInvariantDiversity
+from handful.metrics.diversity import strongest_maps
 from tests.helpers.two_processes import every_second, on_two_processes
 
 
@@ -34,6 +35,18 @@ def test_against_loops():
     for k in range(1, 6):
         expected = written_out(maps, logits, weight, k)
         assert float(metric.compute()[f"diversity@{k}"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_maps_that_are_chosen_once_for_several_metrics_give_the_same_digits():
+    maps, logits, weight = data()
+    logits[2, 1] = weight[3, 2] = torch.nan
+    for kind in (DiversityAtK, ScaleInvariantDiversity):
+        for rows in (slice(None), slice(0, 1), slice(0, 0)):
+            alone, shared = kind(3), kind(3)
+            alone.update(maps[rows], logits[rows], weight)
+            shared.update(strongest_maps(maps[rows], logits[rows], weight, 5))
+            assert torch.equal(alone.total.nan_to_num(-1), shared.total.nan_to_num(-1))
+            assert torch.equal(alone.count, shared.count)
 
 
 def test_bounds():

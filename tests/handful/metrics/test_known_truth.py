@@ -120,6 +120,95 @@ def test_an_explanation_of_nothing_and_of_everything():
     assert all_of_it["distractibility"] == 0
 
 
+# -- other planted truths: what decides is known, and so is the score of an exact explanation of it -----------------
+
+#: Sums over parts that are there `(64, 6)` to the score of one's own class; of the others it is 0.5.
+PLANTED = {
+    "one part": lambda there: there[:, 2],
+    "two parts jointly": lambda there: there[:, 2] * there[:, 4],
+    "either of two parts": lambda there: torch.maximum(there[:, 2], there[:, 4]),
+    "the background": lambda there: torch.ones(64, dtype=torch.float64),
+    "the absence of a part": lambda there: 1 - there[:, 2],
+    "nothing": lambda there: torch.zeros(64, dtype=torch.float64),
+}
+
+
+def planted(name, deciding, things=2):
+    """Answers on 20 birds of 4 classes that differ in the deciding parts, falls without a part or thing, variants."""
+    variants = class_variants(class_table(4, 2, deciding_parts=[PART_NAMES[part] for part in deciding]))
+    there = torch.tensor([[bool(code >> p & 1) for p in range(6)] for code in range(64)]).double()
+    labels = torch.arange(20) % 4
+    own = PLANTED[name](there)
+    logits = torch.full((20, 64, 4), 0.0 if name == "nothing" else 0.5, dtype=torch.float64)
+    logits[torch.arange(20), :, labels] = own
+    without = logits[:, -1:].expand(-1, things, -1).clone()
+    if name == "the background":  # of which one thing decides
+        without[torch.arange(20), 0, labels] = 0.0
+    answers = Answers(labels, logits, torch.ones(20, things, dtype=torch.bool), without)
+    falls = own[-1] - own[63 - 2 ** torch.arange(6)]
+    return (
+        answers,
+        falls.expand(20, 4, 6),
+        (own[-1] - without[torch.arange(20), :, labels])[:, None].expand(-1, 4, -1),
+        variants,
+    )
+
+
+def said(name, deciding, kind):
+    answers, parts, things, variants = planted(name, deciding)
+    generator = torch.Generator().manual_seed(1)
+    if kind == "exact":
+        parts, things = parts.clamp(min=0), things.clamp(min=0)
+    elif kind == "inverted":
+        parts, things = parts.amax() - parts, things.amax() - things
+    elif kind == "uniform":
+        parts, things = torch.ones(20, 4, 6), torch.ones(20, 4, 2)
+    else:
+        parts, things = (torch.rand(*one.shape, generator=generator) for one in (parts, things))
+    return scored(answers, Importances(parts, things, parts.sum(2) + things.sum(2)), variants)
+
+
+@pytest.mark.parametrize(("name", "deciding"), [
+    ("one part", [2]), ("two parts jointly", [2, 4]), ("two parts jointly", [2]), ("one part", [2, 4]),
+])  # fmt: skip
+def test_parts_that_decide_alone_or_jointly(name, deciding):
+    found = {kind: said(name, deciding, kind) for kind in ("exact", "random", "uniform", "inverted")}
+    exact, uniform, inverted = (found[kind] for kind in ("exact", "uniform", "inverted"))
+    assert exact["accuracy"] == exact["background_independence"] == 1
+    assert exact["preservation"] == exact["deletion"] == exact["distractibility"] == 1
+    assert exact["correctness"] == pytest.approx(1)
+    assert inverted["correctness"] == pytest.approx(0)
+    assert inverted["deletion"] == inverted["preservation"] == 0
+    assert (uniform["correctness"], uniform["distractibility"]) == (0.5, 0)
+    if name == "two parts jointly" or deciding == [2]:
+        assert exact["controlled"] == 1
+    for score in ("completeness", "correctness"):
+        assert exact[score] > found["random"][score] > inverted[score]
+
+
+def test_a_part_that_another_can_stand_in_for_a_background_and_an_absence():
+    either = said("either of two parts", [2, 4], "exact")  # no single part's fall says anything
+    assert either["correctness"] != either["correctness"]  # NaN: not defined
+    assert (either["deletion"], either["distractibility"]) == (0, 1)
+    background = said("the background", [2, 4], "exact")
+    assert (background["background_independence"], background["deletion"]) == (0.5, 0)
+    assert background["distractibility"] == 1
+    # all of it on the one thing of seven parts and things that do not matter
+    assert said("the background", [2, 4], "inverted")["distractibility"] == pytest.approx(1 - 1 / 7)
+    absent = said("the absence of a part", [2], "exact")  # seen parts cannot say it, and it is not recognised
+    assert absent["accuracy"] == 0
+    assert said("the absence of a part", [2], "inverted")["correctness"] == pytest.approx(0)
+
+
+def test_a_model_that_always_says_the_same():
+    """Nothing changes its score of 0: every thing is without effect, and no explanation is better than another."""
+    for kind in ("exact", "uniform", "random"):
+        found = said("nothing", [2, 4], kind)
+        assert (found["background_independence"], found["deletion"]) == (1, 0)
+        assert found["correctness"] != found["correctness"]  # NaN: not defined
+        assert found["distractibility"] == 1  # at the threshold where nothing is important
+
+
 def test_background_that_matters_and_images_without_any():
     answers, _, variants = additive_birds(10)
     answers.without_thing[:4, 0] -= 5  # the score falls without it
