@@ -111,12 +111,17 @@ def table_lines(measured: Sequence[Measured], printed: Sequence[Mapping[str, str
     ran = {one.cell for one in measured}
     missing = [row for row in printed if (row["data"], row["backbone"], row["row"]) not in ran]
     if missing:
-        row = missing[0]
-        configs = [f"{row['data']}_{row['backbone']}.yaml", *filter(None, [ROWS[row["row"]]])]
-        command = " ".join(["python train.py pipeline", *(f"--config configs/sldd/{name}" for name in configs)])
-        lines += ["", f"{len(missing)} of {len(printed)} rows were not run. One is run by its name, the first by "
-                  f"`{command} --data.root FOLDER --seeds 0,1,2`."]  # fmt: skip
+        lines += ["", f"{len(missing)} of {len(printed)} rows were not run. Each has its command (with "
+                  "`--config configs/trainer/quick_look.yaml` behind it, two steps of it):", ""]  # fmt: skip
+        lines += [f"* `{command(*(row[key] for key in ('data', 'backbone', 'row')))}`" for row in missing]
     return lines
+
+
+def command(data: str, backbone: str, row: str) -> str:
+    """The command that runs a cell of the tables, three seeds of it."""
+    configs = [f"{data}_{backbone}.yaml", *filter(None, [ROWS[row]])]
+    files = (f"--config configs/sldd/{name}" for name in configs)
+    return " ".join(["python train.py pipeline", *files, "--data.root FOLDER --seeds 0,1,2"])
 
 
 def _own_line(one: Measured, head: str) -> str:

@@ -22,6 +22,11 @@ _BETTER = {
     "peak memory, MiB": "lower", **{f"diversity@{k}": "higher" for k in range(1, 6)},
     **{f"{method} size": "lower" for method in ("thr", "aps", "hierarchy")},
 }  # fmt: skip
+#: Options of data that leave the test images as they are, or say where they lie.
+_SAME_IMAGES = {
+    "augmentation", "batch_size", "cache", "cache_dir", "eval_batch_size", "images_per_class", "max_megapixels",
+    "num_workers", "root", "seed", "unreadable", "val_fraction", "val_images_per_class",
+}  # fmt: skip
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
@@ -54,9 +59,7 @@ def compare(run_dirs: list[str], stages: Literal["last", "all"] = "last", out: s
     about: dict[str, dict[str, str]] = {}
     missing: list[str] = []
     for name, run in zip(names, runs, strict=True):
-        of_run = run.results.get("stages", {})
-        if not of_run:
-            raise UserError(f"{run.folder}: no results yet; run its pipeline to the end")
+        of_run = run.results["stages"]
         chosen = list(of_run) if stages == "all" else [list(of_run)[-1]]
         for stage in chosen:
             measured, sets = _measures(run, stage, about), _sets(run, stage)
@@ -87,22 +90,45 @@ def compare(run_dirs: list[str], stages: Literal["last", "all"] = "last", out: s
 
 
 def _check_data(runs: Sequence[Run]) -> None:
-    """Refuse runs of other classes; say it where the images differ.
+    """Refuse runs without results and of other classes; say it where images differ, or where it is not known.
 
     Raises:
         UserError: names the first that does not fit.
     """
+    for run in runs:
+        if not run.results.get("stages"):
+            raise UserError(f"{run.folder}: no results yet; run its pipeline to the end")
     first = runs[0].results.get("data", {})
     for run in runs[1:]:
         data = run.results.get("data", {})
-        for key, what in (("num_classes", "classes"), ("class_names", "classes")):
-            if data.get(key) != first.get(key):
-                raise UserError(f"--run_dirs: {run.folder} has other {what} than {runs[0].folder}")
+        if "class_names" in first and "class_names" in data:
+            names, own = list(first["class_names"]), list(data["class_names"])
+            if own != names:
+                what = "the classes in another order" if sorted(own) == sorted(names) else "other classes"
+                raise UserError(f"--run_dirs: {run.folder} has {what} than {runs[0].folder}")
+        elif data.get("num_classes", first.get("num_classes")) != first.get("num_classes", data.get("num_classes")):
+            raise UserError(f"--run_dirs: {run.folder} has other classes than {runs[0].folder}")
+        else:
+            _say(f"whether {run.folder} has the classes of {runs[0].folder} is not known: an earlier version wrote one")
+        if not data or not first:
+            continue
         if (data.get("name"), data.get("images")) != (first.get("name"), first.get("images")):
-            warnings.warn(
-                f"{run.folder} has different images from {runs[0].folder}: their accuracies cannot be compared",
-                stacklevel=2,
-            )
+            _say(f"{run.folder} has different images from {runs[0].folder}: their accuracies cannot be compared")
+        elif data.get("fingerprint") != first.get("fingerprint") and (apart := _other_options(runs[0], run)):
+            _say(f"{run.folder} has other images than {runs[0].folder} ({apart}): their accuracies say little together")
+
+
+def _say(sentence: str) -> None:
+    warnings.warn(sentence, stacklevel=3)
+
+
+def _other_options(one: Run, other: Run) -> str:
+    """The options of the data in which two runs differ, but for those that leave the test images as they are."""
+    given = [run.config.get("data") or {} for run in (one, other)]
+    options = [data.get("init_args") or {} for data in given if isinstance(data, dict)]
+    names = sorted({name for some in options for name in some} - _SAME_IMAGES)
+    apart = [name for name in names if len({repr(some.get(name)) for some in options}) > 1]
+    return ", ".join(f"{name} {options[1].get(name)}, not {options[0].get(name)}" for name in apart)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

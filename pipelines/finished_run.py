@@ -81,7 +81,8 @@ class Run:
         stage = stage or self._given_phase
         phase = holding[-1] if stage is None else self._stages().get(stage, stage)
         if phase not in holding:
-            near = did_you_mean(str(stage), [*holding, *self._stages()])
+            there = [name for name, of_stage in self._stages().items() if of_stage in holding]
+            near = did_you_mean(str(stage), [*holding, *there])
             raise UserError(f"{self.folder}: no finished stage {stage!r}; there are {', '.join(holding)}{near}")
         self._verify(phase)
         return phase

@@ -125,4 +125,16 @@ def test_nothing_was_run(tmp_path):
     """No run, no number of ours."""
     lines = table_lines(list(runs_below([tmp_path])), published())
     assert not [line for line in lines if "ours," in line]
-    assert lines[-1].startswith(f"{len(published())} of {len(published())} rows were not run")
+    assert sum(line.startswith(f"{len(published())} of {len(published())} rows were not run") for line in lines) == 1
+    assert len([line for line in lines if line.startswith("* `python train.py pipeline")]) == len(published())
+
+
+def test_every_command_for_a_missing_row_runs_that_row(tmp_path):
+    """As it is printed, with a folder in the place of FOLDER: all of tables 3 and 4."""
+    lines = [line for line in table_lines([], published()) if line.startswith("* `")]
+    for line, row in zip(lines, published(), strict=True):
+        words = line[3:-1].split()
+        assert words[:3] == ["python", "train.py", "pipeline"]
+        assert words[-2:] == ["--seeds", "0,1,2"]
+        given = [str(tmp_path) if word == "FOLDER" else word for word in words[3:-2]]
+        assert cell_of(asdict(parse_pipeline(given)[0])) == (row["data"], row["backbone"], row["row"])

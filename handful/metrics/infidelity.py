@@ -49,9 +49,10 @@ def infidelity(
         change: `"squares"`: a random square becomes 0, the mean colour. `"noise"`: Gaussian noise is taken away from
             every number; for gradients only.
         samples: changes drawn for each image.
-        normalise: scale each map by the factor that makes its infidelity smallest, and divide by the infidelity of an
-            empty map; then in [0, 1], and methods of different scales can be compared. NaN where no change did
-            anything.
+        normalise: scale each map by the factor of at least 0 that makes its infidelity smallest, and divide by the
+            infidelity of an empty map; then in [0, 1], and methods of different scales can be compared. A map that says
+            the opposite is as bad as an empty one; with the factor of either sign of Yeh et al.'s code it would be as
+            good as what it is the opposite of. NaN where no change did anything.
         side: of the squares, as a share of the image's shorter side.
         noise: standard deviation.
         seed: with the image's pixels, chooses the changes.
@@ -89,7 +90,7 @@ def infidelity(
     if not normalise:
         return (said - falls).square().mean(dim=1)
     power, empty = said.square().mean(dim=1), falls.square().mean(dim=1)
-    factor = torch.where(power > 0, (said * falls).mean(dim=1) / power, 0.0)
+    factor = torch.where(power > 0, (said * falls).mean(dim=1) / power, 0.0).clamp(min=0)
     return (factor[:, None] * said - falls).square().mean(dim=1) / empty  # NaN where no change did anything
 
 

@@ -157,6 +157,37 @@ def test_infidelity_is_the_definition_on_what_went_through_the_model(change):
         assert float(found[row]) == pytest.approx(float(expected), rel=1e-9)
 
 
+@pytest.mark.parametrize("decides", ["one part", "two parts", "a mark in the corner", "the absence of a part"])
+def test_an_inverted_explanation_is_the_worst_in_every_measure(decides):
+    """What decides is planted; exact contributions against their negative, a constant map and random ones."""
+    g = torch.Generator().manual_seed(2)
+    images, random = torch.randn(6, 3, 12, 12, generator=g), torch.rand(6, 12, 12, generator=g)
+    regions = {"two parts": [(2, 2), (7, 7)], "a mark in the corner": [(0, 0)]}.get(decides, [(2, 2)])
+    sign = -1.0 if decides == "the absence of a part" else 1.0
+    weight = torch.zeros(1, 3, 12, 12)
+    for top, left in regions:
+        weight[..., top : top + 3, left : left + 3] = sign * torch.randn(1, 3, 3, 3, generator=g)
+
+    class Planted(nn.Module):
+        def forward(self, x):
+            score = (weight * x).sum(dim=(1, 2, 3))
+            return torch.stack([score, -score], dim=1)
+
+    exact = (weight * images).sum(dim=1)
+    maps = {"exact": exact, "random": random, "constant": torch.ones_like(exact), "inverted": -exact}
+    given = Planted(), images, torch.zeros(6, dtype=torch.int64)
+    infidelities, agreement = {}, {}
+    for name, one in maps.items():
+        infidelities[name] = infidelity(given[0], given[1], one, given[2], normalise=True).mean()
+        agreement[name] = sensitivity_n(given[0], given[1], one, given[2], tile=3, sizes=3, subsets=20).nanmean()
+    assert infidelities["exact"] < 1e-6
+    assert infidelities["exact"] < infidelities["random"] <= infidelities["inverted"] == 1
+    assert agreement["exact"] == pytest.approx(1, abs=1e-5)
+    assert agreement["inverted"] == pytest.approx(-1, abs=1e-5)
+    assert agreement["constant"] == 0
+    assert agreement["random"].abs() < 0.6
+
+
 def test_infidelity_of_a_model_that_never_changes():
     still = additive()
     still.weight.data.zero_()
