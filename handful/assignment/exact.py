@@ -16,6 +16,9 @@ from scipy.sparse import coo_matrix
 from handful.assignment.problem import Assignment, AssignmentProblem
 from handful.errors import UserError
 
+#: What HiGHS says of a program without a solution.
+_INFEASIBLE = 2
+
 
 class NotSolvedError(UserError):
     """Branch and bound has ended before the optimum was proven."""
@@ -25,12 +28,12 @@ def solve_exactly(problem: AssignmentProblem, *, seconds: float = 600.0, nodes: 
     """The optimum of a small instance (some forty features, eight classes), by branch and bound (HiGHS).
 
     Args:
-        problem: the instance; pairs of classes that have to share features are left out.
+        problem: the instance.
         seconds: after which it ends.
         nodes: of branch and bound after which it ends, whatever the machine; as many as it takes where None.
 
     Raises:
-        NotSolvedError: not solved within the time or the nodes.
+        NotSolvedError: not solved within the time or the nodes, or no assignment holds so many pairs of classes.
 
     Example:
         >>> gain = torch.tensor([[3.0, 2.0, 0.0, 1.0], [0.0, 2.0, 3.0, 1.0]])
@@ -41,11 +44,15 @@ def solve_exactly(problem: AssignmentProblem, *, seconds: float = 600.0, nodes: 
     program = _Program(problem)
     for i, j in problem.penalty.triu().nonzero().tolist():
         program.pair_row(i, j)
+    if problem.pairs and problem.features_per_class > 1:  # of one feature each, all share none
+        program.sharing_rows()
     began, taken = time.perf_counter(), 0
     while True:
         left = seconds - (time.perf_counter() - began)
         result = program.solve(max(left, 0.1), None if nodes is None else max(nodes - taken, 1))
         taken += int(result.mip_node_count or 0)
+        if result.status == _INFEASIBLE:
+            raise NotSolvedError(f"pairs: no assignment holds {problem.pairs}")
         if result.status != 0:
             limit = f"{seconds:g} seconds" if nodes is None else f"{seconds:g} seconds and {nodes:,} nodes"
             raise NotSolvedError(f"not solved exactly within {limit}; use the local search")
@@ -96,6 +103,7 @@ class _Program:
         self.cost: list[float] = (-problem.bias.cpu()).tolist()
         self.rows = _Rows()
         self.columns: dict[tuple[int, int], int] = {}
+        self.whole: list[int] = []  # further columns of whole numbers
         self.rows.add([(i, 1.0) for i in range(n_candidates)], problem.n_features, problem.n_features)
         used: list[list[int]] = [[] for _ in range(n_candidates)]
         for c, order in enumerate(gain.argsort(dim=1, descending=True, stable=True).tolist()):
@@ -119,6 +127,21 @@ class _Program:
         both = self._variable(float(self.problem.penalty[i, j]))
         self.rows.add([(both, 1.0), (i, -1.0), (j, -1.0)], -1.0, np.inf)
 
+    def sharing_rows(self) -> None:
+        """So many pairs of classes share all features but one."""
+        sharing = []
+        for c, d in combinations(range(self.problem.n_classes), 2):
+            sharing.append(self._variable(0.0))
+            common = []
+            for i in range(self.problem.n_candidates):
+                common.append(self._variable(0.0))
+                for one in (c, d):
+                    self.rows.add([(common[-1], 1.0), (self.columns[one, i], -1.0)], -np.inf, 0.0)
+            least = float(1 - self.problem.features_per_class)
+            self.rows.add([*((column, 1.0) for column in common), (sharing[-1], least)], 0.0, np.inf)
+        self.rows.add([(column, 1.0) for column in sharing], self.problem.pairs, np.inf)
+        self.whole += sharing
+
     def differ(self, classes: list[int], features: list[int]) -> None:
         """No two of the classes may have exactly these features."""
         for one, other in combinations(range(self.problem.n_classes), 2):
@@ -130,7 +153,7 @@ class _Program:
         """Solve what has been collected."""
         whole = np.zeros(len(self.cost))
         whole[: self.problem.n_candidates] = 1
-        whole[list(self.columns.values())] = 1
+        whole[[*self.columns.values(), *self.whole]] = 1
         return milp(
             np.array(self.cost),
             constraints=self.rows.constraint(len(self.cost)),

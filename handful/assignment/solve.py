@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -14,7 +14,8 @@ from handful.assignment.search import DEFAULT_SEARCH, Search, local_search
 from handful.assignment.swaps import SwapTable
 from handful.errors import UserError
 
-#: Classes times candidates up to which an instance is solved to its optimum, mostly in about a second.
+#: Classes times candidates up to which an instance is solved to its optimum, mostly in about a second; where pairs of
+#: classes have to share features, pairs of classes times candidates.
 SMALL = 400
 
 #: Nodes of branch and bound after which the local search takes its place.
@@ -73,12 +74,14 @@ def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Te
         start = inverse(order)[start.to(order.device)]
     elif problem.n_candidates * problem.n_classes <= SMALL:
         try:
-            exact = solve_exactly(ordered, nodes=_NODES)
+            exact = solve_exactly(replace(ordered, pairs=0), nodes=_NODES)
+            if exact.pairs >= problem.pairs:
+                return exact.reordered(order)
+            start = exact.selection
+            if problem.n_candidates * problem.n_classes * (problem.n_classes - 1) // 2 <= SMALL:
+                return solve_exactly(ordered, nodes=_NODES).reordered(order)
         except NotSolvedError:
-            return by_search(ordered, search).reordered(order)
-        if exact.pairs >= problem.pairs:
-            return exact.reordered(order)
-        start = exact.selection
+            pass
     return by_search(ordered, search, start).reordered(order)
 
 

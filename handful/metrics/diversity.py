@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from handful.conversions import as_float, check_whole
+from handful.errors import UserError
 from handful.metrics.finite import predicted_weights, refuse_without_positions
 from handful.metrics.plotted import PlottedMetric
 
@@ -104,7 +105,12 @@ class DiversityAtK(PlottedMetric):
         Raises:
             UserError: shapes that do not fit one another, maps without a position.
         """
-        found = maps if isinstance(maps, StrongestMaps) else strongest_maps(maps, logits, weight, self.k)
+        if isinstance(maps, StrongestMaps):
+            found = maps
+        elif logits is None or weight is None:
+            raise UserError("logits and weight: they say which of the maps decide")
+        else:
+            found = strongest_maps(maps, logits, weight, self.k)
         k = min(self.k, found.maps.shape[1])
         shares = torch.softmax(self._scaled(found.maps[:, :k]), dim=2)
         largest = shares[:, 0]

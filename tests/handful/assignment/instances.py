@@ -31,6 +31,9 @@ def by_enumeration(problem):
         for places in product(range(len(subsets)), repeat=problem.n_classes):
             if len(set(places)) < len(places) or len({i for p in places for i in subsets[p]}) < problem.n_features:
                 continue
+            alike = [len(set(subsets[p]) & set(subsets[q])) for p, q in combinations(places, 2)]
+            if alike.count(problem.features_per_class - 1) < problem.pairs:
+                continue
             best = max(best, sum(sums[c][p] for c, p in enumerate(places)) + terms)
     return best
 
