@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from handful.errors import UserError
 from handful.explain import Explainer, Explanation, explain
@@ -14,10 +15,13 @@ from handful.explain.feature_names import feature_label
 from handful.explain.scores import ClassScore, strongest_classes
 from handful.images.reading import open_image
 from handful.networks import Classifier
-from handful.text import markdown_text, safe_text
+from handful.text import distinct_names, markdown_text, safe_text
 
 #: Classes that are listed.
 _CLASSES = 5
+
+#: Characters of a class's name.
+_NAME = 60
 
 #: Steps of a slider, about.
 _STEPS = 200
@@ -84,6 +88,8 @@ class Demo:
     def __init__(self, model: Classifier, methods: str = "cam") -> None:
         self.model, self.methods = model, methods
         Explainer(model, methods=methods)  # refuses what could not be explained
+        assert model.inputs is not None
+        self.names = distinct_names(model.inputs.class_names, _NAME)
 
     def decide(self, picture: Any) -> Explanation:
         """Explain a picture: its file, read as every command reads it, or what `handful.explain` takes.
@@ -114,13 +120,23 @@ class Demo:
         return reach_of(self.value(why, feature), next(ties, None))
 
     @torch.no_grad()
+    def logits(self, why: Explanation, feature: int | None = None, value: float = 0.0) -> Tensor:
+        """The scores `(C,)` of all classes; where a feature is named, as if it had another value, all else equal."""
+        features = why.parts.features.clone()
+        if feature is not None:
+            features[0, feature] = value
+        return self.model.head.in_float64(features)[0]
+
     def moved(self, why: Explanation, feature: int, value: float) -> tuple[ClassScore, ...]:
         """The strongest classes where one feature had another value, all else equal."""
         assert self.model.inputs is not None
-        features = why.parts.features.clone()
-        features[0, feature] = value
-        logits = self.model.head.in_float64(features)[0]
-        return strongest_classes(logits, self.model.inputs.class_names, _CLASSES)
+        return strongest_classes(self.logits(why, feature, value), self.model.inputs.class_names, _CLASSES)
+
+    def shares(self, why: Explanation, feature: int | None = None, value: float = 0.0) -> dict[str, float]:
+        """Probabilities of the strongest classes, as `moved`, by names that differ from one another as shown."""
+        logits = self.logits(why, feature, value)
+        probabilities, strongest = logits.softmax(dim=0), logits.argsort(descending=True)[:_CLASSES].tolist()
+        return {self.names[label]: float(probabilities[label]) for label in strongest}
 
 
 def build_page(model: Classifier, title: str = "What decides?") -> Any:
@@ -135,11 +151,16 @@ def build_page(model: Classifier, title: str = "What decides?") -> Any:
         raise UserError("the demo needs the package gradio: pip install 'gradio>=6,<7'") from error
     demo = Demo(model)
 
-    def shares(scores: tuple[ClassScore, ...]) -> dict[str, float]:
-        return {safe_text(score.name): score.probability for score in scores}
+    class AnyNumber(gr.Slider):
+        """A slider whose number may be erased, at which Gradio's own fails; that of each person keeps the class."""
+
+        is_template = True  # Gradio shows it as what it derives from
+
+        def preprocess(self, payload: Any) -> Any:
+            return payload
 
     def decide(file: str | None) -> tuple[Any, ...]:
-        nothing = None, "", gr.Dropdown(choices=[], value=None), gr.Slider(), None, None
+        nothing = None, "", gr.Dropdown(choices=[], value=None), gr.Slider(), None, "", None
         if file is None:
             return "", *nothing
         try:
@@ -149,18 +170,24 @@ def build_page(model: Classifier, title: str = "What decides?") -> Any:
         first = demo.features(why)
         feature = first[0][1] if first else None
         choices = gr.Dropdown(choices=first, value=feature)
-        return "", shares(why.top), why._repr_html_(), choices, *at(why, feature), why
+        return "", demo.shares(why), why._repr_html_(), choices, *at(why, feature), why
 
-    def at(why: Explanation | None, feature: int | None) -> tuple[Any, Any]:
-        """The slider at the feature's own value, and the classes there."""
+    def at(why: Explanation | None, feature: int | None) -> tuple[Any, Any, str]:
+        """The slider at the feature's own value, the classes there, and nothing to say."""
         if why is None or feature is None:
-            return gr.Slider(), None
+            return gr.Slider(), None, ""
         reach = demo.reach(why, feature)
         slider = gr.Slider(minimum=reach.least, maximum=reach.most, step=reach.step, value=reach.value)
-        return slider, shares(demo.moved(why, feature, demo.value(why, feature)))
+        return slider, demo.shares(why), ""
 
-    def move(why: Explanation | None, feature: int | None, value: float) -> dict[str, float] | None:
-        return None if why is None or feature is None else shares(demo.moved(why, feature, value))
+    def move(why: Explanation | None, feature: int | None, value: Any) -> tuple[dict[str, float] | None, str]:
+        """The classes at a value; while the box of the number is empty, those of the picture, which is said."""
+        if why is None or feature is None:
+            return None, ""
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            own = demo.value(why, feature)
+            return demo.shares(why), f"<p>No number: the class is that of the picture, where it is {own:.3g}.</p>"
+        return demo.shares(why, feature, value), ""
 
     with gr.Blocks(title=safe_text(title), analytics_enabled=False) as page:
         gr.Markdown(
@@ -178,17 +205,19 @@ def build_page(model: Classifier, title: str = "What decides?") -> Any:
         with gr.Row():
             with gr.Column():
                 feature = gr.Dropdown(label="feature · what it added to the class", choices=[], interactive=True)
-                value = gr.Slider(label="its value", minimum=0, maximum=1, interactive=True, buttons=[])
+                value = AnyNumber(label="its value", minimum=0, maximum=1, interactive=True, buttons=[])
+                unsaid = gr.HTML()
                 again = gr.Button("as in the picture", size="sm")
             changed = gr.Label(label="class, with this value", num_top_classes=_CLASSES)
         explanation = gr.HTML(label="why")
         gr.on(
             [picture.change, picture.clear], decide, picture,
-            [said, classes, explanation, feature, value, changed, kept], api_name="decide", trigger_mode="always_last",
+            [said, classes, explanation, feature, value, changed, unsaid, kept], api_name="decide",
+            trigger_mode="always_last",
         )  # fmt: skip
-        gr.on([feature.input, again.click], at, [kept, feature], [value, changed], show_progress="hidden")
+        gr.on([feature.input, again.click], at, [kept, feature], [value, changed, unsaid], show_progress="hidden")
         gr.on(
-            [value.input, value.release], move, [kept, feature, value], changed, trigger_mode="always_last",
+            [value.input, value.release], move, [kept, feature, value], [changed, unsaid], trigger_mode="always_last",
             show_progress="hidden",
         )  # fmt: skip
     return page

@@ -1,6 +1,8 @@
 """Text from elsewhere (names of classes and files) on its way to a terminal or a page."""
 
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 
 #: Join letters in Persian, Indic scripts and emoji; they cannot reorder or hide what stands around them.
 JOINERS = "\u200c\u200d"
@@ -52,7 +54,25 @@ def shorten(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     head = (limit - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (limit - 1 - head):]}"
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def distinct_names(names: Sequence[object], limit: int) -> list[str]:
+    r"""Prepare names of classes for a page that tells them apart by their text alone.
+
+    Args:
+        names: by class number.
+        limit: characters of the longest; see `shorten`. The number that tells equal ones apart comes on top.
+
+    Example:
+        >>> distinct_names(["owl", "wren\x1b", "wren\\x1b", "owl"], 20)
+        ['owl (class 0)', 'wren\\x1b (class 1)', 'wren\\x1b (class 2)', 'owl (class 3)']
+    """
+    shown = [shorten(safe_text(name), limit) for name in names]
+    counts = Counter(shown)
+    numbered = [f"{name} (class {number})" for number, name in enumerate(shown)]
+    found = [one if counts[name] > 1 else name for name, one in zip(shown, numbered, strict=True)]
+    return found if len(set(found)) == len(found) else numbered  # a name may itself end as a numbered one
 
 
 def markdown_text(text: object) -> str:

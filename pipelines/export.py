@@ -40,7 +40,7 @@ def export(
     model = model_of(run, phase)
     folder = output_folder(out, run.folder / "export")
     name = str(run.config.get("name", run.folder.name))
-    return export_model(model, folder, to, run.results, name, stage or phase)
+    return export_model(model, folder, to, run.results, name, run.stage_of(phase))
 
 
 def push(

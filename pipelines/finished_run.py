@@ -87,6 +87,10 @@ class Run:
         self._verify(phase)
         return phase
 
+    def stage_of(self, phase: str) -> str:
+        """The stage, as `results.json` calls it, that a phase holds; the phase's own name where it is none."""
+        return next((stage for stage, holding in self._stages().items() if holding == phase), phase)
+
     def _verify(self, phase: str) -> None:
         """Refuse a phase with damaged files; say what is missing of the others, which are not read."""
         PhaseFolder(self.folder / phase).verify()
@@ -131,8 +135,7 @@ class Run:
 
         Only phases that hold a checkpoint count.
         """
-        names = {phase: stage for stage, phase in self._stages().items()}
-        return [names.get(name, name) for name in self.phases if PhaseFolder(self.folder / name).holds_checkpoint]
+        return [self.stage_of(name) for name in self.phases if PhaseFolder(self.folder / name).holds_checkpoint]
 
     def _stages(self) -> dict[str, str]:
         for phase in self.config["phases"].values():

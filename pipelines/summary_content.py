@@ -17,7 +17,10 @@ from handful.text import safe_text
 ERRORS, RIGHT = 16, 8
 
 #: Measures of the stages that a dashboard compares.
-MEASURES = ("accuracy", "n_features", "features_per_class", "diversity@5")
+MEASURES = (
+    "accuracy", "n_features", "features_per_class", "diversity@5", "general_bits", "sufficient_bits", "redundant_bits",
+    "kept_share",
+)  # fmt: skip
 
 #: Side of an example's picture in pixels; examples in a row of their sheet.
 _SIDE, _IN_A_ROW = 128, 8

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.records import of_one_type, send_image, send_table
+from handful.atomic import write_json
 from handful.report.content import Content
 from handful.report.csv_file import csv_text
 from pipelines.config import Pipeline
@@ -19,6 +20,9 @@ from pipelines.summary_content import Summary, summarise
 
 #: Phase name of the run.
 SUMMARY = "summary"
+
+#: File in its folder: the names of what it shows, for those who look at it elsewhere (`pipelines.workspace`).
+SHOWN = "shown.json"
 
 
 def log_summary(pipeline: Pipeline, folder: Path, content: Content) -> None:
@@ -40,7 +44,11 @@ def log_summary(pipeline: Pipeline, folder: Path, content: Content) -> None:
             continue
         try:
             own.mkdir(exist_ok=True)
-            kinds[name](summarise(content))
+            summary = summarise(content)
+            kinds[name](summary)
+            if any(own.iterdir()):
+                names = {"numbers": summary.numbers, "tables": summary.tables, "pictures": summary.pictures}
+                write_json(own / SHOWN, {part: list(found) for part, found in names.items()})
         except Exception as error:  # the dashboard is never worth a run
             rank_zero_warn(f"--loggers {name}: the summary run: {type(error).__name__}: {error}")
         finally:

@@ -9,10 +9,16 @@ from handful.atomic import write_json
 from handful.errors import UserError
 from handful.report.csv_file import read_csv
 from pipelines.finished_run import Run
+from pipelines.records import read_json
 from pipelines.summary_content import MEASURES
+from pipelines.summary_run import SHOWN, SUMMARY
 
 #: The axis of a phase's measures.
 _STEP = "trainer/global_step"
+
+#: Tables and pictures of a summary run that get panels, in their order.
+_TABLES = ("stages", "examples", "confusion", "weights_table")
+_PICTURES = ("weights", "confusion_matrix")
 
 
 def workspace(
@@ -103,19 +109,15 @@ def build_workspace(run: Run, entity: str, project: str, name: str) -> Any:
     def beginning(*starts: str) -> list[str]:
         return sorted(one for one in logged if one.startswith(starts))
 
-    stages = list((run.results.get("stages") or {}) or run.stages)
-    bars = [
-        wr.BarPlot(title=measure, metrics=[f"{stage}/{measure}" for stage in stages], orientation="v")
-        for measure in MEASURES
-    ]
-    tables = [wr.WeavePanelSummaryTable(table_name=one) for one in ("stages", "examples", "confusion", "weights_table")]
-    pictures = wr.MediaBrowser(title="weights and confusion", media_keys=["weights", "confusion_matrix"], num_columns=2)
+    tables, media = _shown(run)
+    pictures = [wr.MediaBrowser(title="weights and confusion", media_keys=media, num_columns=2)] if media else []
+    bars = [wr.BarPlot(title=measure, metrics=metrics, orientation="v") for measure, metrics in _compared(run).items()]
     maps = [
         wr.MediaBrowser(title=key, media_keys=[key], gallery_axis="step", num_columns=1) for key in _pictures(run)
     ]
     seen = {"train/loss", "val/accuracy", "val/loss", *beginning("val/diversity", "train/diversity@", "filters/")}
     sections: dict[str, list[Any]] = {
-        "Stages": [*bars, pictures, *tables],
+        "Stages": [*bars, *pictures, *(wr.WeavePanelSummaryTable(table_name=one) for one in tables)],
         "Where it looks": maps,
         "Diversity and class filters": [
             *lines(beginning("val/diversity@", "train/diversity@", "filters/")),
@@ -126,7 +128,7 @@ def build_workspace(run: Run, entity: str, project: str, name: str) -> Any:
             *lines([one for one in beginning("train/", "val/") if one not in seen]),
         ],
         "Regularisation path": lines(
-            [one for one in beginning("path/") if one != "path/density"], x="path/density"
+            [one for one in beginning("path/") if one not in ("path/density", "path/index")], x="path/density"
         ),
     }
     return ws.Workspace(
@@ -142,13 +144,35 @@ def _folders(run: Run) -> list[Path]:
     return [run.folder / phase for phase in run.config["phases"] if (run.folder / phase).is_dir()]
 
 
+def _compared(run: Run) -> dict[str, list[str]]:
+    """Measure → its names in the summary run, one per stage that has a number of it."""
+    stages = run.results.get("stages") or {}
+    if not stages:  # not finished: what any pipeline measures
+        return {"accuracy": [f"{stage}/accuracy" for stage in run.stages]} if run.stages else {}
+    found = {
+        measure: [f"{stage}/{measure}" for stage, row in stages.items() if isinstance(row.get(measure), int | float)]
+        for measure in MEASURES
+    }
+    return {measure: names for measure, names in found.items() if names}
+
+
+def _shown(run: Run) -> tuple[list[str], list[str]]:
+    """Tables and pictures of the run's summary; where none was logged, those of a sparse classifier."""
+    file = run.folder / SUMMARY / SHOWN
+    if not file.is_file():
+        return list(_TABLES), list(_PICTURES)
+    kept = read_json(file, "it is written again with the run's summary; without it every panel is there")
+    tables, pictures = (kept.get(part, []) if isinstance(kept, dict) else [] for part in ("tables", "pictures"))
+    return [one for one in _TABLES if one in tables], [one for one in _PICTURES if one in pictures]
+
+
 def _logged(run: Run) -> set[str]:
     """Names of the measures that the run's phases logged."""
     found: set[str] = set()
     for folder in _folders(run):
         for file, before in ((folder / "metrics.csv", ""), (folder / "path.csv", "path/")):
             rows = read_csv(file) if file.is_file() else []
-            found |= {f"{before}{name}" for name in (rows[0] if rows else ())}
+            found |= {f"{before}{name}" for row in rows for name, value in row.items() if value}
     return found - {"epoch", "step"}
 
 

@@ -13,14 +13,14 @@ from safetensors.torch import save
 from handful.atomic import atomic, write_json, write_text
 from handful.errors import UserError, did_you_mean
 from handful.explain.feature_names import NAMES_FILE
-from handful.export.card import model_card
+from handful.export.card import FILES, model_card, preprocessing
 from handful.export.deployed import Deployed
 from handful.networks import Classifier
 from handful.networks.description import KEY, describe
 from handful.report.csv_file import write_csv
 
 #: Format → the file that is written beside the weights.
-FORMATS = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch_export": "model.pt2"}
+FORMATS = FILES
 
 
 def export(
@@ -85,7 +85,8 @@ def export(
     write_json(folder / "config.json", json.loads(description))
     if classifier.feature_names:
         write_csv(folder / NAMES_FILE, ["feature", "name"], sorted(classifier.feature_names.items()))
-    write_text(folder / "README.md", model_card(classifier, results or {}, name, stage))
+    there_now = [form for form, file in FORMATS.items() if (folder / file).is_file()]
+    write_text(folder / "README.md", model_card(classifier, results or {}, name, stage, there_now))
     return folder / FORMATS[to]
 
 
@@ -135,6 +136,7 @@ def _metadata(deployed: Deployed) -> dict[str, str]:
     return {
         "class_names": json.dumps(list(inputs.class_names)),
         "image_size": str(inputs.image_size),
+        "pixels": f"uint8 (B, 3, {inputs.image_size}, {inputs.image_size}); {preprocessing(inputs)}; not normalised",
         "feature_names": json.dumps(dict(deployed.classifier.feature_names)),
     }
 

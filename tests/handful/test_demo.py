@@ -16,7 +16,9 @@ from handful.demo import Demo, build_page, reach_of
 from handful.errors import UserError
 from handful.networks import BinaryHead
 from pipelines.commands.demo import check
-from tests.helpers.browser import PHONE, browser, needs_chromium, overflow
+from tests.helpers.browser import PATIENCE, PHONE, browser, needs_chromium, overflow
+
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,25 @@ def test_a_head_that_is_linear_in_parts_moves_as_it_decides(pixels):
         assert demo.moved(why, 1, value)[0].logit == pytest.approx(float(logits.max()), abs=1e-5)
 
 
+def test_classes_that_look_alike_stay_apart(pixels):
+    torch.manual_seed(0)
+    model = build_classifier({"backbone": "conv4", "options": {"width": 8}}, 5).eval()
+    long = "a_subspecies_of_" * 20
+    names = ["wren\x1b", "wren\\x1b", f"{long}a", f"{long}b{long}", "owl"]
+    model.inputs = Inputs(names, 24, (0.5,) * 3, (0.25,) * 3)
+    demo = Demo(model)
+    why = demo.decide(pixels)
+    shares = demo.shares(why)
+    assert set(shares) == set(demo.names)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert max(map(len, shares)) < 80
+    assert shares[demo.names[names.index(why.prediction.name)]] == max(shares.values())
+    feature = demo.features(why)[0][1]
+    moved = demo.shares(why, feature, 50.0)
+    assert moved != shares
+    assert max(moved.values()) == pytest.approx(demo.moved(why, feature, 50.0)[0].probability)
+
+
 @pytest.fixture(scope="module")
 def address(model):
     pytest.importorskip("gradio")
@@ -132,6 +153,7 @@ def test_a_person_drops_a_picture_and_moves_a_feature(model, address, files):
     beyond = change.needed + 0.05 * (change.needed - change.value)
     with browser() as chromium:
         page = chromium.new_page(viewport=PHONE)
+        page.set_default_timeout(PATIENCE)
         page.goto(address)
         expect.set_options(timeout=60_000)  # for as long as the machine may have other things to do
         page.set_input_files("input[type=file]", files / "a.png")
@@ -161,6 +183,56 @@ def test_a_person_drops_a_picture_and_moves_a_feature(model, address, files):
         expect(labels.last).to_have_text(other)
         page.set_input_files("input[type=file]", files / "a.png") if page.locator("input[type=file]").count() else None
         assert page.locator(".error").count() == 0
+
+
+@needs_chromium
+def test_a_number_that_is_erased_is_said_and_two_people_do_not_meet(model, address, files):
+    Image.new("RGB", (40, 30), (250, 250, 20)).save(files / "yellow.png")
+    whys = [Demo(model).decide(files / name) for name in ("a.png", "yellow.png")]
+    with browser() as chromium:
+        people = [chromium.new_context(viewport=PHONE).new_page() for _ in whys]
+        frames = []
+        for page, name in zip(people, ("a.png", "yellow.png"), strict=True):
+            page.set_default_timeout(PATIENCE)
+            page.goto(address)
+            page.set_input_files("input[type=file]", files / name)
+            frames.append(page.frame_locator("iframe"))
+        for page, why, frame in zip(people, whys, frames, strict=True):
+            expect(frame.locator("h1")).to_have_text(f"Why {why.prediction.name}")
+            number = page.locator("input[type=number]")
+            number.fill("")
+            number.press("Enter")
+            feature = Demo(model).features(why)[0][1]
+            said = f"No number: the class is that of the picture, where it is {Demo(model).value(why, feature):.3g}."
+            expect(page.get_by_text("No number")).to_have_text(said)
+            page.get_by_text("as in the picture").click()
+            expect(page.get_by_text("No number")).to_have_count(0)
+            assert overflow(page) <= 0
+            assert page.locator(".error").count() == 0
+        assert Demo(model).value(whys[0], 0) != Demo(model).value(whys[1], 0)
+
+
+@needs_chromium
+def test_two_hundred_long_names_fit_a_phone(pixels, files):
+    pytest.importorskip("gradio")
+    torch.manual_seed(0)
+    many = build_classifier({"backbone": "conv4", "options": {"width": 8}}, 200).eval()
+    names = [f"{'A_subspecies_of_the_common_sparrow_' * 6}{number}" for number in range(200)]
+    many.inputs = Inputs(names, 24, (0.5,) * 3, (0.25,) * 3)
+    page = build_page(many)
+    _, there, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", footer_links=[])
+    try:
+        with browser() as chromium:
+            tab = chromium.new_page(viewport=PHONE)
+            tab.set_default_timeout(PATIENCE)
+            tab.goto(there)
+            tab.set_input_files("input[type=file]", files / "a.png")
+            best = Demo(many).names[names.index(Demo(many).decide(files / "a.png").prediction.name)]
+            expect(tab.locator("[data-testid=label-output-value]").first).to_have_text(best)
+            tab.frame_locator("iframe").locator("h1").wait_for()
+            assert overflow(tab) <= 0
+    finally:
+        page.close()
 
 
 @pytest.mark.parametrize(("port", "said"), [(70000, "from 1 to 65535"), (0, "from 1 to"), (None, "not available")])

@@ -144,9 +144,9 @@ def test_the_card_says_what_was_measured(model, tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: handful\n")
     assert "# bi\\_rds" in card
-    assert "| sparse | 88.25 | – |" in card
+    assert "| **sparse** (this model) | 88.25 | – |" in card
     assert "decides with 4 features, 2 of them per class" in card
-    assert "Started from package x 0.1, abc. Data: ToyBirds (9 train images)." in card
+    assert "Started from package x 0.1, abc. Data: ToyBirds (9 training images)." in card
     assert "o\\_w\\|l" in card
 
 
