@@ -151,14 +151,6 @@ def build_page(model: Classifier, title: str = "What decides?") -> Any:
         raise UserError("the demo needs the package gradio: pip install 'gradio>=6,<7'") from error
     demo = Demo(model)
 
-    class AnyNumber(gr.Slider):
-        """A slider whose number may be erased, at which Gradio's own fails; that of each person keeps the class."""
-
-        is_template = True  # Gradio shows it as what it derives from
-
-        def preprocess(self, payload: Any) -> Any:
-            return payload
-
     def decide(file: str | None) -> tuple[Any, ...]:
         nothing = None, "", gr.Dropdown(choices=[], value=None), gr.Slider(), None, "", None
         if file is None:
@@ -205,7 +197,7 @@ def build_page(model: Classifier, title: str = "What decides?") -> Any:
         with gr.Row():
             with gr.Column():
                 feature = gr.Dropdown(label="feature · what it added to the class", choices=[], interactive=True)
-                value = AnyNumber(label="its value", minimum=0, maximum=1, interactive=True, buttons=[])
+                value = gr.Slider(label="its value", minimum=0, maximum=1, interactive=True, buttons=[])
                 unsaid = gr.HTML()
                 again = gr.Button("as in the picture", size="sm")
             changed = gr.Label(label="class, with this value", num_top_classes=_CLASSES)
@@ -218,6 +210,6 @@ def build_page(model: Classifier, title: str = "What decides?") -> Any:
         gr.on([feature.input, again.click], at, [kept, feature], [value, changed, unsaid], show_progress="hidden")
         gr.on(
             [value.input, value.release], move, [kept, feature, value], [changed, unsaid], trigger_mode="always_last",
-            show_progress="hidden",
+            show_progress="hidden", preprocess=False,  # Gradio's own fails where the number was erased
         )  # fmt: skip
     return page

@@ -6,7 +6,8 @@ from pathlib import Path
 from handful.errors import UserError
 from handful.file_kinds import check_there
 from handful.images.clutter import clutter
-from handful.images.formats import HEAD, IMAGE_SUFFIXES, is_image_name, looks_like_image
+from handful.images.formats import HEAD, is_image_name, looks_like_image
+from handful.text import safe_text
 
 
 def find_images(where: Path) -> list[Path]:
@@ -27,7 +28,7 @@ def find_images(where: Path) -> list[Path]:
     if where.is_file():
         return [where]
     found: list[Path] = []
-    others = 0
+    others: list[str] = []
     visited: set[str] = set()
     for place, folders, files in os.walk(where, followlinks=True):
         folders[:] = sorted(name for name in folders if not clutter(name))
@@ -41,10 +42,13 @@ def find_images(where: Path) -> list[Path]:
                 if is_image_name(name) or _begins_as_image(Path(place) / name):
                     found.append(Path(place) / name)
                 else:
-                    others += 1
+                    others.append(name)
     if not found:
-        whose = "its only file does not end" if others == 1 else f"none of its {others} files ends"
-        why = f"; {whose} in {', '.join(IMAGE_SUFFIXES)}" if others else ""
+        example = safe_text(others[0]) if others else ""
+        if len(others) == 1:
+            why = f"; its only file, {example}, is none"
+        else:
+            why = f"; none of its {len(others):,} files, of which one is {example}, is one" if others else ""
         raise UserError(f"--images: there is no image in {where}{why}")
     return sorted(found)
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from handful.errors import UserError
+from handful.errors import UserError, did_you_mean
 from handful.images.placement import Framing, Placement
 
 #: Largest side of images in pixels: one of them takes 0.8 GB as numbers.
@@ -140,7 +140,7 @@ class Inputs:
             UserError: there is no such class.
         """
         if name not in self.class_names:
-            raise UserError(f"there is no class {name!r}")
+            raise UserError(f"there is no class {name!r}{did_you_mean(name, self.class_names)}")
         return list(self.class_names).index(name)
 
 

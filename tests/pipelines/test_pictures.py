@@ -134,7 +134,7 @@ def test_a_folder_without_a_readable_picture_is_refused_and_nothing_is_written(r
     with pytest.raises(UserError, match="there is no image in"):
         explain(str(run), str(photos), out=str(out))
     (photos / "notes.txt").write_text("no picture")
-    with pytest.raises(UserError, match=r"no image in .*; its only file does not end in"):
+    with pytest.raises(UserError, match=r"no image in .*; its only file, notes\.txt, is none$"):
         predict(str(run), str(photos), out=str(out))
     for name in "abc":
         (photos / f"{name}.png").write_text("no picture")
