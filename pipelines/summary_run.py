@@ -47,8 +47,7 @@ def log_summary(pipeline: Pipeline, folder: Path, content: Content) -> None:
             summary = summarise(content)
             kinds[name](summary)
             if any(own.iterdir()):
-                names = {"numbers": summary.numbers, "tables": summary.tables, "pictures": summary.pictures}
-                write_json(own / SHOWN, {part: list(found) for part, found in names.items()})
+                write_json(own / SHOWN, {"tables": list(summary.tables), "pictures": list(summary.pictures)})
         except Exception as error:  # the dashboard is never worth a run
             rank_zero_warn(f"--loggers {name}: the summary run: {type(error).__name__}: {error}")
         finally:

@@ -111,7 +111,7 @@ def build_workspace(run: Run, entity: str, project: str, name: str) -> Any:
 
     tables, media = _shown(run)
     pictures = [wr.MediaBrowser(title="weights and confusion", media_keys=media, num_columns=2)] if media else []
-    bars = [wr.BarPlot(title=measure, metrics=metrics, orientation="v") for measure, metrics in _compared(run).items()]
+    bars = [wr.BarPlot(title=one, metrics=[*metrics], orientation="v") for one, metrics in _compared(run).items()]
     maps = [
         wr.MediaBrowser(title=key, media_keys=[key], gallery_axis="step", num_columns=1) for key in _pictures(run)
     ]

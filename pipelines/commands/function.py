@@ -27,7 +27,7 @@ class FunctionCommand:
         function = signature_of(self._module, self._name)
         parser = OneSentenceParser(description=(function.__doc__ or "").partition("\n")[0])
         parser.add_argument("-c", "--config", action="config", help="options from a file")
-        parser.add_function_arguments(function)
+        parser.add_function_arguments(function, as_group=False)  # whose heading would be the description again
         return parser, configs_first(arguments)[0]
 
     def call(self, values: Namespace) -> Path:

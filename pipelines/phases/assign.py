@@ -27,10 +27,12 @@ from handful.conversions import check_real
 from handful.errors import UserError
 from handful.networks import BinaryHead, Classifier
 from handful.networks.heads import MIN_STD
+from handful.text import safe_text
 from lightning_modules import ClassifierModule, Finetune, Input, load_classifier
 from lightning_modules.trained_module import folder_of
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
+from pipelines.phases.dashboards import log_points, log_table
 
 
 class Assign(Phase):
@@ -134,10 +136,11 @@ class Assign(Phase):
                 f"rho: {problem.pairs} pairs of classes were to share all features but one, {found.pairs} do"
             )
         selection = varying[found.selection]
-        write_json(
-            context.folder.path / "assignment.json",
-            _record(found, problem, selection, threshold, names) | self._bound(problem, found),
-        )
+        record = _record(found, problem, selection, threshold, names) | self._bound(problem, found)
+        write_json(context.folder.path / "assignment.json", record)
+        log_points(context, "assignment", [record])
+        rows = [[safe_text(name), ", ".join(map(str, features))] for name, features in record["classes"].items()]
+        log_table(context, "assignment_table", ["class", "features"], rows)
         module = self._binary(dense, selection, sums, found)
         context.save(module)
         rank_zero_info(

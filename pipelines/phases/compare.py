@@ -15,6 +15,7 @@ from lightning_modules import InfoMaxPlugin, Input, load_module
 from lightning_modules.trained_module import folder_of
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
+from pipelines.phases.dashboards import log_picture
 
 
 class CompareMaps(Phase):
@@ -80,4 +81,5 @@ class CompareMaps(Phase):
                     sheet.save(file, format="PNG")
 
             attempt(self, "comparison.png", draw)
+            log_picture(context, "comparison", folder / "comparison.png")
         return Produced(rows)

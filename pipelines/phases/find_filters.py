@@ -27,11 +27,13 @@ from handful.report.class_filters import accuracy_grid_figure, draw_class_filter
 from handful.report.csv_file import write_csv
 from handful.report.figures import save_figure
 from handful.report.log_and_skip import attempt
+from handful.text import safe_text
 from lightning_modules import ClassifierModule, Input, load_classifier
 from lightning_modules.checkpoints import write_tensors
 from lightning_modules.trained_module import folder_of
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
+from pipelines.phases.dashboards import log_picture, log_points, log_table
 
 
 class FindFilters(Phase):
@@ -122,7 +124,16 @@ class FindFilters(Phase):
             self._write_json(folder, filters, statistics, weight, names)
             write_json(folder / "essentiality.json", essentiality)
             if grid is not None and accuracy is not None:
-                _write_grid(folder, grid.k1s, grid.k2s, accuracy, essentiality["clean"])
+                cells = _write_grid(folder, grid.k1s, grid.k2s, accuracy, essentiality["clean"])
+                log_table(context, "grid", ["k1", "k2", "accuracy"], cells)
+                log_picture(context, "accuracy_grid", folder / "grid.png")
+            noise = {name if name == "clean" else f"noise_on_{name}": value for name, value in essentiality.items()}
+            log_points(context, "filters", [noise | {"union": union_size(filters[seen])}])
+            frequencies = statistics.frequencies(self.k1)
+            log_table(context, "class_filters", ["class", "filters"], [
+                [safe_text(name), ", ".join(f"{f} ({frequencies[c, f]:.0%})" for f in filters[c].tolist())]
+                for c, name in enumerate(names) if seen[c]
+            ])  # fmt: skip
             if strongest is not None:
                 drawn = seen.nonzero()[:, 0].tolist()[: self.drawn_classes]
                 self._draw(context, model, filters, strongest, statistics.frequencies(self.k1), names, drawn)
@@ -230,8 +241,10 @@ class FindFilters(Phase):
         attempt(self, "the pictures of the class filters", draw)
 
 
-def _write_grid(folder: Path, k1s: Sequence[float], k2s: Sequence[int], accuracy: Tensor, dense: float) -> None:
-    """Write `grid.csv` with the columns `k1,k2,accuracy`, and `grid.png`."""
+def _write_grid(
+    folder: Path, k1s: Sequence[float], k2s: Sequence[int], accuracy: Tensor, dense: float
+) -> list[tuple[float, int, float]]:
+    """Write `grid.csv` with the columns `k1,k2,accuracy`, and `grid.png`; the rows."""
     rows = [
         (k1, k2, round(value, 4))
         for k1, row in zip(k1s, accuracy.tolist(), strict=True)
@@ -240,3 +253,4 @@ def _write_grid(folder: Path, k1s: Sequence[float], k2s: Sequence[int], accuracy
     write_csv(folder / "grid.csv", ("k1", "k2", "accuracy"), rows)
     figure = accuracy_grid_figure(k1s, k2s, accuracy, dense)
     attempt(figure, "grid.png", lambda: save_figure(figure, folder / "grid.png", dpi=120))
+    return rows

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from lightning_modules.checkpoints import write_tensors
 from lightning_modules.trained_module import folder_of
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
+from pipelines.phases.dashboards import log_points
 
 _Data = tuple[Tensor, Tensor]
 
@@ -139,7 +139,7 @@ class Sparsify(Phase):
         if dead:
             rank_zero_info(f"features that never vary, and were not eligible: {', '.join(map(str, dead))}")
         write_records(folder, record, dead)
-        _log_path(context, record)
+        log_points(context, "path", record.path)
         sparse = Finetune(
             dense.network.plain(),
             dense.num_classes,
@@ -165,16 +165,6 @@ def _kept_selection(head: Head) -> Selection | None:
         return None
     features = head.selection.tolist()
     return Selection(features, 0.0, "kept", [{"feature": feature, "lam": 0.0} for feature in features])
-
-
-def _log_path(context: Context, record: SparseRecord) -> None:
-    """Hand the path to the dashboards, point by point; `path.csv` has it already."""
-    for logger in context.trainer.loggers:
-        if isinstance(logger, CSVLogger):
-            continue
-        for step, point in enumerate(record.path):
-            numbers = {f"path/{name}": float(value) for name, value in point.items() if isinstance(value, int | float)}
-            logger.log_metrics(numbers, step)
 
 
 def write_records(folder: Path, record: SparseRecord, dead: list[int]) -> None:

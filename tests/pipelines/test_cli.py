@@ -110,6 +110,16 @@ def test_every_shipped_config_is_valid(config, tmp_path):
     assert pipeline.phases
 
 
+@pytest.mark.parametrize("command", ["explain", "export", "demo", "compare", "workspace", "probe"])
+def test_the_help_of_a_command_says_what_it_does_once(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    said = capsys.readouterr().out
+    paragraph = said.split("\n\n")[1].strip()
+    assert paragraph.endswith(".")
+    assert said.count(paragraph[:-1]) == 1
+
+
 def test_help_lists_the_commands(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--help"])

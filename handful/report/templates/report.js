@@ -78,7 +78,10 @@
       rows.forEach((row) => (row.cells[place].hidden = hide));
     });
     const features = heads.slice(2).filter((head) => !head.hidden).length;
-    count.textContent = narrowed ? `${shown.length} classes, ${features} features` : "";
+    const counted = (number, one, more) => `${number} ${number === 1 ? one : more}`;
+    count.textContent = narrowed
+      ? `${counted(shown.length, "class", "classes")}, ${counted(features, "feature", "features")}`
+      : "";
   };
   search.addEventListener("input", filter);
   choice.addEventListener("change", filter);

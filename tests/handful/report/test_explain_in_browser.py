@@ -4,7 +4,7 @@ import pytest
 
 from handful.report.explain_page import Pictures, explain_page
 from tests.handful.report.test_explain_page import colour, record  # noqa: F401  a fixture
-from tests.helpers.browser import DESKTOP, PHONE, browser, foreign, needs_chromium, opened, overflow, serious
+from tests.helpers.browser import DESKTOP, PHONE, barriers, browser, foreign, needs_chromium, opened, overflow
 
 pytestmark = needs_chromium
 FRAME = {"width": 300, "height": 600}  #: in a column of another page
@@ -39,4 +39,4 @@ def test_the_names_of_features_are_not_cut_off(chromium, record, tmp_path, size,
         assert page.locator(".steps th[scope=row]").first.inner_text() == "yellow breast (3)"
         wider = page.eval_on_selector_all(".scroll", "all => all.filter(e => e.scrollWidth > e.clientWidth).length")
         assert wider == 0
-        assert (overflow(page), foreign(page), page.messages, serious(page)) == (0, [], [], [])
+        assert (overflow(page), foreign(page), page.messages, barriers(page)) == (0, [], [], [])

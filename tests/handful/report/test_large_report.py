@@ -13,6 +13,7 @@ from handful.report.run_page import run_pages
 from tests.helpers.browser import (
     DESKTOP,
     PHONE,
+    barriers,
     browser,
     computed,
     foreign,
@@ -20,7 +21,6 @@ from tests.helpers.browser import (
     opened,
     overflow,
     screens,
-    serious,
 )  # fmt: skip
 from tests.helpers.large_report import SIDE, large_content
 
@@ -64,7 +64,7 @@ def test_pages_are_quick_quiet_and_no_longer_than_fifteen_screens(chromium, fold
         assert screens(page) <= 15
         assert overflow(page) <= 0
         assert foreign(page) == []
-        assert serious(page) == []
+        assert barriers(page) == []
         assert page.messages == []
 
 
@@ -123,7 +123,7 @@ def test_filtering_by_class_and_by_feature(chromium, content, folder):
         assert page.evaluate(shown) == ["117.Sparrow of the kind 117"]
         columns = page.evaluate("[...document.querySelectorAll('#w thead th')].filter(h => !h.hidden).length - 2")
         assert columns == len(content.deciding.weights_in(117)) == 5
-        assert page.locator("#w-count").text_content() == "1 classes, 5 features"
+        assert page.locator("#w-count").text_content() == "1 class, 5 features"
         page.click("#w-clear")
         assert len(page.evaluate(shown)) == 200
         page.select_option("#w-feature", index=1)
@@ -176,7 +176,7 @@ def test_a_hundred_classes_of_photographs(chromium, tmp_path):
         for name in (*PAGES[:2], "class-012.html"):
             with opened(chromium, tmp_path / name, size, scheme) as page:
                 assert screens(page) <= 15
-                assert (overflow(page), foreign(page), page.messages, serious(page)) == (0, [], [], [])
+                assert (overflow(page), foreign(page), page.messages, barriers(page)) == (0, [], [], [])
 
 
 def photographs(archive: Path, count: int):
