@@ -78,8 +78,9 @@ PIPELINES = {
 @pytest.fixture(scope="module", params=PIPELINES)
 def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
+    loggers = "wandb,tensorboard,mlflow" if request.param in ("qpm", "filters") else "wandb,tensorboard"
     config = write_config(
-        folder, name=request.param, wandb={"mode": "offline"}, loggers="wandb,tensorboard", **PIPELINES[request.param]()
+        folder, name=request.param, wandb={"mode": "offline"}, loggers=loggers, **PIPELINES[request.param]()
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_MODE", raising=False)
@@ -148,6 +149,18 @@ def test_what_only_one_kind_of_phase_has_is_there(finished):
             for name in ("attribution/general", "attribution/sufficient"):
                 assert len({one.step for one in kept[name]}) >= 2, name
         assert len([row for row in history(run / "plugin") if "val/general_bits" in row]) == 2
+
+
+def test_mlflow_has_the_choice_and_the_filters(finished):
+    kind, run = finished
+    if kind not in ("qpm", "filters"):
+        return
+    phase, measure, name = {"qpm": ("assign", "assignment/value", "assignment_table"),
+                            "filters": ("filters", "filters/union", "class_filters")}[kind]  # fmt: skip
+    (folder,) = run.glob(f"mlruns/*/{(run / phase / 'mlflow_id').read_text()}")
+    assert (folder / "metrics" / measure).read_text().count("\n") == 1
+    (table,) = (folder / "artifacts/tables" / name).iterdir()
+    assert table.read_text().count("\n") == 1 + 3  # a heading, and the classes
 
 
 def test_a_saved_workspace_asks_for_nothing_that_was_not_logged(finished):
