@@ -1,12 +1,14 @@
 """Tiny ImageNet: 200 classes of 64 × 64 pixels, tested on its validation images."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from datamodules.locate import Files, numbers
 from datamodules.official import OfficialData
 from handful.errors import UserError
 from handful.images import Box, is_image_name
+from handful.text import safe_text
 
 _IDS, _WORDS, _VAL = "wnids.txt", "words.txt", "val/val_annotations.txt"
 
@@ -41,6 +43,11 @@ class TinyImageNet(OfficialData):
     def table(self, files: Files) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
         """Read classes and splits."""
         ids = sorted(line.strip() for line in files.lines(_IDS) if line.strip())
+        for wnid, other in pairwise(ids):
+            if wnid == other:
+                raise UserError(f"{files.shown(_IDS)}: the class {safe_text(wnid)} is named twice; unpack it again.")
+        if not all(map(str.isprintable, ids)):
+            raise UserError(f"{files.shown(_IDS)}: a line is no class; the file seems to be damaged, unpack it again.")
         number = {wnid: label for label, wnid in enumerate(ids)}
         train = []
         for name in files.names("train/"):

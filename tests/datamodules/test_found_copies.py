@@ -374,6 +374,18 @@ def test_tiny_imagenet_without_its_inner_folders(tmp_path):
     assert data.annotations("train").boxes.boxes([0]).tolist() == [[0.0, 1.25, 8.0, 7.375]]
 
 
+@pytest.mark.parametrize(("change", "sentence"), [
+    (lambda text: text + text.splitlines()[0] + "\n", "wnids.txt: the class n[0-9]+ is named twice"),
+    (lambda text: text + "\0\0\n", "wnids.txt: a line is no class; the file seems to be damaged"),
+], ids=["twice", "zeros"])  # fmt: skip
+def test_classes_of_tiny_imagenet_that_are_none(change, sentence, tmp_path):
+    """Of a class named twice it was said that it has no image."""
+    home = forms.write_tiny_imagenet(tmp_path)
+    _edit("wnids.txt", change)(home)
+    with pytest.raises(UserError, match=sentence):
+        counts(made(TinyImageNet, home))
+
+
 def test_tiny_imagenet_sorted_in_part(tmp_path):
     """Validation images that a script has not reached yet are of the table's class."""
     home = forms.write_tiny_imagenet(tmp_path)
