@@ -97,7 +97,7 @@ def test_the_truth_is_marked(record):
 
 def test_each_probability_stands_with_its_class(page):
     assert "<h2><bdi>ro&lt;bin</bdi> <small>62.5 %</small></h2>" in page
-    assert "Explained here: <b><bdi>wr&lt;en</bdi></b>" in page
+    assert "Explained here: <b><bdi>wr&lt;en</bdi></b> 25.0 %, as asked for." in page
     why_not = "Why not <bdi>wr&lt;en</bdi>? Ahead is <bdi>ro&lt;bin</bdi>"
     assert f'<h3>{why_not} <span class="soft">62.5 %</span></h3>' in page
     assert '<span><bdi>wr&lt;en</bdi></span><div><i style="width:25.0%"></i></div><span>25.0 %</span>' in page
