@@ -167,7 +167,8 @@ def _has_image(logger: MLFlowLogger, name: str, step: int) -> bool:
     """Whether an MLflow run has a picture of this name at this step."""
     kept = "[#~]".join(map(re.escape, mlflow_name(name).split("/")))
     begin = re.compile(rf"images/{kept}[+%]step[+%]{step}[+%]")  # as MLflow names files, here and on a server
-    return any(begin.match(file.path) for file in logger.experiment.list_artifacts(logger.run_id, "images"))
+    kept_files = logger.experiment.list_artifacts(logger.run_id, "images") or ()  # none while its disk is full
+    return any(begin.match(file.path) for file in kept_files)
 
 
 def send_table(logger: Logger, step: int, name: str, columns: Sequence[str], rows: Sequence[list[Any]]) -> None:

@@ -13,9 +13,10 @@ from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Generic, TypeVar
 
+from datamodules.doubtful_folders import lies_in, without_clutter
 from datamodules.file_tree import FileTree, below, check_size, digest, only_top, with_parents
 from handful.errors import UserError
-from handful.images.clutter import LeftOut, clutter
+from handful.images.clutter import LeftOut, clutter, is_doubtful
 from handful.text import safe_text
 
 Entry = TypeVar("Entry")
@@ -23,6 +24,8 @@ Entry = TypeVar("Entry")
 # An entry that grows by more than this factor, and to more than so many bytes, is a bomb and no photograph.
 _BOMB_FACTOR, _BOMB_BYTES = 200, 2**26
 _NO_FILES = (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK)
+#: Code pages of names that are not marked as UTF-8, in the order in which they are tried.
+_KNOWN = ("utf-8", "cp932", "cp437", "cp1252")
 _UTF8_FLAG, _ENCRYPTED_FLAG, _UNICODE_PATH = 0x800, 0x1, 0x7075
 
 
@@ -37,6 +40,12 @@ class Archive(FileTree, Generic[Entry]):
 
     def _arrange(self, files: dict[str, Entry], folders: list[str]) -> None:
         """Take over entries by their tidy names."""
+        self._entries = files
+        gone = without_clutter(str(self.root), files, self.read, self.left_out)
+        if gone:
+            files = {path: entry for path, entry in files.items() if not lies_in(path, gone)}
+            folders = [folder for folder in folders if not lies_in(folder, gone)]
+        folders = [folder for folder in folders if not is_doubtful(folder.rpartition("/")[2])]  # those of files are added
         folders = with_parents((*folders, *(path.rpartition("/")[0] for path in files)))
         self.top = top = only_top(files, folders)
         self._entries = below(top, files, self.left_out)
@@ -159,20 +168,42 @@ def _names(entries: list[zipfile.ZipInfo], root: Path) -> list[str]:
     """
     raw = [None if entry.flag_bits & _UTF8_FLAG else entry.orig_filename.encode("cp437") for entry in entries]
     unmarked = [name for name in raw if name is not None and not name.isascii()]
-    known = ("utf-8", "cp932", "cp437", "cp1252")
-    encoding = next((e for e in known if all(_decodes(name, e) for name in unmarked)), "")
-    if not encoding:
-        encoding = "cp437"
-        warnings.warn(
-            f"{safe_text(root)}: names such as {safe_text(unmarked[0].decode(encoding))} are in a code page that the "
-            "archive does not name, and may read differently from what was meant; pack it again with names in UTF-8",
-            stacklevel=2,
-        )
+    encoding = next((e for e in _KNOWN if all(_decodes(name, e) for name in unmarked)), None)
+    if encoding is None:
+        _warn_of(unmarked, root)
     names = []
     for entry, name in zip(entries, raw, strict=True):
-        text = entry.orig_filename if name is None else name.decode(encoding)
+        text = entry.orig_filename if name is None else _decoded(name, encoding)
         names.append(_unicode_path(entry.extra) or text.split("\0")[0])
     return names
+
+
+def _decoded(name: bytes, encoding: str | None) -> str:
+    """A name in a code page; in that of each of its parts, which are those of other names too, where none fits all."""
+    if encoding is not None:
+        return name.decode(encoding)
+    return "/".join(part.decode(_page_of(part) or "cp437") for part in name.split(b"/"))
+
+
+def _page_of(part: bytes) -> str | None:
+    return next((page for page in _KNOWN if _decodes(part, page)), None)
+
+
+def _warn_of(names: list[bytes], root: Path) -> None:
+    """Say that names are read by a guess: there are several code pages, or one that is not known."""
+    parts = {part: _page_of(part) for name in names for part in name.split(b"/") if not part.isascii()}
+    pages = {page: part.decode(page) for part, page in reversed(parts.items()) if page is not None}
+    unknown = next((part for part, page in parts.items() if page is None), None)
+    if unknown is None:
+        some = ", ".join(f"{safe_text(part)} ({page})" for page, part in sorted(pages.items()))
+        where = f"names such as {some} are in several code pages"
+    else:
+        where = f"names such as {safe_text(unknown.decode('cp437'))} are in a code page"
+    warnings.warn(
+        f"{safe_text(root)}: {where} that the archive does not name, and may read differently from what was meant; "
+        "pack it again with names in UTF-8",
+        stacklevel=4,
+    )
 
 
 def _decodes(name: bytes, encoding: str) -> bool:

@@ -4,10 +4,11 @@ import os
 import stat
 from pathlib import Path
 
-from datamodules.file_tree import HELD_FILE, FileTree, below, check_size, digest, only_top
+from datamodules.doubtful_folders import lies_in, without_clutter
+from datamodules.file_tree import HELD_FILE, FileTree, below, check_size, digest, only_top, with_parents
 from handful.errors import UserError
 from handful.images import is_image_name
-from handful.images.clutter import LeftOut, clutter
+from handful.images.clutter import LeftOut, clutter, is_doubtful
 from handful.text import safe_text
 
 
@@ -31,6 +32,7 @@ class Folder(FileTree):
         self._broken: dict[str, str] = {}
         self._folders: list[str] = []
         self._walk(root)
+        self._leave_out_clutter(root)
         self.top = inner = only_top((*self._stats, *self._broken), self._folders)
         self.root = root / inner if inner else root
         self._stats = below(inner, self._stats, self.left_out)
@@ -51,8 +53,18 @@ class Folder(FileTree):
             for name in sorted(files):
                 self._add(root, here + name)
 
+    def _leave_out_clutter(self, root: Path) -> None:
+        files = [*self._stats, *self._broken]
+        gone = without_clutter(str(root), files, lambda path: root / path, self.left_out)
+        if gone:
+            self._stats = {path: found for path, found in self._stats.items() if not lies_in(path, gone)}
+            self._broken = {path: why for path, why in self._broken.items() if not lies_in(path, gone)}
+        with_files = {*with_parents({path.rpartition("/")[0] for path in (*self._stats, *self._broken)})}
+        empty = {f for f in self._folders if is_doubtful(f.rpartition("/")[2])} - with_files
+        self._folders = [folder for folder in self._folders if not lies_in(folder, empty)]
+
     def _enters(self, root: Path, path: str, chain: frozenset[tuple[int, int]]) -> bool:
-        reason = clutter(path)
+        reason = clutter(path, folder=True)
         if reason is None:
             target = os.stat(root / path)
             if (target.st_dev, target.st_ino) not in chain:

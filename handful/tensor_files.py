@@ -1,7 +1,8 @@
 """Files of tensors: found in folders, read without unpickling what a stranger wrote, refused in one sentence."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from handful.record_files import read_json
 
 #: Names that are taken where a folder holds several files, the first of them that is there.
 CHECKPOINTS = ("best.ckpt", "model.ckpt", "last.ckpt", "model.safetensors", "pytorch_model.bin")
+
+#: Device, number, size and time of writing of a file.
+Version = tuple[int, int, int, int]
 
 #: Ends of the names of files of weights.
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors", ".bin", ".tar")
@@ -59,17 +63,61 @@ def read_tensors(path: Path, ours: bool = True, mmap: bool = False) -> Any:
     if not path.is_file():
         wanted = "checkpoint" if ours else "file of weights"
         raise UserError(f"{path}: there is no such {wanted}{instead_of_a_file(path)}")
+    held = _held.get(path) if not mmap else None
+    if held is not None and held[0] == _version(path):
+        return held[1]
     if not check_digest(path) and not mmap:
         check_sums(path)
+    version = _version(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
+        if path in _held:
+            _held[path] = version, content
+        return content
     except Exception as error:  # torch and safetensors raise many kinds
         kind = "a checkpoint written by Handful" if ours else "a readable file of weights"
         raise UserError(f"{path}: not {kind} ({_reason(path, error)})") from error
+
+
+#: Files that are held in memory once they are read, with the version that was read; None before.
+_held: dict[Path, tuple[Version, Any] | None] = {}
+
+#: Files whose check sums were found to be right, with the version that was looked at.
+_verified: dict[Path, Version] = {}
+
+
+def _version(path: Path) -> Version:
+    """What changes when a file is written again."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def read_once(path: Path | None) -> Iterator[None]:
+    """Let a file that several parts of a program read in the block be read once; `take_held` lets go of it.
+
+    Args:
+        path: of the file; None for none. Its content must not be changed by whoever reads it.
+    """
+    if path is not None:
+        _held[path] = None
+    try:
+        yield
+    finally:
+        _held.pop(path, None)  # type: ignore[arg-type]
+
+
+def take_held(path: Path) -> Any:
+    """Return the content of a file that `read_once` holds, to be changed at will, and hold it no longer; else None."""
+    held = _held.get(path)
+    if held is None or held[0] != _version(path):
+        return None
+    _held[path] = None
+    return held[1]
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -95,6 +143,9 @@ def check_sums(path: Path) -> None:
     Raises:
         UserError: names the file and the part of it.
     """
+    version = _version(path)
+    if _verified.get(path) == version:
+        return
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError):  # no archive: whoever reads it says so
@@ -111,6 +162,7 @@ def check_sums(path: Path) -> None:
                 except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
                     where = f"part {part.filename!r:.80}"
                     raise UserError(f"{path}: damaged since it was written: {where} has another check sum") from error
+    _verified[path] = version
 
 
 def check_digest(path: Path) -> bool:

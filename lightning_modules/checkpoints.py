@@ -14,7 +14,7 @@ from handful.errors import UserError
 from handful.networks.description import KEY as DESCRIPTION
 from handful.networks.description import inputs_of
 from handful.networks.restored import restored
-from handful.tensor_files import read_tensors
+from handful.tensor_files import read_tensors, take_held
 from lightning_modules.classifier import ClassifierModule
 from lightning_modules.trained_module import TrainedModule
 
@@ -114,3 +114,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write `last.ckpt` or `best.ckpt`; a run cut short leaves the one before."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_tensors(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint, where its content is not held already."""
+        held = take_held(Path(path))
+        return held if held is not None else super().load_checkpoint(path, *args, **kwargs)

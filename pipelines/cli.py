@@ -25,7 +25,7 @@ from pipelines.configs import taken
 from pipelines.errors import run_command
 from pipelines.option_check import check_options
 from pipelines.option_parser import OneSentenceParser
-from pipelines.process_state import process_kept
+from pipelines.process_state import forget_what_was_shown, process_kept, warnings_kept
 from pipelines.processes import watch_parent
 
 #: Our own commands and LightningCLI's, and what they do.
@@ -186,12 +186,14 @@ def quietened() -> Iterator[None]:
         logger.addFilter(keep)
     warnings.formatwarning, warnings.showwarning = _warning, _show_warning
     try:
-        yield
+        with warnings_kept():
+            yield
     finally:
         warnings.formatwarning, warnings.showwarning = formatted, shown
         for one in ours:
             if one in warnings.filters:
                 warnings.filters.remove(one)  # type: ignore[attr-defined]
+        forget_what_was_shown()
         for logger, keep in filters:
             logger.removeFilter(keep)
 

@@ -14,6 +14,7 @@ from pipelines.class_arguments import Argument, arguments_of, class_names, file_
 from pipelines.configs import ConfigFile
 from pipelines.dotted_keys import nested
 from pipelines.option_parser import OneSentenceParser
+from pipelines.ranges import OF_PIPELINES, check_argument, check_range
 
 #: What a value may be that is left to the data and the machine.
 AUTO = "auto"
@@ -72,6 +73,8 @@ class ConfigCheck:
                     raise UserError(f"{file}: Option '{start}{name}' is not accepted{near}")
         for name, kind in self._plain.items():
             _fits(file, name, kind, _at(content, name))
+            if name == "seed" or name.startswith("phases."):
+                check_range(f"{file}: {name}", OF_PIPELINES.get(name.rpartition(".")[2]), _at(content, name))
         for name, members in self._groups.items():
             found = _at(content, name)
             for inner, value in found.items() if isinstance(found, Mapping) else ():
@@ -80,6 +83,7 @@ class ConfigCheck:
                     raise UserError(f"{file}: Option '{name}.{inner}' is not accepted{near}")
                 if known_as == inner:
                     _fits(file, f"{name}.{inner}", members[inner].type, value)
+                    self._ranges(file, f"{name}.{inner}", inner, members[inner], value)
         for name in self._classes:
             self._spec(file, name, _at(content, name))
         for name in self._lists:
@@ -110,12 +114,18 @@ class ConfigCheck:
             place = f"{key}.{name}"
             if known_as == name:
                 _fits(file, place, argument.type, item)
+                self._ranges(file, place, name, argument, item)
             elif "." in name:
                 continue
             for one in item if isinstance(item, list) else [item]:
                 named = isinstance(one, str) and argument.is_factory
                 if named or (isinstance(one, Mapping) and set(one) & set(_SPEC)):
                     self._spec(file, place, one)
+
+
+    def _ranges(self, file: Path, key: str, name: str, argument: Argument, value: Any) -> None:
+        if not self._others and value != AUTO:
+            check_argument(f"{file}: {key}", name, value, argument.file)
 
 
 def check_class_name(key: str, path: str) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import os
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from handful.errors import UserError, did_you_mean
 from handful.report.csv_file import csv_text
 from handful.report.log_and_skip import attempt
 from pipelines.config import WandbConfig
+from pipelines.logger_room import AT_THE_END, check_folder, check_room
 from pipelines.ranks import global_rank
 from pipelines.run_folder import wandb_id
 from pipelines.wandb_sweep import in_sweep, leave_sweep
@@ -55,26 +56,47 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _experiment(logger: Logger) -> Any:
     parent: Any = type(logger).__mro__[1]
-    found = attempt(logger, f"{type(logger).__name__}: its experiment", lambda: parent.experiment.__get__(logger))
+
+    def experiment() -> Any:
+        check_room(logger)
+        return parent.experiment.__get__(logger)
+
+    found = attempt(logger, f"{type(logger).__name__}: what was logged", experiment)
     return _DummyExperiment() if found is None else found
 
 
 class _MetricsFile(ExperimentWriter):
-    """Lightning's writer of `metrics.csv`, but what the file holds is never deleted and never half rewritten."""
+    """Lightning's writer of `metrics.csv`, but what the file holds is never deleted and never half rewritten.
+
+    Rows that found no room are written when there is some.
+    """
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
+        self._whole = 0
         path = Path(self.metrics_file_path)
         if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+            self.metrics_keys = _columns(path)
 
     def _check_log_dir_exists(self) -> None:
         """Lightning's deletes the rows of the training that is resumed."""
 
+    def save(self) -> None:
+        """Append what was logged; a disk that is full keeps no half of a row, and no header of columns to come."""
+        path, columns = Path(self.metrics_file_path), list(self.metrics_keys)
+        self._whole = path.stat().st_size if path.is_file() else 0
+        try:
+            super().save()
+        except OSError:
+            if path.is_file():
+                os.truncate(path, self._whole)
+                self.metrics_keys = columns if self._whole == 0 else _columns(path)
+            raise
+
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)
         _write_rows(path, fieldnames, _rows(path))
+        self._whole = path.stat().st_size
 
 
 def csv_logger(folder: Path, resumed_step: int | None) -> CSVLogger:
@@ -98,6 +120,11 @@ def _keep_rows(file: Path, before: int) -> None:
         _write_rows(file, list(rows[0]) if rows else [], rows)
         if not rows:
             file.unlink()
+
+
+def _columns(file: Path) -> list[str]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream).fieldnames or [])
 
 
 def _whole(row: dict[str, Any]) -> bool:
@@ -215,3 +242,4 @@ def finish_wandb() -> None:
     while _begun:
         run = _begun.pop()
         attempt(run, "W&B: the end of the run", run.finish)
+        attempt(run, "W&B: what was logged last", partial(check_folder, run.dir, AT_THE_END))

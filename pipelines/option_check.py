@@ -20,6 +20,7 @@ from pipelines.dotted_keys import nested
 from pipelines.find_run import find_run
 from pipelines.option_parser import OneSentenceParser
 from pipelines.plain_options import add_plain_options, add_plain_phase_options, chosen_configs, phase_names
+from pipelines.ranges import OF_PIPELINES, check_argument, check_range
 
 #: Options of every command.
 _ALWAYS = ("--config", "-c", "--help", "-h", "--help_all", "--print_config", "--trust")
@@ -132,6 +133,9 @@ def _pipeline(arguments: Sequence[str], others: bool) -> _Known:
     given = _given(arguments, set(types))
     settled = [pair for pair in zip(given[::2], given[1::2], strict=True) if pair[1] != AUTO]
     parser.parse_args([part for pair in settled for part in pair])  # refuses values of another kind
+    for name, value in settled:
+        if name == "--seed" or name.startswith("--phases."):
+            check_range(name, OF_PIPELINES.get(name.rpartition(".")[2].removeprefix("--")), value)
     known = _Known([*types, *_ALWAYS])
     groups = {
         "network": fields_of("handful/networks/build.py", "NetworkConfig"),
@@ -193,8 +197,11 @@ def _check_values(known: _Known, arguments: Sequence[str], others: bool) -> None
     parser = OneSentenceParser()
     for name, kind in types.items():
         parser.add_argument(name, type=kind)
-    pairs = zip(given[::2], given[1::2], strict=True)
-    parser.parse_args([f"{name}={value}" for name, value in pairs if value != AUTO])
+    pairs = [pair for pair in zip(given[::2], given[1::2], strict=True) if pair[1] != AUTO]
+    parser.parse_args([f"{name}={value}" for name, value in pairs])
+    for name, value in pairs:
+        if not others and (argument := known.argument(name)) is not None:
+            check_argument(name, name.rpartition(".")[2], value, argument.file)
 
 
 def _taken_by(

@@ -19,6 +19,7 @@ from handful.atomic import copy_file, write_json, write_text
 from handful.errors import UserError, did_you_mean
 from handful.freed_memory import hand_back_memory
 from handful.networks import build_classifier
+from handful.tensor_files import read_once
 from lightning_modules import TrainedModule
 from pipelines.build import build_callbacks, build_datamodule, build_phase, plain
 from pipelines.config import PhaseConfig, Pipeline
@@ -33,7 +34,7 @@ from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
 from pipelines.phase_folder import PhaseFolder
 from pipelines.phases import Context, Phase, Train
 from pipelines.plan import Plan, Step
-from pipelines.process_state import OF_CUBLAS, process_kept
+from pipelines.process_state import OF_CUBLAS, process_kept, warnings_kept
 from pipelines.processes import lost_process
 from pipelines.ranks import global_rank
 from pipelines.results import gather_results, write_results
@@ -41,6 +42,9 @@ from pipelines.run_folder import folder_of_run, lock, replaced_folder, sweep
 from pipelines.tables import stage_table
 from pipelines.taken_phases import take_phases
 from pipelines.trainer import build_trainer, check_callbacks, check_trainer, share_the_cores, try_trainer
+
+#: Steps that begin with the phase's `last.ckpt`.
+_RESUMED = (Step.RESUME, Step.CONTINUE)
 
 
 class Runner:
@@ -75,7 +79,7 @@ class Runner:
 
     def run(self) -> dict[str, Any]:
         """Run what is not finished yet and return the content of `results.json`; the process is left as it was."""
-        with process_kept():
+        with process_kept(), warnings_kept():
             return self._checked_run()
 
     def _checked_run(self) -> dict[str, Any]:
@@ -112,7 +116,8 @@ class Runner:
                     rank_zero_info(f"{name}: finished before, skipped")
                 else:
                     data = self._data(phase.data) if phase.data else datamodule
-                    self._run_phase(index, name, phase, steps[name], data, shared, dict(earlier))
+                    with read_once(self.folder / name / "last.ckpt" if steps[name] in _RESUMED else None):
+                        self._run_phase(index, name, phase, steps[name], data, shared, dict(earlier))
                     gc.collect()
                     hand_back_memory()
                 earlier[name] = self.folder / name
@@ -212,7 +217,7 @@ class Runner:
         earlier: dict[str, Path],
     ) -> None:
         folder = PhaseFolder(self.folder / name)
-        resume = folder.last if step in (Step.RESUME, Step.CONTINUE) else None
+        resume = folder.last if step in _RESUMED else None
         for phase_before in earlier.values():
             PhaseFolder(phase_before).verify()
         seed = self.pipeline.seed + index

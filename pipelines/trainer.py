@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from callbacks.epoch_seed import EpochSeed
 from handful.cores import has_bf16
 from handful.errors import UserError
+from handful.tensor_files import read_tensors
 from handful.threads import use_the_cores
 from lightning_modules.checkpoints import AtomicCheckpointIO
 from lightning_modules.schedules import better
@@ -249,8 +250,9 @@ def _step_of(checkpoint: Path) -> int:
         UserError: the file cannot be read.
     """
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
-    except Exception as error:  # torch raises many kinds for a file it does not like
+        return int(read_tensors(checkpoint)["global_step"])
+    except (UserError, LookupError, TypeError, ValueError) as error:
         raise UserError(
-            f"{checkpoint}: cannot be read ({type(error).__name__}); remove it to run the phase from its beginning"
+            f"{checkpoint}: cannot be read ({type(error.__cause__ or error).__name__}); remove it to run the phase "
+            "from its beginning"
         ) from error

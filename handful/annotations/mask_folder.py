@@ -1,5 +1,6 @@
 """Masks of concepts in a folder of pictures."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -9,8 +10,10 @@ from torch import Tensor
 from handful.annotations.pixels import KINDS, Concept
 from handful.errors import UserError
 from handful.images import centre_crop, open_mask, resize
+from handful.text import safe_text
 
 _SUFFIX = ".png"
+_HALF = 127
 
 
 class MaskFolder:
@@ -19,7 +22,8 @@ class MaskFolder:
     `IMAGE` is the image's name inside the data set without its suffix (`train/Robin/0001`), or its last part alone.
     A pixel belongs to the concept where the mask is brighter than half; a mask of the values 0 and 1 is taken as well,
     and one whose brightness says nothing is refused. Masks of another size are brought to the network's as its images
-    are. An image that has a mask of any concept of a kind was searched for all of that kind.
+    are; one that is so narrow that no pixel is brighter than half by then has those brighter than half of its
+    brightest. An image that has a mask of any concept of a kind was searched for all of that kind.
 
     Args:
         root: the folder.
@@ -81,8 +85,16 @@ class MaskFolder:
         return (masks[:, objects] if objects else masks).any(dim=1)
 
     def _read(self, path: Path) -> Tensor:
-        pixels = torch.from_numpy(resize(open_mask(path), self.size, self.fit).copy())
-        return centre_crop(pixels[None], self.size)[0] > 127
+        resized = torch.from_numpy(resize(open_mask(path), self.size, self.fit).copy())
+        pixels, most = centre_crop(resized[None], self.size)[0], int(resized.max())
+        if most > _HALF or not bool(pixels.any()):  # nothing, or what lies outside of the square
+            return pixels > _HALF
+        warnings.warn(
+            f"{safe_text(self.root)}: masks such as {safe_text(path.name)} are narrower than a pixel of the network's "
+            f"images of {self.size} pixels; a pixel belongs to the concept where they cover most of it",
+            stacklevel=2,
+        )
+        return pixels > most / 2
 
 
 def _concept_folders(root: Path) -> list[tuple[str, Path]]:

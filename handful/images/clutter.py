@@ -6,10 +6,11 @@ from handful.images.formats import is_image_name
 from handful.text import safe_text
 
 _FOLDERS = {
-    "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "lost+found",
-    "$recycle.bin", "recycler", "system volume information", "network trash folder", "temporary items",
-    "__pycache__", "thumbnails", "_thumbnails", "_thumbs",
+    "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "$recycle.bin",
+    "system volume information", "network trash folder", "temporary items", "__pycache__",
 }  # fmt: skip
+#: Names that a person may give to a class.
+_DOUBTFUL = {"thumbnails", "_thumbnails", "_thumbs", "recycler", "lost+found"}
 _FILES = {"thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini",
           "zbthumbnail.info", "icon\r", "folder.jpg:zone.identifier"}  # fmt: skip
 _PREFIXES = ("synofile_thumb_", "synophoto_thumb_", "synoindex_media_info")
@@ -33,11 +34,24 @@ _UNFINISHED = (".crdownload", ".part", "~")
 _COPIES = (".bak", ".orig", ".old", ".tmp", ".temp", ".swp", ".partial", ".filepart", ".download", ".opdownload")
 
 
-def clutter(path: str) -> str | None:
+def is_doubtful(folder: str) -> bool:
+    """Say whether a folder's name is mostly that of thumbnails or system files, but may be that of a class.
+
+    Example:
+        >>> is_doubtful("Thumbnails"), is_doubtful("owl")
+        (True, False)
+    """
+    return folder.lower() in _DOUBTFUL
+
+
+def clutter(path: str, folder: bool = False) -> str | None:
     """Say why a path of a data set is left out as clutter; None for what may be the user's.
+
+    What lies in folders of a doubtful name (`is_doubtful`) is not judged here.
 
     Args:
         path: inside the data set, `/` between folders.
+        folder: whether it is that of a folder.
 
     Example:
         >>> clutter("train/owl/@eaDir/001.jpg/SYNOPHOTO_THUMB_M.jpg")
@@ -52,6 +66,8 @@ def clutter(path: str) -> str | None:
             return "thumbnails and system files"
         if part.startswith(".") and part not in (".", ".."):
             return "hidden"
+    if folder:
+        return None
     lower = name.lower()
     inner, _, last = lower.rpartition(".")
     if lower.endswith(_UNFINISHED) or lower.startswith("~$") or (f".{last}" in _COPIES and is_image_name(inner)):

@@ -15,6 +15,7 @@ from handful.errors import UserError, did_you_mean
 from handful.file_kinds import check_there
 from handful.record_files import MAX_CONFIG, read_text
 from pipelines.find_run import find_run
+from pipelines.ranges import OF_COMMANDS, check_range
 
 _ROOT = Path(__file__).parents[2]
 
@@ -41,6 +42,9 @@ def check_values(values: Namespace, others: bool = False) -> None:
     for folder in (values.get("run_dir"), *(values.get("run_dirs") or ())):
         if folder is not None:
             find_run(folder, quiet=True)
+    for option, known in OF_COMMANDS.items():
+        if not (option == "images" and isinstance(values.get(option), str)):  # a number for some, a path for others
+            check_range(f"--{option}", known, values.get(option))
     if isinstance(images := values.get("images"), str):
         check_there("--images", Path(images).expanduser())
     for option in () if others else _REGISTERED:

@@ -505,3 +505,26 @@ def test_names_that_nobody_can_decode_are_warned_of(tmp_path, word, encoding):
     names = [f"{name}/{number}.png" for name in (word, "owl") for number in range(3)]
     with pytest.warns(UserWarning, match="are in a code page that the archive does not name.*pack it again"):
         assert len(data(unmarked(tmp_path, *names, encoding=encoding)).class_names) == 2
+
+
+MIXED = [("Häher", "cp437"), ("フクロウ", "cp932"), ("Crécerelle", "cp1252"), ("梟", "utf-8"), ("niño", "cp437")]
+
+
+@pytest.mark.parametrize("words", [MIXED[:2], MIXED[1:3], MIXED, [MIXED[1], MIXED[3]]])
+def test_names_in_several_code_pages(tmp_path, words):
+    """One page for all gave garbled names of classes; each part of a name is read by itself, equal bytes alike."""
+    path = tmp_path / "mixed.zip"
+    names = {f"{number}{'Q' * len(word.encode(page))}": f"{number}".encode() + word.encode(page)
+             for number, (word, page) in enumerate(words)}  # fmt: skip
+    with zipfile.ZipFile(path, "w") as file:
+        for number, (stand_in, _) in enumerate(names.items()):
+            for image in range(3):
+                file.writestr(f"{stand_in}/{image}.png", png(10 * number + image))
+    content = path.read_bytes()
+    for stand_in, name in names.items():
+        content = content.replace(stand_in.encode(), name)
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"names such as .* are in several code pages .*pack it again") as caught:
+        module = data(path)
+    assert module.class_names == sorted(f"{number}{word}" for number, (word, _) in enumerate(words))
+    assert len([one for one in caught if "code pages" in str(one.message)]) == 1

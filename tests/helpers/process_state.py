@@ -27,6 +27,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image, ImageFile
 
+from pipelines.process_state import torch_switches
+
 #: Set by pytest itself while a test runs, and by libraries when they are imported.
 _NOT_OURS = {"PYTEST_CURRENT_TEST", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK", "HF_HUB_DISABLE_TELEMETRY"}
 
@@ -132,24 +134,7 @@ _READ: dict[str, Callable[[], Any]] = {
     "dashboards": _dashboards,
     "rank_zero_only.rank": lambda: getattr(rank_zero_only, "rank", 0),
     "process group": torch.distributed.is_initialized,
-    "torch": lambda: {
-        "threads": torch.get_num_threads(),
-        "threads between operations": torch.get_num_interop_threads(),
-        "default type": torch.get_default_dtype(),
-        "default device": torch.get_default_device(),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "deterministic algorithms only warn": torch.is_deterministic_algorithms_warn_only_enabled(),
-        "gradients": torch.is_grad_enabled(),
-        "inference mode": torch.is_inference_mode_enabled(),
-        "anomaly detection": torch.is_anomaly_enabled(),
-        "autocast": torch.is_autocast_enabled("cpu"),
-        "precision of products": torch.get_float32_matmul_precision(),
-        "sharing between processes": torch.multiprocessing.get_sharing_strategy(),
-        "mkldnn": torch.backends.mkldnn.enabled,
-        "cudnn": torch.backends.cudnn.enabled,
-        "cudnn.benchmark": torch.backends.cudnn.benchmark,
-        "cudnn.deterministic": torch.backends.cudnn.deterministic,
-    },
+    "torch": lambda: {switch.name: switch.get() for switch in torch_switches(torch)},
 }
 
 @dataclass(frozen=True)
@@ -225,15 +210,9 @@ class ProcessState:
                 signal.signal(number, handler)
         for name, value in before["pillow"].items():
             setattr(ImageFile if name == "LOAD_TRUNCATED_IMAGES" else Image, name, value)
-        kept = before["torch"]
-        torch.set_num_threads(kept["threads"])
-        torch.set_default_dtype(kept["default type"])
-        if torch.get_default_device() != kept["default device"]:  # to set one slows all that makes tensors
-            torch.set_default_device(None if kept["default device"].type == "cpu" else kept["default device"])
-        only_warn = kept["deterministic algorithms only warn"]
-        torch.use_deterministic_algorithms(kept["deterministic algorithms"], warn_only=only_warn)
-        torch.set_grad_enabled(kept["gradients"])
-        torch.backends.cudnn.benchmark = kept["cudnn.benchmark"]
+        for switch in torch_switches(torch):
+            if switch.set_to is not None and switch.get() != before["torch"][switch.name]:
+                switch.set_to(before["torch"][switch.name])
         if torch.distributed.is_initialized() and not before["process group"]:
             torch.distributed.destroy_process_group()
 

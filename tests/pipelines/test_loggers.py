@@ -1,13 +1,19 @@
 """The loggers of a phase: what a resumed phase keeps, and what ranks other than zero leave alone."""
 
 import csv
+import resource
+import warnings
 
+import lightning.pytorch as pl
 import pytest
 
 import pipelines.loggers
 from pipelines.config import WandbConfig
 from pipelines.loggers import csv_logger, finish_wandb, wandb_logger
-from tests.helpers.full_disk import with_full_disk
+from pipelines.more_loggers import more_loggers
+from tests.callbacks.test_records import fit
+from tests.helpers.full_disk import fill, small_disk, with_full_disk
+from tests.helpers.logged import scalars, tensorboard_kept, wandb_kept
 
 
 def steps(folder):
@@ -96,3 +102,65 @@ def test_a_full_disk_costs_the_measures_that_find_no_room_and_nothing_else(begun
 
     with_full_disk(log, len(before))
     assert (begun / "metrics.csv").read_text() == before
+
+
+def test_rows_that_a_full_disk_cuts_short_are_written_whole_when_there_is_room(begun):
+    logger = csv_logger(begun, 3)
+    before = (begun / "metrics.csv").read_text()
+
+    def log():
+        for step in (3, 4):
+            logger.log_metrics({"loss": step / 4, "epoch": 1}, step)
+            with warnings.catch_warnings(record=True):
+                warnings.simplefilter("always")
+                logger.save()
+            assert (begun / "metrics.csv").read_text() == before
+        logger.log_metrics({"loss": 1.25, "epoch": 1, "val/accuracy": 50.0}, 5)
+        logger.save()
+        assert (begun / "metrics.csv").read_text() == before
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        logger.save()
+
+    with_full_disk(log, len(before) + 5)
+    assert steps(begun) == ["0", "1", "2", "3", "4", "5"]
+    with (begun / "metrics.csv").open(newline="") as file:
+        assert [row["val/accuracy"] for row in csv.DictReader(file)][3:] == ["", "", "50.0"]
+
+
+class FullForAWhile(pl.Callback):
+    """The disk is full in the second of three epochs."""
+
+    def __init__(self, disk):
+        self.disk = disk
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            self.ballast = fill(self.disk)
+        if trainer.current_epoch == 2:
+            self.ballast.unlink()
+
+
+def test_a_disk_that_is_full_for_a_while_costs_what_is_logged_meanwhile_and_is_said_once(tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with small_disk(tmp_path / "disk", 8) as disk:
+        folder = disk / "dense"
+        folder.mkdir()
+        loggers = [csv_logger(folder, None), *more_loggers(["tensorboard", "mlflow"], "run", "dense", folder, None, {})]
+        loggers.append(wandb_logger(WandbConfig(mode="offline"), "run", "dense", folder))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit(tmp_path, loggers, FullForAWhile(disk), epochs=3)
+            finish_wandb()
+        said = sorted(str(one.message) for one in caught if "was skipped" in str(one.message))
+        assert len(said) == 3, said  # rows of the table are short enough for the rest of a block
+        for name, sentence in zip(("MLflowRun", "TensorBoardLogger", "WandbLogger"), said, strict=True):
+            assert sentence.startswith(f"{name}: what ")
+            assert "No space left on device" in sentence
+        assert "Traceback" not in capfd.readouterr().err  # of TensorBoard's thread
+        assert steps(folder) == [str(step) for step in range(9)]
+        assert {step for step, _ in scalars(folder)["loss"]} == {0, 1, 2, 6, 7, 8}
+        mlflow = loggers[2]
+        assert [m.step for m in mlflow.experiment.get_metric_history(mlflow.run_id, "loss")] == [0, 1, 2, 6, 7, 8]
+        for kept in (wandb_kept(folder), tensorboard_kept(folder)):
+            assert [one.step for one in kept["maps/cam"]] == [2, 8]
+    assert (tmp_path / "maps/cam/epoch_001.png").is_file()  # of the phase, elsewhere

@@ -12,13 +12,14 @@ import pytest
 import torch
 import wandb
 from lightning.pytorch import seed_everything
+from lightning.pytorch.utilities.data import warning_cache
 
-from pipelines.cli import main
+from pipelines.cli import main, quietened
 from pipelines.config import WandbConfig
 from pipelines.loggers import finish_wandb, wandb_logger
 from pipelines.mlflow_run import mlflow_run
 from pipelines.parse import parse_pipeline
-from pipelines.process_state import process_kept
+from pipelines.process_state import process_kept, torch_switches, warnings_kept
 from pipelines.runner import Runner
 from tests.helpers import forked
 from tests.helpers.pipeline import tiny_config, write_config
@@ -152,6 +153,60 @@ def test_where_the_newer_switches_of_precision_are_in_use():
             torch.use_deterministic_algorithms(True, warn_only=True)
         assert not torch.are_deterministic_algorithms_enabled()
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        os._exit(0)
+
+    assert forked.wait([forked.fork(work)], 300) == [0]
+
+
+@pytest.mark.parametrize("action", ["default", "once", "module"])
+@pytest.mark.parametrize("block", [warnings_kept, quietened])
+def test_a_second_run_warns_of_what_the_first_has_warned_of(action, block, capsys):
+    def run():
+        with block(), warnings_kept():  # a command that runs a pipeline
+            for _ in range(2):
+                warnings.warn("3 images were skipped", stacklevel=1)
+                warning_cache.warn("Lightning's own")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter(action)
+        before = set(warning_cache)
+        for _ in range(2):
+            run()
+        said = "".join(str(one.message) for one in caught) + capsys.readouterr().err
+        assert set(warning_cache) == before
+    assert said.count("3 images were skipped") == said.count("Lightning's own") == 2
+
+
+def test_what_is_ignored_in_a_run_is_shown_after_it():
+    """A place remembers for good what it has shown, until filters change: taking one out by hand is no change."""
+
+    def warn():
+        warnings.warn("Total length of `list` across ranks is zero.", stacklevel=1)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        warn()
+        with quietened():
+            warn()
+        warn()
+    assert len(caught) == 2
+
+
+def test_every_switch_of_torch_is_given_back():
+    def work():
+        other = {
+            "threads": lambda now: now + 1, "default type": lambda _: torch.float64,
+            "default device": lambda _: torch.device("meta"), "deterministic algorithms": lambda _: (True, True),
+            "precision of products": lambda _: "medium", "sharing between processes": lambda _: "file_system",
+        }  # fmt: skip
+        settable = [switch for switch in torch_switches(torch) if switch.set_to is not None]
+        before = {switch.name: switch.get() for switch in settable}
+        with process_kept():
+            for switch in settable:
+                switch.set_to(other.get(switch.name, lambda now: not now)(switch.get()))
+            changed = {switch.name for switch in settable if switch.get() != before[switch.name]}
+        assert changed == set(before)
+        assert {switch.name: switch.get() for switch in settable} == before
         os._exit(0)
 
     assert forked.wait([forked.fork(work)], 300) == [0]

@@ -1,8 +1,10 @@
 """A training that was killed ends as the uninterrupted one, however it ends, and wherever it is killed."""
 
 import json
+import os
 import re
 import shutil
+import sys
 
 import pytest
 import torch
@@ -123,6 +125,30 @@ def test_a_flipped_bit_in_what_a_killed_phase_left(tmp_path, monkeypatch):
     assert "remove it, and dense runs from its beginning" in refused.text
     file.unlink()
     assert forked.run(command(config, run), run).status == 0
+
+
+def test_what_a_phase_resumes_from_is_read_once(tmp_path, monkeypatch):
+    """Its weights, its step and Lightning's own reading each read the file, and its check sums were looked at twice."""
+    config, run, reads = small(tmp_path, {"max_epochs": 2}), tmp_path / "run", tmp_path / "reads"
+    first = tmp_path / "first"
+    assert forked.run([*command(config, first), "--phases.dense.max_epochs", "1"], first).status == 0
+    given = [*command(config, run), "--init_from", first / "dense/best.ckpt"]
+    monkeypatch.setenv("HANDFUL_KILL", "Dense/1/0")
+    assert forked.run(given, run).status == -9
+
+    def work():
+        file = os.open(reads, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        last = str(run / "dense/last.ckpt")
+
+        def hook(event, details):
+            if event == "open" and str(details[0]) == last:
+                os.write(file, b".")
+
+        sys.addaudithook(hook)
+        forked._child([str(part) for part in given], run, None, tmp_path / "log", None)
+
+    assert forked.wait([forked.fork(work)], forked.LONGEST) == [-9]
+    assert reads.stat().st_size == 2  # its check sums, and its content
 
 
 def test_a_folder_moved_between_two_attempts(tmp_path, monkeypatch):

@@ -40,6 +40,21 @@ def test_a_wide_mask_is_cropped_as_its_image_is(tmp_path):
     assert not found[:, 4:].any()
 
 
+def test_a_mask_narrower_than_a_pixel_does_not_vanish_in_silence(tmp_path):
+    """A leg of two pixels is grey below half once the picture is small: an empty mask, "the part is not there"."""
+    line, edge = np.zeros((64, 64)), np.zeros((64, 128))
+    line[:, 36:38] = 255
+    edge[:, :33] = 255  # in a picture of which the middle is used, and only its soft edge reaches into that
+    save(tmp_path / "part/leg/x.png", line)
+    save(tmp_path / "part/leg/y.png", edge)
+    masks = MaskFolder(tmp_path, ["x.jpg", "y.jpg"], 8)
+    with pytest.warns(UserWarning, match=r"masks such as x\.png are narrower than a pixel of the network's images of 8"):
+        found = masks.masks([0])[0, 0]
+    assert found[:, 4].all()
+    assert found.sum() == 8
+    assert not masks.masks([1]).any()
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
