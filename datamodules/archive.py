@@ -45,7 +45,8 @@ class Archive(FileTree, Generic[Entry]):
         if gone:
             files = {path: entry for path, entry in files.items() if not lies_in(path, gone)}
             folders = [folder for folder in folders if not lies_in(folder, gone)]
-        folders = [folder for folder in folders if not is_doubtful(folder.rpartition("/")[2])]  # those of files are added
+        # those that hold files are added again
+        folders = [folder for folder in folders if not is_doubtful(folder.rpartition("/")[2])]
         folders = with_parents((*folders, *(path.rpartition("/")[0] for path in files)))
         self.top = top = only_top(files, folders)
         self._entries = below(top, files, self.left_out)

@@ -1,5 +1,8 @@
 """Files of tensors: found in folders, read without unpickling what a stranger wrote, refused in one sentence."""
 
+import contextlib
+import mmap as mmap_module
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +21,10 @@ CHECKPOINTS = ("best.ckpt", "model.ckpt", "last.ckpt", "model.safetensors", "pyt
 
 #: Device, number, size and time of writing of a file.
 Version = tuple[int, int, int, int]
+
+#: The name of a function in a pickle that would be called with a number of bytes.
+_RESERVES = re.compile(rb"c(builtins|__builtin__)\nbytearray\n")
+_READ = mmap_module.ACCESS_READ
 
 #: Ends of the names of files of weights.
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors", ".bin", ".tar")
@@ -68,6 +75,7 @@ def read_tensors(path: Path, ours: bool = True, mmap: bool = False) -> Any:
         return held[1]
     if not check_digest(path) and not mmap:
         check_sums(path)
+    check_parts(path)
     version = _version(path)
     try:
         if path.suffix == ".safetensors":
@@ -163,6 +171,35 @@ def check_sums(path: Path) -> None:
                     where = f"part {part.filename!r:.80}"
                     raise UserError(f"{path}: damaged since it was written: {where} has another check sum") from error
     _verified[path] = version
+
+
+def check_parts(path: Path) -> None:
+    """Refuse a file of `torch.save` that takes more memory than it has bytes, which none that was saved does.
+
+    Packed parts, parts that share their bytes, and the one function that torch's reader calls with a size of memory.
+
+    Raises:
+        UserError: says so.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # said by its reader
+        with path.open("rb") as file:
+            found = path.stat().st_size > 0 and _RESERVES.search(mmap_module.mmap(file.fileno(), 0, access=_READ))
+    else:
+        with archive:
+            parts = archive.infolist()
+            if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+                raise UserError(f"{path}: its parts are packed, and torch.save packs none; save it again with it")
+            if sum(part.file_size for part in parts) > path.stat().st_size:
+                raise UserError(f"{path}: its parts share their bytes, which those of torch.save never do; not read")
+            found = None
+            for part in parts:
+                if part.filename.endswith("data.pkl"):
+                    with contextlib.suppress(zipfile.BadZipFile, EOFError, ValueError):  # said by its reader
+                        found = found or _RESERVES.search(archive.read(part))
+    if found:
+        raise UserError(f"{path}: it reserves memory by a bytearray, which no file of tensors needs; not read")
 
 
 def check_digest(path: Path) -> bool:

@@ -2,10 +2,14 @@
 
 import copy
 from collections.abc import Mapping
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from datamodules.base import HandfulDataModule
@@ -132,4 +136,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, FunctionType):  # an optimizer's default; a config takes the name back
         return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, torch.device | torch.dtype | Path | timedelta):  # what a class's default may be
+        return str(value)
     return value

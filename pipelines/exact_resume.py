@@ -1,5 +1,7 @@
 """What Lightning's checkpoints leave out: whether training had ended, and a plateau's pending step."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -32,6 +34,9 @@ class ExactResume(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take both back; the training loop ends at once where it had ended."""
+        for state in checkpoint.get("callbacks", {}).values():
+            if isinstance(state, dict) and "best_k_models" in state:
+                _forget_files_elsewhere(state)
         noted = checkpoint.get(KEY, {})
         if trainer.state.fn == "fit":
             trainer.should_stop = trainer.should_stop or bool(noted.get("should_stop", False))
@@ -55,3 +60,21 @@ class ExactResume(pl.Callback):
         ]
         values = [trainer.callback_metrics.get(str(config.monitor)) for config in trainer.lr_scheduler_configs]
         return [float(value) if due and value is not None else None for value, due in zip(values, dues, strict=True)]
+
+
+def _forget_files_elsewhere(state: dict[str, Any]) -> None:
+    """Take paths that lead out of its folder from the state of a `ModelCheckpoint`, which removes the files it knows.
+
+    Lightning looks at how a path begins, and `..` may follow: a checkpoint from elsewhere could name any file.
+    """
+    folder = os.path.abspath(str(state.get("dirpath")))
+
+    def inside(path: object) -> bool:
+        within = isinstance(path, str) and os.path.abspath(path).startswith(folder + os.sep)
+        return within and ".." not in Path(str(path)).parts
+
+    best = state["best_k_models"] if isinstance(state["best_k_models"], dict) else {}
+    state["best_k_models"] = {path: score for path, score in best.items() if inside(path)}
+    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        if name in state and not inside(state[name]):
+            state[name] = ""

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.mlflow_names import mlflow_name
 from handful.atomic import write_text
+from handful.errors import UserError
 from handful.record_files import read_text
+from handful.text import safe_text
 from pipelines.nested import flat
 
 #: MLflow asks a server that does not answer seven times, for minutes, at every step: a logger costs no phase.
@@ -104,6 +107,10 @@ def tracking_uri(run_folder: Path) -> str:
     if uri is not None:
         return uri
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # plain files need no database
+    return _own_uri(run_folder)
+
+
+def _own_uri(run_folder: Path) -> str:
     return (run_folder / "mlruns").resolve().as_uri()
 
 
@@ -120,9 +127,12 @@ def mlflow_run(run: str, phase: str, folder: Path, resumed_step: int | None) -> 
 
     uri, kept = tracking_uri(folder.parent), folder / "mlflow_id"
     known = read_text(kept).strip() if kept.is_file() else None
+    own = uri == _own_uri(folder.parent)
     if known is not None:
         logger = MLflowRun(resumed_step, tracking_uri=uri, run_id=known)
         try:
+            if own:
+                _check_place(logger, folder.parent)
             logger.experiment.update_run(known, status="RUNNING")
             return logger
         except MlflowException as error:
@@ -131,5 +141,23 @@ def mlflow_run(run: str, phase: str, folder: Path, resumed_step: int | None) -> 
         None, experiment_name=run, run_name=f"{run}-{phase}", tracking_uri=uri, tags={"phase": phase}
     )
     if logger.run_id is not None:
+        if own:
+            _check_place(logger, folder.parent)
         write_text(kept, logger.run_id)
     return logger
+
+
+def _check_place(logger: MLflowRun, run_folder: Path) -> None:
+    """Refuse records of MLflow in a run's folder that send its files elsewhere: the folder may be from elsewhere.
+
+    Raises:
+        UserError: they do.
+    """
+    place = str(logger.experiment.get_run(logger.run_id).info.artifact_uri)
+    parts = urlparse(place)
+    inside = Path(unquote(parts.path)).resolve().is_relative_to((run_folder / "mlruns").resolve())
+    if parts.scheme not in ("", "file") or parts.netloc or not inside:
+        raise UserError(
+            f"{run_folder / 'mlruns'}: sends files to {safe_text(place)}, which is not in it; remove the folder to log "
+            "anew"
+        )

@@ -20,6 +20,8 @@ def output_folder(out: str | None, default: Path) -> Path:
         UserError: a file is in the way, or nothing can be written there.
     """
     folder = default if out is None else Path(out).expanduser()
+    if out is None:
+        check_inside(folder)
     option = "--run_dir" if out is None else "--out"
     made: list[Path] = []
     try:
@@ -40,3 +42,20 @@ def output_folder(out: str | None, default: Path) -> Path:
         for path in reversed(made):
             path.rmdir()
     return folder
+
+
+def check_inside(folder: Path) -> None:
+    """Refuse a folder of a run that is a link to somewhere else: what is written into it would land there.
+
+    Args:
+        folder: in the run's; need not exist.
+
+    Raises:
+        UserError: it is such a link.
+    """
+    leads = folder.is_symlink() and (folder.is_dir() or not folder.exists())
+    if leads and not folder.resolve().is_relative_to(folder.parent.resolve()):
+        raise UserError(
+            f"{folder}: a link that leads out of the run, to {folder.resolve()}; remove it, or give --out where there "
+            "is one"
+        )

@@ -86,8 +86,9 @@ def _place(writer: object) -> tuple[str, Any, Any]:
     if isinstance(writer, Mapping):
         arguments = writer.get("init_args") or {}
         name = str(writer.get("class_path", "")).rpartition(".")[2]
-        return name, arguments.get("dirpath"), arguments.get("filename")
+        return name, arguments.get("dirpath", arguments.get("exclude_batches_path")), arguments.get("filename")
     found = [getattr(writer, attribute, None) for attribute in ("dirpath", "filename")]
+    found[0] = found[0] if found[0] is not None else getattr(writer, "exclude_batches_path", None)
     # a callback of one's own may call anything by these names
     dirpath, filename = (value if isinstance(value, str | Path) else None for value in found)
     return type(writer).__name__, dirpath, filename

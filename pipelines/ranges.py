@@ -122,15 +122,17 @@ def check_backbone(key: str, name: Any) -> None:
     registered = getattr(sys.modules.get("handful.networks.backbone"), "_FACTORIES", {})
     if not re.fullmatch(r"\w+", base) or base in registered or base.startswith(("cifar_resnet", "conv4")):
         return
-    text = _sources_of_timm()
-    if text and not re.search(rf"""\bdef {base}\(|['"]{base}[.'"]""", text):
-        near = did_you_mean(base, re.findall(r"@register_model\s+def (\w+)\(", text))
-        raise UserError(f"{key}: timm knows no model {name!r}{near}")
+    written, models = _names_of_timm()
+    if written and base not in written:
+        raise UserError(f"{key}: timm knows no model {name!r}{did_you_mean(base, models)}")
 
 
 @cache
-def _sources_of_timm() -> str:
+def _names_of_timm() -> tuple[frozenset[str], list[str]]:
+    """All names in the sources of timm's networks, some of which are other names of networks; and those of networks."""
     spec = importlib.util.find_spec("timm")  # of a package, this imports nothing
     folders = [Path(folder) / "models" for folder in (spec and spec.submodule_search_locations) or ()]
     files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
-    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    quoted = re.findall(r"""['"](\w+)[.'"]""", text)
+    return frozenset((*quoted, *re.findall(r"\bdef (\w+)\(", text))), re.findall(r"@register_model\s+def (\w+)\(", text)

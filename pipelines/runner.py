@@ -29,6 +29,7 @@ from pipelines.loggers import finish_wandb
 from pipelines.monitors import check_monitors
 from pipelines.more_loggers import check_loggers, logger_names
 from pipelines.one_decision import decided_once
+from pipelines.output_folder import check_inside
 from pipelines.output_places import check_places
 from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
 from pipelines.phase_folder import PhaseFolder
@@ -88,6 +89,10 @@ class Runner:
         self._check(shared)
         self._check_images(datamodule)
         # one process holds the lock for all of them
+        for phase in (self.folder / name for name in self.pipeline.phases):
+            check_inside(phase)
+            for inner in phase.iterdir() if phase.is_dir() else ():
+                check_inside(inner)
         with self._locked() if global_rank() == 0 else contextlib.nullcontext():
             return self._run(datamodule, shared)
 

@@ -1,11 +1,14 @@
 """Finished phases of another run, taken instead of run again: heads compared on one dense training."""
 
-import shutil
+import os
+import stat
+from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from handful.atomic import DRAFT, copy_file
 from handful.errors import UserError
+from handful.text import safe_text
 from pipelines.find_run import find_run
 from pipelines.phase_folder import PhaseFolder
 from pipelines.plan import Plan
@@ -73,17 +76,38 @@ def _obstacle(plan: Plan, name: str, found: PhaseFolder) -> str:
 
 
 def _copy(source: PhaseFolder, target: PhaseFolder) -> None:
-    """Copy a phase's folder, its records last; a dashboard's run stays with the phase that it was of."""
+    """Copy a phase's folder, its records last; a dashboard's run stays with the phase that it was of.
+
+    Links, pipes and devices stay where they are: what they lead to is none of the phase's.
+    """
     target.clear()
     target.path.mkdir(parents=True)
-    for path in sorted(source.path.iterdir()):
-        if path.name in _RECORDS or path.name.startswith("wandb") or path.name.endswith(DRAFT):
-            continue
-        if path.is_dir():
-            shutil.copytree(path, target.path / path.name)
-        elif path.is_file():
-            copy_file(path, target.path / path.name)
+    left = []
+    for place, folders, files in os.walk(source.path):
+        here = Path(place).relative_to(source.path)
+        left += [here / name for name in folders if (source.path / here / name).is_symlink()]
+        folders[:] = [name for name in folders if not _stays(here / name)]
+        for name in folders:
+            if here / name not in left:
+                (target.path / here / name).mkdir()
+        for name in sorted(files):
+            file = source.path / here / name
+            if _stays(here / name) or here / name in map(Path, _RECORDS):
+                continue
+            if stat.S_ISREG(file.lstat().st_mode):
+                copy_file(file, target.path / here / name)
+            else:
+                left.append(here / name)
+    if left:
+        rank_zero_warn(
+            f"{source.path}: {', '.join(safe_text(path) for path in left[:3])}{', …' if left[3:] else ''}: links, "
+            "pipes and devices are not copied"
+        )
     for record in _RECORDS:
         if (source.path / record).is_file():
             copy_file(source.path / record, target.path / record)
     target.verify()
+
+
+def _stays(path: Path) -> bool:
+    return path.parts[0].startswith("wandb") or path.name.endswith(DRAFT)

@@ -9,6 +9,9 @@ from handful.report.csv_file import read_csv
 #: The file in the folder of a run.
 NAMES_FILE = "names.csv"
 
+#: A number with more digits is none of a feature.
+_DIGITS = 9
+
 
 def read_feature_names(folder: Path, num_features: int | None = None) -> dict[int, str]:
     r"""Feature → name, from `names.csv` in a folder; empty where there is none.
@@ -40,8 +43,8 @@ def read_feature_names(folder: Path, num_features: int | None = None) -> dict[in
         if not {"feature", "name"} <= set(keys):
             raise UserError(f"{path}: expected the columns feature and name, not {', '.join(map(str, row))}")
         number, name = str(keys["feature"]).strip(), str(keys["name"]).strip()
-        if not number.isdecimal():
-            raise UserError(f"{path}: line {line} has {number!r}, which is not a number of a feature")
+        if not number.isdecimal() or len(number) > _DIGITS:
+            raise UserError(f"{path}: line {line} has {number!r:.60}, which is not a number of a feature")
         if num_features is not None and int(number) >= num_features:
             raise UserError(f"{path}: line {line} names feature {number}; there are {num_features}, counted from 0")
         if int(number) in names:

@@ -22,6 +22,9 @@ from handful.report.csv_file import write_csv
 #: Format → the file that is written beside the weights.
 FORMATS = FILES
 
+#: A longer description, in characters, is none of a network: what JSON makes of it could take a gigabyte.
+_LONGEST = 2**23
+
 
 def export(
     classifier: Classifier,
@@ -107,6 +110,8 @@ def read_exported(path: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY)
+        if text is not None and len(text) > _LONGEST:
+            raise ValueError(f"its description has {len(text) / 2**20:.0f} MiB")
         return None if text is None else dict(json.loads(text))
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a model written by Handful ({error})") from error

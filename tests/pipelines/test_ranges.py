@@ -17,7 +17,7 @@ from pipelines.ranges import OF_CLASSES, OF_COMMANDS, Range, check_backbone, che
 
 
 def data(name, value, tmp_path):
-    for kind, more in ((ToyBirds, {}), (ImageFolder, {"root": str(tmp_path)}), (CUB200, {"root": str(tmp_path)}),
+    for kind, more in ((ImageFolder, {"root": str(tmp_path)}), (ToyBirds, {}), (CUB200, {"root": str(tmp_path)}),
                        (Episodes, {"root": str(tmp_path)})):  # fmt: skip
         if name in inspect.signature(kind).parameters:
             return kind(**{**more, name: value})
@@ -26,8 +26,8 @@ def data(name, value, tmp_path):
 
 def phase(name, value):
     classifier = build_classifier({"backbone": "conv4", "options": {"width": 4}}, 3)
-    for kind, more in ((Sparsify, {"n_features": 3, "features_per_class": 2}),
-                       (Assign, {"n_features": 3, "features_per_class": 2}), (FindFilters, {"k1": 2, "k2": 1})):
+    for kind, more in ((Sparsify, {"n_features": 3, "features_per_class": 1}),
+                       (Assign, {"n_features": 3, "features_per_class": 1}), (FindFilters, {"k1": 2, "k2": 1})):
         if name in inspect.signature(kind).parameters:
             return kind(**{**more, name: value}).check(classifier)
     raise LookupError(name)

@@ -1,0 +1,127 @@
+"""A run from elsewhere that is resumed, or whose phases are taken over, touches nothing outside its folder."""
+
+import os
+import shutil
+
+import mlflow
+import pytest
+import torch
+import yaml
+
+import pipelines.cli  # noqa: F401  imported before processes are forked
+from handful.errors import UserError
+from pipelines.mlflow_run import mlflow_run
+from pipelines.output_folder import output_folder
+from pipelines.parse import parse_pipeline
+from pipelines.phase_folder import PhaseFolder
+from pipelines.runner import Runner
+from pipelines.taken_phases import _copy
+from tests.helpers import forked
+from tests.helpers.pipeline import tiny_config, write_config
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run of one phase, killed in its second epoch, and its config."""
+    folder = tmp_path_factory.mktemp("stopped")
+    phase = tiny_config()["phases"]["dense"] | {"max_epochs": 2}
+    phase["callbacks"] = [{"class_path": "tests.helpers.interrupt.KillAt"}]
+    config = write_config(folder, phases={"dense": phase})
+    os.environ["HANDFUL_KILL"] = "Dense/1/0"
+    try:
+        assert forked.run(["pipeline", "--config", config, "--run_dir", folder / "run"], folder / "run").status == -9
+    finally:
+        del os.environ["HANDFUL_KILL"]
+    return folder
+
+
+def test_a_checkpoint_that_names_files_to_be_removed(stopped, tmp_path):
+    """Lightning removed what the state of `ModelCheckpoint` called the worst of the best, and folders as a whole."""
+    run = tmp_path / "run"
+    shutil.copytree(stopped / "run", run)
+    victim = tmp_path / "precious"
+    victim.mkdir()
+    (victim / "file").touch()
+    path = run / "dense/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    found = [state for state in content["callbacks"].values() if "best_k_models" in state]
+    assert len(found) == 2
+    for state in found:
+        worst = torch.tensor(1e9)
+        named = f"{state['dirpath']}/../../precious"
+        state.update(best_k_models={named: worst}, kth_best_model_path=named, kth_value=worst,
+                     best_model_path=named, best_model_score=worst, last_model_path=named)  # fmt: skip
+    torch.save(content, path)
+    ended = forked.run(["pipeline", "--config", stopped / "tiny.yaml", "--run_dir", run], run)
+    assert ended.status == 0, ended.text
+    assert (victim / "file").exists()
+    assert (run / "dense/best.ckpt").is_file()
+
+
+def test_a_phase_that_is_a_link_to_somewhere_else(stopped, tmp_path):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    outside.mkdir()
+    run.mkdir()
+    (run / "dense").symlink_to(outside)
+    given = ["--config", str(stopped / "tiny.yaml"), "--run_dir", str(run), "--trust", "tests"]
+    with pytest.raises(UserError, match=r"dense: a link that leads out of the run, to .*outside"):
+        Runner(parse_pipeline(given)[0]).run()
+    (run / "dense").unlink()
+    (run / "dense").mkdir()
+    (run / "dense/wandb").symlink_to(outside)
+    with pytest.raises(UserError, match="wandb: a link that leads out of the run"):
+        Runner(parse_pipeline(given)[0]).run()
+    assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize("name", ["report", "explain", "measures", "conformal", "export"])
+def test_results_that_would_land_behind_a_link(tmp_path, name):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match=f"{name}: a link that leads out of the run"):
+        output_folder(None, tmp_path / "run" / name)
+    (tmp_path / "linked").symlink_to(tmp_path / "run")  # a run that is reached by a link is one's own affair
+    assert output_folder(None, tmp_path / "linked/new") == tmp_path / "linked/new"
+    assert output_folder(str(tmp_path / "run" / name), tmp_path / "run") == tmp_path / "run" / name
+
+
+def test_phases_from_elsewhere_bring_no_files_from_behind_links(tmp_path):
+    """Links were followed: secrets were copied, circles and devices filled the disk."""
+    source, target = tmp_path / "source/dense", tmp_path / "run/dense"
+    (source / "maps/cam").mkdir(parents=True)
+    (source / "maps/cam/epoch_000.png").write_bytes(b"picture")
+    (source / "best.ckpt").write_bytes(b"weights")
+    (tmp_path / "secret").write_text("key")
+    links = {"a.txt": tmp_path / "secret", "maps/zero.png": "/dev/zero", "maps/circle": source, "all": tmp_path,
+             "nothing": tmp_path / "gone"}  # fmt: skip
+    for name, place in links.items():
+        (source / name).symlink_to(place)
+    os.mkfifo(source / "maps/pipe")
+    PhaseFolder(source).finish({}, {}, 1.0, 1.0)
+    with pytest.warns(UserWarning, match="links, pipes and devices are not copied"):
+        _copy(PhaseFolder(source), PhaseFolder(target))
+    found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
+    assert found == ["best.ckpt", "done.json", "maps/cam/epoch_000.png"]
+
+
+@pytest.mark.parametrize("place", ["file:///{outside}", "{outside}", "http://example.invalid/x", "s3://bucket/x",
+                                   "file://{runs}/../../outside", "dbfs:/x"])  # fmt: skip
+@pytest.mark.parametrize("of", ["run", "experiment"])
+def test_mlflow_files_that_send_pictures_elsewhere(tmp_path, monkeypatch, place, of):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "run/dense"
+    folder.mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    logger = mlflow_run("tiny", "dense", folder, None)
+    runs = tmp_path / "run/mlruns"
+    file = next(runs.glob(f"*/{logger.run_id}/meta.yaml" if of == "run" else "[1-9]*/meta.yaml"))
+    record, key = yaml.safe_load(file.read_text()), "artifact_uri" if of == "run" else "artifact_location"
+    record[key] = place.format(outside=tmp_path / "outside", runs=runs)
+    file.write_text(yaml.safe_dump(record))
+    if of == "experiment":
+        (folder / "mlflow_id").unlink()
+    with pytest.raises(UserError, match=r"mlruns: sends files to .*, which is not in it; remove the folder"):
+        mlflow_run("tiny", "dense", folder, 1 if of == "run" else None)
+    assert not list((tmp_path / "outside").iterdir())
+    assert not mlflow.is_tracking_uri_set()
