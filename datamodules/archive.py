@@ -170,6 +170,8 @@ def _names(entries: list[zipfile.ZipInfo], root: Path) -> list[str]:
     raw = [None if entry.flag_bits & _UTF8_FLAG else entry.orig_filename.encode("cp437") for entry in entries]
     unmarked = [name for name in raw if name is not None and not name.isascii()]
     encoding = next((e for e in _KNOWN if all(_decodes(name, e) for name in unmarked)), None)
+    if encoding in ("cp437", "cp1252") and any(_is_japanese(part) for name in unmarked for part in name.split(b"/")):
+        encoding = None  # in which any bytes are letters
     if encoding is None:
         _warn_of(unmarked, root)
     names = []
@@ -184,6 +186,11 @@ def _decoded(name: bytes, encoding: str | None) -> str:
     if encoding is not None:
         return name.decode(encoding)
     return "/".join(part.decode(_page_of(part) or "cp437") for part in name.split(b"/"))
+
+
+def _is_japanese(part: bytes) -> bool:
+    """Whether a part of a name is Japanese in cp932 by more than chance: it has kana or kanji in a row."""
+    return _decodes(part, "cp932") and bool(re.search("[\u3040-\u30ff\u4e00-\u9fff]{2}", part.decode("cp932")))
 
 
 def _page_of(part: bytes) -> str | None:
@@ -234,7 +241,7 @@ def _is_garbled(name: str) -> bool:
     if any(not (letter.isalpha() or letter in _SIGNS or unicodedata.combining(letter)) for letter in foreign):
         return True
     return len(scripts - {"HIRAGANA", "KATAKANA", "CJK", "FULLWIDTH"}) > 1 or bool(
-        scripts & {"GREEK", "CYRILLIC"} and re.search("[A-Za-z]", name.rpartition(".")[0])
+        scripts & {"GREEK", "CYRILLIC"} and re.search("[A-Za-z]", name.rpartition(".")[0] or name)
     )
 
 

@@ -66,7 +66,8 @@ def warnings_kept() -> Iterator[None]:
     _keeping.append(True)
     forget_what_was_shown()
     shown_once: dict[Any, Any] = warnings.onceregistry  # type: ignore[attr-defined]
-    before = [(known, known.copy()) for known in (shown_once, *_lightning_warned())]
+    memories: list[Any] = [shown_once, *_lightning_warned()]
+    before = [(known, known.copy()) for known in memories]
     for known, _ in before:
         known.clear()
     try:

@@ -218,10 +218,11 @@ def _origin(results: Mapping[str, Any]) -> list[str]:
         facts.append(f"Started from {markdown_text(str(results['weights']))}.")
     if data:
         images = data.get("images") or data.get("splits") or {}
-        counts = ", ".join(f"{count:,} {_SPLITS.get(split, split)}" for split, count in images.items())
+        counts = ", ".join(f"{count:,} {markdown_text(_SPLITS.get(split, split))}" for split, count in images.items())
         facts.append(f"Data: {markdown_text(str(data.get('name', '')))}{f' ({counts} images)' if counts else ''}.")
     if versions:
-        facts.append("Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".")
+        made_with = ", ".join(f"{markdown_text(name)} {markdown_text(version)}" for name, version in versions.items())
+        facts.append(f"Made with {made_with}.")
     return ["## Origin", "", " ".join(facts), ""] if facts else []
 
 

@@ -60,18 +60,20 @@ def test_a_checkpoint_that_names_files_to_be_removed(stopped, tmp_path):
 
 def test_a_phase_that_is_a_link_to_somewhere_else(stopped, tmp_path):
     run, outside = tmp_path / "run", tmp_path / "outside"
+    shutil.copytree(stopped / "run", run)
+    given = ["--config", str(stopped / "tiny.yaml"), "--run_dir", str(run)]
     outside.mkdir()
-    run.mkdir()
-    (run / "dense").symlink_to(outside)
-    given = ["--config", str(stopped / "tiny.yaml"), "--run_dir", str(run), "--trust", "tests"]
-    with pytest.raises(UserError, match=r"dense: a link that leads out of the run, to .*outside"):
-        Runner(parse_pipeline(given)[0]).run()
-    (run / "dense").unlink()
-    (run / "dense").mkdir()
     (run / "dense/wandb").symlink_to(outside)
     with pytest.raises(UserError, match="wandb: a link that leads out of the run"):
         Runner(parse_pipeline(given)[0]).run()
     assert not list(outside.iterdir())
+    (run / "dense/wandb").unlink()
+    (run / "dense").rename(outside / "dense")
+    (run / "dense").symlink_to(outside / "dense")
+    before = {path: path.stat().st_mtime_ns for path in outside.rglob("*")}
+    with pytest.raises(UserError, match=r"dense: a link that leads out of the run, to .*outside"):
+        Runner(parse_pipeline(given)[0]).run()
+    assert {path: path.stat().st_mtime_ns for path in outside.rglob("*")} == before
 
 
 @pytest.mark.parametrize("name", ["report", "explain", "measures", "conformal", "export"])

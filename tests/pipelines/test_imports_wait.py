@@ -136,7 +136,7 @@ WRONG = [
     (["pipeline", "--phases.dense.module", "Dens"], "there is no class 'Dens'; did you mean Dense?"),
     (["pipeline", "--data", "ToyBird"], "there is no class 'ToyBird'; did you mean ToyBirds?"),
     (["explain", "--run_dir", "run", "--images", ".", "--features", "0"], "--features: at least 1, not 0"),
-    (["explain", "--run_dir", "run", "--images", ".", "--max_megapixels", "nan"], "max_megapixels: above 0, not nan"),
+    (["explain", "--run_dir", "run", "--images", ".", "--max_megapixels", "0"], "--max_megapixels: above 0, not 0"),
     (["evaluate", "--run_dir", "run", "--conformal", "2"], "--conformal: above 0 and below 1, not 2.0"),
     (["evaluate", "--run_dir", "run", "--images", "0"], "--images: at least 1, not 0"),
     (["predict", "--run_dir", "run", "--images", ".", "--batch_size", "-1"], "--batch_size: at least 1, not -1"),
