@@ -525,6 +525,6 @@ def test_names_in_several_code_pages(tmp_path, words):
         content = content.replace(stand_in.encode(), name)
     path.write_bytes(content)
     with pytest.warns(UserWarning, match=r"names such as .* are in several code pages .*pack it again") as caught:
-        module = data(path)
-    assert module.class_names == sorted(f"{number}{word}" for number, (word, _) in enumerate(words))
+        found = data(path).class_names
+    assert found == sorted(f"{number}{word}" for number, (word, _) in enumerate(words))
     assert len([one for one in caught if "code pages" in str(one.message)]) == 1
