@@ -148,7 +148,7 @@ def test_what_a_phase_resumes_from_is_read_once(tmp_path, monkeypatch):
         forked._child([str(part) for part in given], run, None, tmp_path / "log", None)
 
     assert forked.wait([forked.fork(work)], forked.LONGEST) == [-9]
-    assert reads.stat().st_size == 2  # its check sums, and its content
+    assert reads.stat().st_size == 3  # its check sums, its list of parts, and its content
 
 
 def test_a_folder_moved_between_two_attempts(tmp_path, monkeypatch):
