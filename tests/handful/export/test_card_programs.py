@@ -131,7 +131,7 @@ def test_weights_alone_give_the_logits_of_every_head(backbone, kind, options, tm
 
 
 def test_networks_that_others_cannot_build_are_said_to_be_so(tmp_path):
-    for model in (network("conv4", options={"width": 4}), network("test_vit2", "squash")):
+    for model in (network("conv4", options={"width": 4}), network("test_vit", "squash")):
         assert program(model, "safetensors") is None
     card = model_card(model, {}, "birds")
     assert "The network of `model.safetensors` is built by Handful; other programs take the other formats." in card
