@@ -322,3 +322,20 @@ def test_masks_of_any_form_and_size(form):
     mask = mask.bool() if form is bool else mask * form
     maps = torch.tensor([[[[1.0, 3.0], [0.0, -5.0]]]])
     assert float(activation_inside(maps, mask)) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("together", [1, 70, 2**17])
+def test_features_that_wait_to_be_counted_give_the_same_digits(together, monkeypatch):
+    """Contrastiveness in `evaluate`: batch by batch, several at once, all at the end."""
+    from types import SimpleNamespace
+
+    from pipelines.measures import features as measures
+
+    monkeypatch.setattr(measures, "COUNTED_TOGETHER", together)
+    values = torch.randn(53, 3, generator=torch.Generator().manual_seed(1)).exp()
+    measure = measures.Contrast(SimpleNamespace(used=range(3), weight=torch.zeros(2, 3)))
+    alone = Contrastiveness(3)
+    for rows in values.split(10):
+        measure.update(SimpleNamespace(features=rows))
+        alone.update(rows)
+    assert measure.compute().values == {"contrastiveness": float(alone.compute())}
