@@ -189,6 +189,8 @@ def check_parts(path: Path) -> None:
     else:
         with archive:
             parts = archive.infolist()
+            if any(part.filename.partition("/")[2] == "constants.pkl" for part in parts):
+                return  # TorchScript, which torch refuses by this name
             if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
                 raise UserError(f"{path}: its parts are packed, and torch.save packs none; save it again with it")
             if sum(part.file_size for part in parts) > path.stat().st_size:
