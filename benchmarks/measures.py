@@ -215,10 +215,9 @@ def filter_loss(runs: Path, seeds: Sequence[int] = SEEDS) -> None:
         rows.append([f"{weight:g}", title, *cells])
     columns = ["filter_loss", "filter_scale", "accuracy, %", "location instability ↓", "share of detectors ↑",
                "unique detectors ↑", "diversity@5 ↑"]  # fmt: skip
-    given = ",".join(map(str, seeds))
-    lines = [f"`python -m benchmarks.measures filter_loss --seeds {given}`: dense stage of `configs/quickstart.yaml` "
-             f"at 32 px, width 8, {IMAGES_PER_CLASS} images per class, {EPOCHS} epochs; means over the seeds, with the "
-             "least and the largest.", "", *table(columns, rows)]  # fmt: skip
+    lines = [f"Dense stage of `configs/quickstart.yaml` at 32 px, width 8, {IMAGES_PER_CLASS} images per class, "
+             f"{EPOCHS} epochs; means over the seeds, with the least and the largest.", "",
+             *table(columns, rows)]  # fmt: skip
     write_section("The interpretable-filter loss", lines)
     write_section("Measured: the interpretable-filter loss", lines, PAGE)
 
