@@ -196,12 +196,13 @@ def _table(record: dict[str, Any]) -> str:
     """A row per stage and method, and what was left out."""
     rows = [
         [stage, method, f"{100 * found['coverage']:.2f}", "–".join(f"{100 * end:.1f}" for end in found["interval"]),
-         found["size"], f"{100 * found['single']:.1f}", f"{100 * found['worst_class']:.1f}", found["coherence"],
-         found["attribute_coherence"]]
+         found["size"], f"{100 * found['single']:.1f}", f"{100 * found['empty']:.1f}",
+         f"{100 * found['worst_class']:.1f}", found["coherence"], found["attribute_coherence"]]
         for stage, methods in record["stages"].items()
         for method, found in methods.items()
     ]  # fmt: skip
-    columns = ["stage", "sets", "coverage %", "95 %", "classes", "single %", "worst class %", "coherence", "attributes"]
+    columns = ["stage", "sets", "coverage %", "95 %", "classes", "single %", "empty %", "worst class %"]
+    columns += ["coherence", "attributes"]
     if all(row[-1] is None for row in rows):  # nothing is known of them
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     images = record["images"]

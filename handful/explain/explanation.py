@@ -1,7 +1,7 @@
 """Why a model decides about one image as it does: numbers, maps, and the ways to look at them."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,17 +213,16 @@ class Explanation:
         if self.true is not None:
             text += " ✓" if self.correct else f" ✗ {self.true}"
         if self.contributions:
-            asked_for = self.explained.name != self.prediction.name
-            text += (
-                f"; {self.explained.name} ({100 * self.explained.probability:.1f} %) has"
-                if asked_for
-                else " because of"
-            )
-            text += " " + ", ".join(
-                f"{feature_label(part.feature, self.feature_names)} ({part.contribution:+.2f})"
-                for part in self._noticeable[:3]
-            )
-            text += f"; {'strongest other' if asked_for else 'next'} {self.runner_up.name}"
+            parts = [(feature_label(p.feature, self.feature_names), p.contribution) for p in self._noticeable[:3]]
+            if self.explained.name != self.prediction.name:
+                text += f"; {self.explained.name} ({100 * self.explained.probability:.1f} %) has {_listed(parts)}"
+                text += f"; strongest other {self.runner_up.name}"
+            else:
+                for_it = [part for part in parts if part[1] > 0] or [("its bias", self.bias)] * (self.bias > 0)
+                against = [part for part in parts if part[1] < 0]
+                text += f" because of {_listed(for_it)}" if for_it else ""
+                text += f"{',' if for_it else ''} in spite of {_listed(against)}" if against else ""
+                text += f"; next {self.runner_up.name}"
         return text
 
     @property
@@ -231,3 +230,7 @@ class Explanation:
         """The image for the terminal: why, then its set of classes and the steps to its class, where there are any."""
         sets = [] if self.possible is None else [f"  {self.possible.sentence(self.feature_names)}"]
         return [str(self), *sets, *([f"  {self.steps}"] if self.hierarchy else [])]
+
+
+def _listed(parts: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{label} ({value:+.2f})" for label, value in parts)

@@ -48,7 +48,10 @@ class Decision:
 
 
 def confident_errors(deciding: DecidingFeatures, count: int, label: int | None = None) -> list[int]:
-    """Indices of the errors with the highest probabilities, each pair of classes once; of one true class if given."""
+    """Indices of the errors with the highest probabilities, each pair of classes once; of one true class if given.
+
+    Where there are fewer pairs than `count`, further errors of the same pairs. The most confident first.
+    """
     order = _confident(deciding, deciding.predicted != deciding.labels, label)
     return _one_each(order, [(int(deciding.labels[i]), int(deciding.predicted[i])) for i in order], count)
 
@@ -119,7 +122,7 @@ def _decision(
 
 
 def _one_each(order: Sequence[int], kinds: Sequence[Hashable], count: int) -> list[int]:
-    """The first of each kind; where there are too few kinds, the next of any."""
+    """The first of each kind; where there are too few kinds, the next of any. In the given order."""
     first: list[int] = []
     seen: set[Hashable] = set()
     for index, kind in zip(order, kinds, strict=True):
@@ -127,4 +130,5 @@ def _one_each(order: Sequence[int], kinds: Sequence[Hashable], count: int) -> li
             seen.add(kind)
             first.append(index)
     rest = [index for index in order if index not in set(first)]
-    return [*first, *rest][:count]
+    chosen = set([*first, *rest][:count])
+    return [index for index in order if index in chosen]

@@ -1,6 +1,7 @@
 """`evaluate`: the numbers of the run itself, unknown names, what cannot be measured, earlier files."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -104,8 +105,8 @@ def test_an_attribute_that_no_class_has_often_names_no_feature(run, tmp_path):
     assert {row["attribute"] for row in followed} == {"often"}
 
 
-def test_sets_and_measures_read_every_stage_once(run, tmp_path, monkeypatch):
-    """And the sets know the classes' attributes."""
+def test_sets_and_measures_read_every_stage_once(run, tmp_path, monkeypatch, capsys):
+    """And the sets know the classes' attributes; the table says how many sets are empty."""
     loaded, load = [], Run.load
     monkeypatch.setattr(Run, "load", lambda self, stage=None: (loaded.append(stage), load(self, stage))[1])
     evaluate(str(run), "dependence", conformal=0.6, out=str(tmp_path))
@@ -113,6 +114,10 @@ def test_sets_and_measures_read_every_stage_once(run, tmp_path, monkeypatch):
     found = read(tmp_path / "conformal.json")["stages"]["finetuned"]["thr"]
     assert set(read(tmp_path / "measures.json")["stages"]) == set(loaded)
     assert 0 <= found["coverage"] <= 1
+    said = capsys.readouterr().out
+    row = re.split(r"  +", next(line for line in said.splitlines() if re.match(r" +finetuned +thr ", line)).strip())
+    heads = re.split(r"  +", next(line for line in said.splitlines() if "empty %" in line).strip())
+    assert row[heads.index("empty %")] == f"{100 * found['empty']:.1f}"
 
 
 def test_some_stages_and_some_images(run, tmp_path):

@@ -14,7 +14,8 @@ from handful.report.overlays import overlay, picture
 #: Images that are shown, and features of each kind beneath one.
 SHOWN, FEATURES = 4, 3
 
-_COLUMNS = ["stage", "sets", "coverage", "95 % interval", "classes", "of one class", "worst class", "coherence"]
+_COLUMNS = ["stage", "sets", "coverage", "95 % interval", "classes", "of one class", "empty", "worst class"]
+_COLUMNS += ["coherence"]
 
 #: Sets of so many classes are shown.
 _SIZES = (2, 4)
@@ -50,7 +51,8 @@ def build(content: Content) -> Mapping[str, Any] | None:
         return None
     rows = [
         [stage, method, f"{100 * found['coverage']:.1f} %", " – ".join(f"{100 * end:.1f}" for end in found["interval"]),
-         f"{found['size']:.2f}", f"{100 * found['single']:.0f} %", f"{100 * found['worst_class']:.0f} %",
+         f"{found['size']:.2f}", f"{100 * found['single']:.0f} %",
+         "–" if found.get("empty") is None else f"{100 * found['empty']:.0f} %", f"{100 * found['worst_class']:.0f} %",
          _cell(found.get("coherence"))]
         for stage, methods in record["stages"].items()
         for method, found in methods.items()

@@ -1,6 +1,7 @@
 """`handful.explain`: numbers that add up, maps that are those of the image, every kind of picture taken alike."""
 
 import shutil
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -213,6 +214,26 @@ def test_it_is_shown_as_figure_page_and_in_notebooks(model, photos, tmp_path):
     assert str(why).startswith("a.png: ")
     with matplotlib.rc_context({"backend": "agg"}):
         explain(model, photos / "a.png", methods=()).show().savefig(tmp_path / "bare.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "bias", "words"),
+    [
+        ((5, 3), 0, " because of feature 3 (+5.00), feature 10 (+3.00); next "),
+        ((-9, 8), 1, " because of feature 10 (+8.00), in spite of feature 3 (-9.00); next "),
+        ((-4, -3), 90, " because of its bias (+90.00), in spite of feature 3 (-4.00), feature 10 (-3.00); next "),
+        ((-4, -3), -1, " in spite of feature 3 (-4.00), feature 10 (-3.00); next "),
+        ((0, 0), -1, " %); next "),
+    ],
+)
+def test_a_feature_against_the_class_is_not_said_to_be_its_reason(model, photos, values, bias, words):
+    """Every large contribution was, whatever its sign: `because of feature 43 (-10.19)`."""
+    why = explain(model, photos / "a.png", methods=())
+    parts = [
+        replace(why.contributions[0], feature=feature, contribution=float(value))
+        for feature, value in zip((3, 10), values, strict=True)
+    ]
+    assert words in str(replace(why, contributions=tuple(parts), bias=float(bias)))
 
 
 def test_nothing_but_a_classifier_that_knows_its_images_is_explained(model, photos):
