@@ -40,15 +40,20 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numeric:
 def stage_table(stages: Mapping[str, Mapping[str, Any]], what: str = "stage") -> str:
     """Return the measures of stages, one row per stage, as a table; `what` heads their names.
 
-    Where that would be wider than most terminals, there is one row per measure.
+    Where that would be wider than most terminals, there is one row per measure, if that is narrower.
     """
     columns, rows = _stage_rows(stages)
     table = format_table([what, *columns[1:]], rows)
-    if max(map(cell_len, table.splitlines())) <= _LINE:
+    if _width(table) <= _LINE:
         return table
     cells = [[_cell(column, value) for column, value in zip(columns, row, strict=True)] for row in rows]
     turned = [list(row) for row in zip(columns, *cells, strict=True)]
-    return format_table(["measure", *(row[0] for row in cells)], turned[1:], numeric=range(1, len(cells) + 1))
+    other = format_table(["measure", *(row[0] for row in cells)], turned[1:], numeric=range(1, len(cells) + 1))
+    return min(table, other, key=_width)
+
+
+def _width(table: str) -> int:
+    return max(map(cell_len, table.splitlines()))
 
 
 def stage_cells(stages: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -14,9 +14,12 @@ from handful.assignment.search import DEFAULT_SEARCH, Search, local_search
 from handful.assignment.swaps import SwapTable
 from handful.errors import UserError
 
-#: Classes times candidates up to which an instance is solved to its optimum, mostly in about a second; where pairs of
-#: classes have to share features, pairs of classes times candidates.
+#: Classes times candidates up to which an instance is solved to its optimum, mostly in about a second.
 SMALL = 400
+
+#: Pairs of classes times candidates up to which that is so where pairs of classes have to share features: 2.5 s at
+#: 120, longer than the local search at 180, more than 20 seconds at 360.
+_SMALL_PAIRS = 120
 
 #: Nodes of branch and bound after which the local search takes its place.
 _NODES = 1000
@@ -78,7 +81,7 @@ def solve(problem: AssignmentProblem, search: Search = DEFAULT_SEARCH, start: Te
             if exact.pairs >= problem.pairs:
                 return exact.reordered(order)
             start = exact.selection
-            if problem.n_candidates * problem.n_classes * (problem.n_classes - 1) // 2 <= SMALL:
+            if problem.n_candidates * problem.n_classes * (problem.n_classes - 1) // 2 <= _SMALL_PAIRS:
                 return solve_exactly(ordered, nodes=_NODES).reordered(order)
         except NotSolvedError:
             pass

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from handful.attribution.state import undisturbed
 from handful.images.model_inputs import Inputs
 from handful.images.placement import Framing
 from handful.networks import Classifier
@@ -51,12 +52,13 @@ def program(classifier: Classifier, form: str) -> str | None:
 
 
 def _pixels(inputs: Inputs) -> list[str]:
-    """From a file to uint8 pixels, as `handful.images` does for a picture that is not transparent."""
+    """From a file to uint8 pixels, as `handful.images` does: 8 bits, less long than `MAX_ASPECT` times its width."""
     side, framing = inputs.image_size, Framing.of(inputs.fit)
     resized, how = framing.resized_side(side), f"Image.Resampling.{framing.resampling.upper()}"
     lines = [
         f"def pixels(path, side={side}, resized={resized}):",
-        '    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")',
+        '    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")',
+        '    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")',
     ]
     if framing.kind == "squash":
         lines.append(f"    picture = picture.resize((resized, resized), {how})")
@@ -147,10 +149,10 @@ def _head(classifier: Classifier) -> list[str] | None:
 
 
 def _spatial_axes(network: Any, size: int) -> tuple[int, int] | None:
-    """Axes of the positions in what a network of timm gives; None for tokens."""
-    with torch.inference_mode():
-        parameter = next(network.parameters())
-        output = network.forward_features(torch.zeros(1, 3, size, size, dtype=parameter.dtype))
+    """Axes of the positions in what a network of timm gives; None for tokens. The network stays as it is."""
+    parameter = next(network.parameters())
+    with undisturbed(network), torch.no_grad():
+        output = network.forward_features(torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device))
     layout = output_layout(output, (size, size), network)
     return {"NCHW": (2, 3), "NHWC": (1, 2)}.get(layout.kind) if layout is not None else None
 

@@ -56,8 +56,9 @@ def _sheets(content: Content, phase: str) -> list[tuple[Image.Image, str]]:
     for place, images in _PLACES.items():
         found = []
         for kind in _MAPS:
-            drawn = sorted((content.folder / phase / place / kind).glob("epoch_*.png"))
-            image = _picture(content, phase, f"{place}/{kind}/{drawn[-1].name}") if drawn else None
+            drawn = [file.name for file in (content.folder / phase / place / kind).glob("epoch_*.png")]
+            newest = max(drawn, key=lambda name: (len(name), name), default=None)  # epoch 1000 comes after 999
+            image = None if newest is None else _picture(content, phase, f"{place}/{kind}/{newest}")
             if image is not None:
                 found.append((image, f"{images} with their maps of {kind} information in bits, {phase}"))
         if found:

@@ -115,6 +115,31 @@ def test_a_programs_pixels_are_those_of_handful(fit, size, tmp_path):
     assert torch.equal(theirs, ours)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+def test_a_programs_pixels_of_transparent_pictures_are_those_of_handful(mode, tmp_path):
+    """White shows through, as the card says; they showed the colours that a file hides there."""
+    model = network("conv4", options={"width": 4})
+    names = {}
+    text = program(model, "torch_export")
+    exec(text[: text.index("said = ")], names)
+    from handful.images import open_image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).convert(mode).save(path, **({"transparency": 3} if mode == "P" else {}))
+    ours = model.inputs.image(open_image(path))
+    assert torch.equal(model.inputs.normalise(torch.from_numpy(names["pixels"](path)))[0], ours)
+
+
+def test_a_card_leaves_the_model_as_it_is():
+    """In training mode its statistics would move, or the trial image of one position be refused."""
+    model = network("test_resnet").train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert "`model.safetensors` alone:" in model_card(model, {}, "birds")
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+
+
 @pytest.mark.parametrize(
     ("backbone", "kind", "options"),
     [("test_resnet", "dense", {}), ("test_convnext", "ternary", {}), ("test_resnet", "binary", {"relu": True})],

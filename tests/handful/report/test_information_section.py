@@ -48,6 +48,15 @@ def test_plug_ins_without_a_comparison_show_their_own_newest_maps_of_test_images
     assert "is above zero bits" in section  # what its colours mean
 
 
+def test_after_a_thousand_epochs_the_newest_maps_are_shown(tmp_path):
+    for epoch, width in ((999, 20), (1000, 30)):
+        path = tmp_path / f"plugin_eighth/attribution_test/general/epoch_{epoch:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (width, 40), "red").save(path)
+    page = page_of(tmp_path)
+    assert 'width="30"' in page[page.index('id="information"') :]
+
+
 def test_a_comparison_is_shown_instead(tmp_path):
     sheet(tmp_path / "compare/comparison.png")
     sheet(tmp_path / "plugin_eighth/attribution_test/general/epoch_001.png")
