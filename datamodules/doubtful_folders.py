@@ -4,8 +4,9 @@ import warnings
 from collections.abc import Iterable
 
 from datamodules.file_tree import split_of
+from handful.images import is_image_name
 from handful.images.clutter import LeftOut
-from handful.images.doubtful import Read, are_copies, by_folder, doubtful_folders, is_class_folder
+from handful.images.doubtful import Read, are_copies, by_folder, by_plain_name, doubtful_folders, is_class_folder
 from handful.text import safe_text
 
 _CLUTTER = "thumbnails and system files"
@@ -31,10 +32,11 @@ def without_clutter(name: str, paths: Iterable[str], read: Read, left_out: LeftO
     pictures, others = by_folder(paths), [path for path in paths if path not in inside]
     if not by_folder(others):  # all there is
         return set()
+    named = by_plain_name(path for path in others if is_image_name(path))
     gone, kept = set(), []
     for folder, found in doubtful.items():
         its = [path for images in by_folder(found).values() for path in images]
-        if its and is_class_folder(folder, pictures, split_of) and not are_copies(its, others, read):
+        if its and is_class_folder(folder, pictures, split_of) and not are_copies(its, named, read):
             kept.append(folder)
         else:
             gone.add(folder)

@@ -65,6 +65,8 @@ class Folder(FileTree):
 
     def _enters(self, root: Path, path: str, chain: frozenset[tuple[int, int]]) -> bool:
         reason = clutter(path, folder=True)
+        if reason is None and is_doubtful(path.rpartition("/")[2]) and not _is_readable(root / path):
+            reason = "thumbnails and system files"  # as `lost+found` is at the top of a disk
         if reason is None:
             target = os.stat(root / path)
             if (target.st_dev, target.st_ino) not in chain:
@@ -140,6 +142,14 @@ class Folder(FileTree):
             return (self.root / path).stat().st_size
         except OSError:
             return 0
+
+
+def _is_readable(folder: Path) -> bool:
+    try:
+        with os.scandir(folder):
+            return True
+    except PermissionError:
+        return False
 
 
 def _refuse(error: OSError) -> None:

@@ -22,6 +22,13 @@ CHECKPOINTS = ("best.ckpt", "model.ckpt", "last.ckpt", "model.safetensors", "pyt
 #: Device, number, size and time of writing of a file.
 Version = tuple[int, int, int, int]
 
+#: What every archive begins with that torch reads as one.
+_ZIP = b"PK\x03\x04"
+
+#: What to do with a file that holds more than tensors.
+_REMEDY = "save its tensors alone, torch.save(model.state_dict(), FILE), where they can be loaded"
+_SCRIPT = f"not a readable file of weights (a TorchScript archive, which holds code; {_REMEDY})"
+
 #: The name of a function in a pickle that would be called with a number of bytes.
 _RESERVES = re.compile(rb"c(builtins|__builtin__)\nbytearray\n")
 _READ = mmap_module.ACCESS_READ
@@ -130,16 +137,13 @@ def take_held(path: Path) -> Any:
 
 def _reason(path: Path, error: Exception) -> str:
     """Why a file cannot be read, and what to do where it holds objects of classes."""
-    remedy = "save its tensors alone, torch.save(model.state_dict(), FILE), where they can be loaded"
-    if "TorchScript" in str(error):
-        return f"a TorchScript archive, which holds code; {remedy}"
     try:
         classes = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # as many kinds, for the same damage
         classes = []
     if classes:
         some = ", ".join(sorted(classes)[:3]) + (", …" if len(classes) > 3 else "")
-        return f"it needs the class {some}, and only tensors and plain values are read; {remedy}"
+        return f"it needs the class {some}, and only tensors and plain values are read; {_REMEDY}"
     return type(error).__name__
 
 
@@ -183,21 +187,26 @@ def check_parts(path: Path) -> None:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # said by its reader
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         with path.open("rb") as file:
+            if file.read(len(_ZIP)) == _ZIP:  # torch reads some archives that Python does not
+                raise UserError(f"{path}: damaged since it was written: its list of parts cannot be read") from error
             found = path.stat().st_size > 0 and _RESERVES.search(mmap_module.mmap(file.fileno(), 0, access=_READ))
     else:
         with archive:
             parts = archive.infolist()
-            if any(part.filename.partition("/")[2] == "constants.pkl" for part in parts):
-                return  # TorchScript, which torch refuses by this name
+            if any(part.filename.endswith("/constants.pkl") for part in parts):
+                raise UserError(f"{path}: {_SCRIPT}")
             if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-                raise UserError(f"{path}: its parts are packed, and torch.save packs none; save it again with it")
+                raise UserError(
+                    f"{path}: its parts are packed, and torch.save packs none; read it with torch.load and write it "
+                    "again with torch.save"
+                )
             if sum(part.file_size for part in parts) > path.stat().st_size:
                 raise UserError(f"{path}: its parts share their bytes, which those of torch.save never do; not read")
             found = None
             for part in parts:
-                if part.filename.endswith("data.pkl"):
+                if part.filename.lower().endswith("data.pkl"):  # torch looks for it in any case
                     with contextlib.suppress(zipfile.BadZipFile, EOFError, ValueError):  # said by its reader
                         found = found or _RESERVES.search(archive.read(part))
     if found:

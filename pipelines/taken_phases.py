@@ -92,9 +92,9 @@ def _copy(source: PhaseFolder, target: PhaseFolder) -> None:
                 (target.path / here / name).mkdir()
         for name in sorted(files):
             file = source.path / here / name
-            if _stays(here / name) or here / name in map(Path, _RECORDS):
+            if _stays(here / name) or (here / name in map(Path, _RECORDS) and _is_plain(file)):
                 continue
-            if stat.S_ISREG(file.lstat().st_mode):
+            if _is_plain(file):
                 copy_file(file, target.path / here / name)
             else:
                 left.append(here / name)
@@ -104,9 +104,13 @@ def _copy(source: PhaseFolder, target: PhaseFolder) -> None:
             "pipes and devices are not copied"
         )
     for record in _RECORDS:
-        if (source.path / record).is_file():
+        if (source.path / record).exists() and _is_plain(source.path / record):
             copy_file(source.path / record, target.path / record)
     target.verify()
+
+
+def _is_plain(file: Path) -> bool:
+    return stat.S_ISREG(file.lstat().st_mode)
 
 
 def _stays(path: Path) -> bool:

@@ -252,7 +252,6 @@ def _step_of(checkpoint: Path) -> int:
     try:
         return int(read_tensors(checkpoint)["global_step"])
     except (UserError, LookupError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{checkpoint}: cannot be read ({type(error.__cause__ or error).__name__}); remove it to run the phase "
-            "from its beginning"
-        ) from error
+        said = isinstance(error, UserError) and error.__cause__ is None  # what is wrong with it, in words
+        what = error if said else f"{checkpoint}: cannot be read ({type(error.__cause__ or error).__name__})"
+        raise UserError(f"{what}; remove it to run the phase from its beginning") from error

@@ -48,6 +48,7 @@ class MaskFolder:
 
     def __init__(self, root: str | Path, names: Sequence[str], size: int, fit: str = "crop") -> None:
         self.root, self.size, self.fit = Path(root).expanduser(), size, fit
+        self._has_warned = False
         if not self.root.is_dir():
             raise UserError(f"{self.root}: there is no such folder of masks")
         folders = _concept_folders(self.root)
@@ -89,11 +90,13 @@ class MaskFolder:
         pixels, most = centre_crop(resized[None], self.size)[0], int(resized.max())
         if most > _HALF or not bool(pixels.any()):  # nothing, or what lies outside of the square
             return pixels > _HALF
-        warnings.warn(
-            f"{safe_text(self.root)}: masks such as {safe_text(path.name)} are narrower than a pixel of the network's "
-            f"images of {self.size} pixels; a pixel belongs to the concept where they cover most of it",
-            stacklevel=2,
-        )
+        if not self._has_warned:  # each names another file
+            self._has_warned = True
+            warnings.warn(
+                f"{safe_text(self.root)}: masks such as {safe_text(path.name)} are narrower than a pixel of the "
+                f"network's images of {self.size} pixels; the pixels that they cover most belong to the concept",
+                stacklevel=2,
+            )
         return pixels > most / 2
 
 

@@ -9,6 +9,8 @@ _FOLDERS = {
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "$recycle.bin",
     "system volume information", "network trash folder", "temporary items", "__pycache__",
 }  # fmt: skip
+#: Where Windows keeps what a user has deleted: in a folder for each, within `RECYCLER`.
+_OF_USERS = "s-1-5-"
 #: Names that a person may give to a class.
 _DOUBTFUL = {"thumbnails", "_thumbnails", "_thumbs", "recycler", "lost+found"}
 _FILES = {"thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini",
@@ -62,7 +64,7 @@ def clutter(path: str, folder: bool = False) -> str | None:
     """
     *folders, name = path.split("/")
     for part in (*folders, name):
-        if part.lower() in _FOLDERS:
+        if part.lower() in _FOLDERS or part.lower().startswith(_OF_USERS):
             return "thumbnails and system files"
         if part.startswith(".") and part not in (".", ".."):
             return "hidden"

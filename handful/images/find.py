@@ -7,7 +7,7 @@ from pathlib import Path
 from handful.errors import UserError
 from handful.file_kinds import check_there
 from handful.images.clutter import clutter
-from handful.images.doubtful import are_copies, doubtful_folders
+from handful.images.doubtful import are_copies, by_plain_name, doubtful_folders
 from handful.images.formats import HEAD, is_image_name, looks_like_image
 from handful.text import safe_text
 
@@ -61,7 +61,7 @@ def _without_thumbnails(where: Path, found: list[Path]) -> list[Path]:
     paths = {path.relative_to(where).as_posix(): path for path in found}
     doubtful = doubtful_folders(paths)
     inside = {path for its in doubtful.values() for path in its}
-    others = [path for path in paths if path not in inside]
+    others = by_plain_name(path for path in paths if path not in inside) if doubtful else {}
     for folder, its in doubtful.items():
         if are_copies(its, others, paths.__getitem__):
             what = f"{len(its):,} thumbnails in {safe_text(where / folder)}"

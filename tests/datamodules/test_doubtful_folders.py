@@ -1,14 +1,19 @@
 """Folders called `thumbnails` and the like: a class among classes, clutter where they hold copies; both said."""
 
+import os
 import shutil
+import tempfile
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.folder import Folder
 from datamodules.image_folder import ImageFolder
+from handful.images.doubtful import are_copies, by_plain_name
 from handful.images.find import find_images
 
 SPLITS = {"train": 4, "test": 2}
@@ -79,6 +84,61 @@ def test_smaller_copies_are_left_out_and_counted(tmp_path, packed, form):
     assert module.class_names == ["owl", "tit"]
     assert said == []
     assert "6 thumbnails and system files (thumbnails/" in module.report
+
+
+@pytest.mark.parametrize("place", ["thumbnails/{}", "{}/thumbnails", "thumbnails/photos/{}"])
+def test_copies_of_pictures_whose_names_many_classes_have(tmp_path, place):
+    """Of the same name were the first classes' alone looked at: thumbnails of fifteen classes became a class."""
+    classes = [f"c{number:02d}" for number in range(15)]
+    root = write(tmp_path / "data", classes, {"": 6})
+    for file in sorted(root.glob("*/*.png")):
+        small = root / place.format(file.parent.name) / file.name
+        small.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).resize((9, 6)).save(small)
+    module, said = read(root)
+    assert module.class_names == classes
+    assert said == []
+    with pytest.warns(UserWarning, match="thumbnails in .* are left out"):
+        assert len(find_images(root)) == 15 * 6
+
+
+def test_many_folders_of_thumbnails_and_long_names_take_no_minutes():
+    """Every folder of them was compared with all names, and a name of digits with itself."""
+    read_none = {}.__getitem__
+    named = by_plain_name([f"c{one}/{one}_{number}.jpg" for one in range(1000) for number in range(20)])
+    assert not any(are_copies([f"c{one}/thumbnails/x{number}.jpg" for number in range(20)], named, read_none)
+                   for one in range(1000))  # fmt: skip
+    assert list(by_plain_name(["1" * 50_000])) == ["/" + "1" * 50_000, "1" * 50_000]
+
+
+def test_folders_of_the_system_at_the_top_of_a_disk(readable_folder):
+    """`lost+found` can be listed by root alone; what lies in RECYCLER, under other names, was deleted."""
+    root = write(readable_folder / "data", ["owl", "tit"], {"": 1})
+    deleted = root / "RECYCLER/S-1-5-21-1214440339"
+    deleted.mkdir(parents=True)
+    picture(1).save(deleted / "Dc1.png")
+    (root / "lost+found").mkdir(mode=0)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        tree = Folder(root)
+    finally:
+        if is_root:
+            os.seteuid(0)
+    assert tree.folders() == ["owl", "tit"]
+    assert str(tree.left_out).startswith("2 thumbnails and system files (")
+
+
+@pytest.fixture
+def readable_folder():
+    """A folder that every user can read, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        if any(above.stat().st_mode & 0o001 == 0 for above in place.parents):
+            pytest.skip("temporary files lie where other users cannot go")
+        yield place
 
 
 def test_pictures_inside_a_class_or_in_one_split_alone_are_left_out_and_counted(tmp_path):

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 
 import pytest
@@ -59,6 +60,48 @@ def test_memory_that_is_asked_for(tmp_path, reserves):
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(bytearray(3), protocol=2))
     with pytest.raises(UserError):
         read_tensors(tmp_path / "plain.pth")
+
+
+def test_a_description_in_capitals(tmp_path):
+    """torch looks for `data.pkl` in any case."""
+    with zipfile.ZipFile(tmp_path / "x.ckpt", "w") as archive:
+        for name, data in parts({}):
+            small = name.endswith("data.pkl")
+            archive.writestr(name.replace("data.pkl", "DATA.pkl"), RESERVES[0] if small else data)
+    with pytest.raises(UserError, match="reserves memory by a bytearray"):
+        read_tensors(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("place", [6, 30])
+def test_archives_that_torch_reads_and_python_does_not(tmp_path, place):
+    """One asks for version 9.9 of the format, the other has fields that end early; both kept packed parts unseen."""
+    path = write(tmp_path / "x.ckpt", {"a": torch.zeros(2**20)}, zipfile.ZIP_DEFLATED)
+    content, begin = bytearray(path.read_bytes()), b"PK\x01\x02"
+    first = content.find(begin)
+    if place == 6:
+        content[first + place : first + place + 2] = struct.pack("<H", 99)
+    else:
+        name = struct.unpack("<H", content[first + 28 : first + 30])[0]
+        content[first + place : first + place + 2] = struct.pack("<H", 5)
+        content[first + 46 + name : first + 46 + name] = b"\1\2\xff\0\0"
+        end = content.rfind(b"PK\x05\x06")
+        size = struct.unpack("<I", content[end + 12 : end + 16])[0]
+        content[end + 12 : end + 16] = struct.pack("<I", size + 5)
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)["a"].shape == (2**20,)
+    with pytest.raises((zipfile.BadZipFile, NotImplementedError)):
+        zipfile.ZipFile(path)
+    for mmap in (False, True):
+        with pytest.raises(UserError, match="its list of parts cannot be read"):
+            read_tensors(path, mmap=mmap)
+
+
+def test_programs_of_torch_are_called_so(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"x\.pt: not a readable file of weights \(a TorchScript archive, which holds"):
+        read_tensors(tmp_path / "x.pt", ours=False)
 
 
 def test_parts_that_share_their_bytes(tmp_path):

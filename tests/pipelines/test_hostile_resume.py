@@ -96,7 +96,7 @@ def test_phases_from_elsewhere_bring_no_files_from_behind_links(tmp_path):
     (source / "best.ckpt").write_bytes(b"weights")
     (tmp_path / "secret").write_text("key")
     links = {"a.txt": tmp_path / "secret", "maps/zero.png": "/dev/zero", "maps/circle": source, "all": tmp_path,
-             "nothing": tmp_path / "gone"}  # fmt: skip
+             "nothing": tmp_path / "gone", "started.json": tmp_path / "secret"}  # fmt: skip
     for name, place in links.items():
         (source / name).symlink_to(place)
     os.mkfifo(source / "maps/pipe")

@@ -3,6 +3,7 @@
 import inspect
 import re
 
+import lightning.pytorch as pl
 import pytest
 import timm
 import torch
@@ -74,6 +75,12 @@ def test_a_range_is_that_of_the_class(folder, name, tmp_path):
             MAKERS[folder](name, value, tmp_path)
         with pytest.raises(UserError, match=re.escape(f"--x: {known}, not {value}")):
             check_range("--x", known, value)
+
+
+def test_ranges_of_the_trainer_are_lightnings():
+    for name, known in OF_CLASSES["lightning/pytorch/trainer"].items():
+        pl.Trainer(accelerator="cpu", logger=False, **{name: int(known.low)})
+    assert OF_CLASSES["lightning/pytorch/trainer"]["log_every_n_steps"].holds(0)  # nothing is logged within epochs
 
 
 def test_lists_texts_and_what_is_no_number():

@@ -55,6 +55,17 @@ def test_a_mask_narrower_than_a_pixel_does_not_vanish_in_silence(tmp_path):
     assert not masks.masks([1]).any()
 
 
+def test_many_narrow_masks_are_said_once(tmp_path):
+    line = np.zeros((64, 64))
+    line[:, 36:38] = 255
+    for number in range(3):
+        save(tmp_path / f"part/leg/{number}.png", line)
+    masks = MaskFolder(tmp_path, [f"{number}.jpg" for number in range(3)], 8)
+    with pytest.warns(UserWarning, match="the pixels that they cover most belong") as said:
+        masks.masks([0, 1, 2])
+    assert len(said) == 1
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
