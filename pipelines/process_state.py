@@ -95,7 +95,7 @@ def _lightning_warned() -> Iterator[set[str]]:
 
 def forget_what_was_shown() -> None:
     """Let warnings be shown again at the places that have shown them, which every change of filters does."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(module=warnings):  # which is found to the end of the process
         pass
 
 

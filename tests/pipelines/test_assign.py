@@ -121,7 +121,7 @@ def test_what_too_few_images_calibrate_is_left_out_and_said(finished, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["evaluate", "--conformal", "1.5"], "--conformal: a coverage between 0 and 1, not 1.5"),
+    (["evaluate", "--conformal", "1.5"], "--conformal: above 0 and below 1, not 1.5"),
     (["evaluate", "--conformal", "0.99"], "a coverage of 0.99 needs 99"),
     (["compare", "--run_dirs", "{run}"], "two or more different runs"),
 ])  # fmt: skip
