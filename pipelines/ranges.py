@@ -65,10 +65,9 @@ OF_CLASSES = {
         "k2": _POSITIVE, "bound_seconds": _NOT_NEGATIVE,
     },
     "torch/optim": {"lr": _NOT_NEGATIVE, "weight_decay": _NOT_NEGATIVE, "momentum": _NOT_NEGATIVE},
-    "lightning/pytorch/trainer": {
-        **dict.fromkeys(("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes"), _POSITIVE),
-        "log_every_n_steps": _NOT_NEGATIVE,
-    },
+    "lightning/pytorch/trainer": dict.fromkeys(
+        ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes", "log_every_n_steps"), _POSITIVE
+    ),
 }  # fmt: skip
 
 #: Of a pipeline itself, and of a phase.
