@@ -25,6 +25,7 @@ from pipelines.configs import taken
 from pipelines.errors import run_command
 from pipelines.option_check import check_options
 from pipelines.option_parser import OneSentenceParser
+from pipelines.process_group import group_ended
 from pipelines.process_state import forget_what_was_shown, process_kept, warnings_kept
 from pipelines.processes import watch_parent
 
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with status 2 on bad input, with 0 after `--help`, `--version` and `--print_config`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with process_kept(), quietened():
+    with process_kept(), group_ended(), quietened():
         keep_freed_memory()
         settle_cache_home()
         watch_parent()  # before imports of seconds: the process that started this one may be killed meanwhile

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -35,6 +34,7 @@ from pipelines.peak_memory import peak_memory_mib, reset_peak_memory
 from pipelines.phase_folder import PhaseFolder
 from pipelines.phases import Context, Phase, Train
 from pipelines.plan import Plan, Step
+from pipelines.process_group import group_ended
 from pipelines.process_state import OF_CUBLAS, process_kept, warnings_kept
 from pipelines.processes import lost_process
 from pipelines.ranks import global_rank
@@ -115,7 +115,7 @@ class Runner:
             decided_once(f"phases for {self.folder}", lambda: take_phases(self.plan, str(self.pipeline.phases_from)))
         steps = self.plan.steps()
         earlier: dict[str, Path] = {}
-        try:
+        with group_ended():
             for index, (name, phase) in enumerate(self.pipeline.phases.items()):
                 if steps[name] is Step.SKIP:
                     rank_zero_info(f"{name}: finished before, skipped")
@@ -126,9 +126,6 @@ class Runner:
                     gc.collect()
                     hand_back_memory()
                 earlier[name] = self.folder / name
-        finally:
-            if torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
         results = gather_results(self.folder, list(self.pipeline.phases), datamodule.summary())
         if global_rank() == 0:
             write_results(self.folder, results)

@@ -36,6 +36,7 @@ every = [None, None]
 dist.all_gather_object(every, found)
 with open(f"{sys.argv[1]}/said-{rank}", "w") as file:
     print(rank, every[0] == every[1], said, file=file)
+dist.destroy_process_group()  # whose threads abort a process now and then that ends with them
 """
 
 
