@@ -114,6 +114,9 @@ def _check_data(runs: Sequence[Run]) -> None:
             continue
         if (data.get("name"), data.get("images")) != (first.get("name"), first.get("images")):
             _say(f"{run.folder} has different images from {runs[0].folder}: their accuracies cannot be compared")
+        elif data.get("test_images", first.get("test_images")) != first.get("test_images", data.get("test_images")):
+            _say(f"{run.folder} was tested on other images than {runs[0].folder} (another data.seed draws others): "
+                 "their accuracies say little together")  # fmt: skip
         elif data.get("fingerprint") != first.get("fingerprint") and (apart := _other_options(runs[0], run)):
             _say(f"{run.folder} has other images than {runs[0].folder} ({apart}): their accuracies say little together")
 

@@ -1,10 +1,16 @@
 """What Lightning's checkpoints leave out: whether training had ended, and a plateau's pending step."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+
+from handful.errors import UserError
+from pipelines.processes import lost_process
+from pipelines.resumable import cannot_be_resumed, check_progress
 
 #: The entry of a checkpoint.
 KEY = "handful_resume"
@@ -23,6 +29,7 @@ class ExactResume(pl.Callback):
 
     def __init__(self) -> None:
         self._pending: list[float | None] = []
+        self._known: tuple[int, int] | None = None
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -34,16 +41,27 @@ class ExactResume(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take both back; the training loop ends at once where it had ended."""
-        for state in checkpoint.get("callbacks", {}).values():
+        for state in checkpoint["callbacks"].values():
             if isinstance(state, dict) and "best_k_models" in state:
                 _forget_files_elsewhere(state)
         noted = checkpoint.get(KEY, {})
         if trainer.state.fn == "fit":
+            check_progress(checkpoint["loops"].get("fit_loop"), trainer.fit_loop.state_dict())
             trainer.should_stop = trainer.should_stop or bool(noted.get("should_stop", False))
-            self._pending = list(noted.get("plateau", []))
+            self._pending = [None if value is None else float(value) for value in noted.get("plateau", [])]
+            self._known = len(checkpoint["optimizer_states"]), len(checkpoint["lr_schedulers"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the pending steps, on every rank."""
+        """Take the pending steps, on every rank.
+
+        Raises:
+            UserError: the checkpoint has states of fewer or more optimizers or schedules, which Lightning leaves out.
+        """
+        there = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
+        if self._known not in (None, there):
+            what = ValueError(f"of optimizers and schedules {self._known}, here {there}")
+            raise cannot_be_resumed(Path(str(trainer.ckpt_path)), what)
+        self._known = None
         for config, value in zip(trainer.lr_scheduler_configs, self._pending, strict=False):
             if value is not None:
                 pl_module.lr_scheduler_step(config.scheduler, value)
@@ -60,6 +78,28 @@ class ExactResume(pl.Callback):
         ]
         values = [trainer.callback_metrics.get(str(config.monitor)) for config in trainer.lr_scheduler_configs]
         return [float(value) if due and value is not None else None for value, due in zip(values, dues, strict=True)]
+
+
+@contextmanager
+def restoring(trainer: pl.Trainer, checkpoint: Path | None) -> Iterator[None]:
+    """Say in a sentence what a Trainer cannot take back from a checkpoint; errors of the training itself pass.
+
+    Args:
+        trainer: resumes from the checkpoint in the block.
+        checkpoint: None where training begins.
+
+    Raises:
+        UserError: an entry is missing or of another kind.
+    """
+    try:
+        yield
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # Lightning forgets what it has read once all of it is taken back
+        if checkpoint is None or not trainer._checkpoint_connector._loaded_checkpoint:
+            raise
+        if isinstance(error, UserError) or lost_process(error) is not None:
+            raise
+        raise cannot_be_resumed(checkpoint, error) from error
 
 
 def _forget_files_elsewhere(state: dict[str, Any]) -> None:

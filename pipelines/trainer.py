@@ -19,7 +19,6 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from callbacks.epoch_seed import EpochSeed
 from handful.cores import has_bf16
 from handful.errors import UserError
-from handful.tensor_files import read_tensors
 from handful.threads import use_the_cores
 from lightning_modules.checkpoints import AtomicCheckpointIO
 from lightning_modules.schedules import better
@@ -33,6 +32,7 @@ from pipelines.more_loggers import logger_names, more_loggers
 from pipelines.phase_folder import PhaseFolder
 from pipelines.process_state import OF_CUBLAS, process_kept
 from pipelines.progress import with_progress_bar
+from pipelines.resumable import step_of
 from pipelines.sync_batchnorm import synchronised
 from pipelines.trainer_arguments import on_cuda
 
@@ -67,7 +67,7 @@ def build_trainer(
         arguments["limit_val_batches"] = 1.0
     if arguments.get("strategy", "auto") in ("auto", "ddp") and _several_processes(arguments):
         arguments["strategy"] = DDPStrategy(timeout=PATIENCE)
-    step = None if resume is None else _step_of(resume)
+    step = None if resume is None else step_of(resume)
     loggers: list[Logger] = [csv_logger(folder.path, step)]
     names = logger_names(pipeline.loggers)
     dashboard = wandb_logger(pipeline.wandb, pipeline.name, folder.name, folder.path) if "wandb" in names else None
@@ -241,17 +241,3 @@ def _checkpoints(folder: Path, phase: PhaseConfig, validates: bool) -> list[pl.C
 def _observers_first(callbacks: list[pl.Callback]) -> list[pl.Callback]:
     """Averages of weights last: at the end of validation they take back the weights that the others look at."""
     return sorted(callbacks, key=lambda callback: isinstance(callback, WeightAveraging))
-
-
-def _step_of(checkpoint: Path) -> int:
-    """The step at which a run was stopped.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    try:
-        return int(read_tensors(checkpoint)["global_step"])
-    except (UserError, LookupError, TypeError, ValueError) as error:
-        said = isinstance(error, UserError) and error.__cause__ is None  # what is wrong with it, in words
-        what = error if said else f"{checkpoint}: cannot be read ({type(error.__cause__ or error).__name__})"
-        raise UserError(f"{what}; remove it to run the phase from its beginning") from error

@@ -12,6 +12,7 @@ from handful.networks import Classifier
 from handful.tensor_files import read_tensors
 from lightning_modules import ClassifierModule, Input, TrainedModule, load_module
 from lightning_modules.checkpoints import check_weights
+from pipelines.exact_resume import restoring
 from pipelines.phases.base import Phase, Produced
 from pipelines.phases.context import Context
 
@@ -60,7 +61,7 @@ class Train(Phase):
             self._take_as_it_is(context)
             return Produced(module=module)
         resume = None if context.resume is None else str(context.resume)
-        with self._features_of_a_frozen_backbone(context):
+        with self._features_of_a_frozen_backbone(context), restoring(trainer, context.resume):
             trainer.fit(module, datamodule=context.datamodule, ckpt_path=resume, weights_only=True)
         if trainer.interrupted or not module.tested_after_training:
             return Produced(module=module)

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import shutil
 import stat
 import tarfile
 import unicodedata
@@ -106,6 +107,20 @@ def test_class_folders_without_splits_are_divided_by_class_and_seed(tmp_path, ca
     assert every == sorted(str(p.relative_to(root)) for p in root.rglob("*.png"))
     assert names(data(root, test_fraction=0.3, val_fraction=0.2)) == names(module)
     assert names(data(root, test_fraction=0.3, val_fraction=0.2, seed=1))["test"] != names(module)["test"]
+
+
+def test_a_results_file_says_which_images_tested(tmp_path):
+    """Whichever folder or archive they lie in, and whatever validation images are drawn."""
+    write_images(tmp_path / "data", CLASSES)
+    write_images(tmp_path / "moved/birds", CLASSES)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "moved")
+
+    def of(root, **options):
+        return data(root, test_fraction=0.3, **options).summary()["test_images"]
+
+    found = of(tmp_path / "data")
+    assert found == of(tmp_path / "moved/birds") == of(tmp_path / "packed.zip") == of(tmp_path / "data", val_fraction=0)
+    assert found != of(tmp_path / "data", seed=1)
 
 
 def test_repeats_never_stand_on_both_sides_of_a_drawn_split(tmp_path):

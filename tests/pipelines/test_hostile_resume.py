@@ -58,6 +58,51 @@ def test_a_checkpoint_that_names_files_to_be_removed(stopped, tmp_path):
     assert (run / "dense/best.ckpt").is_file()
 
 
+def without(name):
+    return lambda content: content.pop(name)
+
+
+def with_value(*names, value):
+    def change(content):
+        for name in names[:-1]:
+            content = content[name]
+        content[names[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize("change", [
+    with_value("callbacks", value=[1, 2]), with_value("callbacks", value=None), without("callbacks"),
+    lambda content: content["callbacks"].update(dict.fromkeys(content["callbacks"], 3)),
+    without("optimizer_states"), with_value("optimizer_states", value="adam"), with_value("optimizer_states", value=[]),
+    with_value("optimizer_states", value=[{"state": {}, "param_groups": []}]),
+    with_value("optimizer_states", 0, "param_groups", value=7), with_value("optimizer_states", 0, value=None),
+    without("lr_schedulers"), with_value("lr_schedulers", value=3), with_value("lr_schedulers", value=[None]),
+    without("loops"), with_value("loops", value=None), with_value("loops", "fit_loop", value=[]),
+    with_value("loops", "fit_loop", "epoch_progress", value=None),
+    with_value("loops", "fit_loop", "epoch_progress", "current", "ready", value="three"),
+    with_value("loops", "fit_loop", "epoch_progress", "current", value={}),
+    with_value("loops", "fit_loop", "epoch_loop.batch_progress", "current", "completed", value=None),
+    without("global_step"), with_value("global_step", value="many"), with_value("global_step", value=None),
+    with_value("loops", "fit_loop", "epoch_progress", "current", "completed", value=-4),
+    without("state_dict"), with_value("state_dict", value=[]),
+    with_value("handful_resume", value=[1]), with_value("handful_resume", value={"plateau": 3}),
+    with_value("handful_resume", value={"plateau": ["x"]}), with_value("pytorch-lightning_version", value=3),
+    with_value("pytorch-lightning_version", value="nine"), without("pytorch-lightning_version"),
+    lambda content: content.clear(),
+])  # fmt: skip
+def test_entries_that_are_missing_or_of_another_kind(stopped, tmp_path, change):
+    """Lightning did without some of it in silence, as without the epochs that were done; other was a traceback."""
+    run = tmp_path / "run"
+    shutil.copytree(stopped / "run", run)
+    path = run / "dense/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"last.ckpt: cannot be resumed from \(.*\); remove it to run the phase from"):
+        Runner(parse_pipeline(["--config", str(stopped / "tiny.yaml"), "--run_dir", str(run)])[0]).run()
+
+
 def test_a_phase_that_is_a_link_to_somewhere_else(stopped, tmp_path):
     run, outside = tmp_path / "run", tmp_path / "outside"
     shutil.copytree(stopped / "run", run)
