@@ -12,7 +12,6 @@ from torch import Tensor
 from handful.errors import UserError
 from handful.explain import Explainer, Explanation, explain
 from handful.explain.feature_names import feature_label
-from handful.explain.scores import ClassScore, strongest_classes
 from handful.images.reading import open_image
 from handful.networks import Classifier
 from handful.text import distinct_names, markdown_text, safe_text
@@ -81,7 +80,7 @@ class Demo:
         >>> demo = Demo(model)
         >>> why = demo.decide(Image.new("RGB", (40, 40)))
         >>> feature, value = demo.features(why)[0][1], why.contributions[0].value
-        >>> demo.moved(why, feature, value)[0].name == why.prediction.name
+        >>> max(moved := demo.shares(why, feature, value), key=moved.get) == why.prediction.name
         True
     """
 
@@ -127,13 +126,8 @@ class Demo:
             features[0, feature] = value
         return self.model.head.in_float64(features)[0]
 
-    def moved(self, why: Explanation, feature: int, value: float) -> tuple[ClassScore, ...]:
-        """The strongest classes where one feature had another value, all else equal."""
-        assert self.model.inputs is not None
-        return strongest_classes(self.logits(why, feature, value), self.model.inputs.class_names, _CLASSES)
-
     def shares(self, why: Explanation, feature: int | None = None, value: float = 0.0) -> dict[str, float]:
-        """Probabilities of the strongest classes, as `moved`, by names that differ from one another as shown."""
+        """Probabilities of the strongest classes, as `logits`, by names that differ from one another as shown."""
         logits = self.logits(why, feature, value)
         probabilities, strongest = logits.softmax(dim=0), logits.argsort(descending=True)[:_CLASSES].tolist()
         return {self.names[label]: float(probabilities[label]) for label in strongest}

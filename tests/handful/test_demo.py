@@ -38,12 +38,12 @@ def test_at_its_own_value_nothing_changes_and_at_the_tie_two_classes_are_level(m
     demo = Demo(model)
     why = demo.decide(pixels)
     for _, feature in demo.features(why):
-        scores = demo.moved(why, feature, demo.value(why, feature))
-        assert scores[0].name == why.prediction.name
-        assert scores[0].logit == pytest.approx(why.prediction.logit)
+        logits = demo.logits(why, feature, demo.value(why, feature))
+        assert int(logits.argmax()) == model.inputs.class_names.index(why.prediction.name)
+        assert float(logits.max()) == pytest.approx(why.prediction.logit)
     change = why.runner_up.would_tie[0]
-    first, second = demo.moved(why, change.feature, change.needed)[:2]
-    assert first.logit == pytest.approx(second.logit)
+    first, second = demo.logits(why, change.feature, change.needed).topk(2).values.tolist()
+    assert first == pytest.approx(second)
 
 
 def test_a_slider_goes_over_round_numbers_and_reaches_the_tie(model, pixels):
@@ -76,7 +76,7 @@ def test_a_head_that_is_linear_in_parts_moves_as_it_decides(pixels):
     for value in (-1.0, 0.1, 0.4, 5.0):
         features[0, 1] = value
         logits = model.head(features.float())[0]
-        assert demo.moved(why, 1, value)[0].logit == pytest.approx(float(logits.max()), abs=1e-5)
+        assert float(demo.logits(why, 1, value).max()) == pytest.approx(float(logits.max()), abs=1e-5)
 
 
 def test_classes_that_look_alike_stay_apart(pixels):
@@ -95,7 +95,7 @@ def test_classes_that_look_alike_stay_apart(pixels):
     feature = demo.features(why)[0][1]
     moved = demo.shares(why, feature, 50.0)
     assert moved != shares
-    assert max(moved.values()) == pytest.approx(demo.moved(why, feature, 50.0)[0].probability)
+    assert max(moved.values()) == pytest.approx(float(demo.logits(why, feature, 50.0).softmax(dim=0).max()))
 
 
 @pytest.fixture(scope="module")

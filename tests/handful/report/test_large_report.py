@@ -28,6 +28,8 @@ pytestmark = needs_chromium
 #: A class of the synthetic run that has right and wrong test images.
 SOME_CLASS = "class-057.html"
 PAGES = ("index.html", "features.html", SOME_CLASS)
+#: Every size and every scheme once under axe-core, seconds each; the report of photographs below has the other two.
+_CROSSWISE = ((DESKTOP, "light"), (PHONE, "dark"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,8 @@ def test_pages_are_quick_quiet_and_no_longer_than_fifteen_screens(chromium, fold
         assert screens(page) <= 15
         assert overflow(page) <= 0
         assert foreign(page) == []
-        assert barriers(page) == []
+        if (size, scheme) in _CROSSWISE:
+            assert barriers(page) == []
         assert page.messages == []
 
 
