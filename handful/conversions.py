@@ -41,7 +41,7 @@ def as_tensor(values: Any, name: str, hint: str = "") -> Tensor:
         raise UserError(f"{name}: a masked array with {int(values.mask.sum())} masked values; fill or leave them out")
     try:
         if isinstance(values, list | tuple) and any(isinstance(value, Tensor) for value in values):
-            return torch.stack([torch.as_tensor(value) for value in values])
+            return _plain(torch.stack([torch.as_tensor(value) for value in values]), name)
         array = numpy.asarray(values)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{name}: expected numbers in one shape ({error}){hint}") from error
@@ -62,6 +62,8 @@ def _plain(values: Tensor, name: str) -> Tensor:
     """A tensor with all its numbers in a type that is computed with: not sparse, quantised or of 8-bit floats."""
     if values.is_nested:
         raise UserError(f"{name}: expected numbers in one shape, got a nested tensor")
+    if values.is_meta:
+        raise UserError(f"{name}: a tensor on the meta device has a shape and no numbers")
     if values.is_quantized:
         return values.dequantize()
     if values.layout != torch.strided:

@@ -207,6 +207,19 @@ def test_a_model_whose_score_depends_on_no_map_is_said():
         attribute(Mean(), images(), 0, method="gradcam")
 
 
+def test_maps_of_a_layer_that_runs_twice_are_not_said_to_be_missing():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 3, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.linear(torch.relu(self.conv(torch.relu(self.conv(x)))).mean(dim=(2, 3)))
+
+    with pytest.raises(UserError, match=r'that its score depends on \("conv" runs more than once\): Grad-CAM has'):
+        attribute(Shared(), images(), 0, method="gradcam")
+
+
 @pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_a_planted_cue_is_found_without_naming_a_layer(corner):
     """The score is the brightness of red, wherever it is; the map's maximum is where it was planted."""
