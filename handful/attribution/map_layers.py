@@ -105,8 +105,8 @@ def default_map_layer(model: nn.Module, images: Tensor) -> MapLayer:
     several = [f'"{name}"' for name in several if _could_be_maps(probe.outputs[name][0])]
     left_out = f" ({', '.join(several[:3])} runs more than once)" if several else ""
     raise UserError(
-        f"no layer of this model gives maps (B, F, h, w) of the image that its score depends on{left_out}: Grad-CAM has "
-        "nothing to look at; name a layer, or use integrated_gradients or occlusion"
+        f"no layer of this model gives maps (B, F, h, w) of the image that its score depends on{left_out}: Grad-CAM "
+        "has nothing to look at; name a layer, or use integrated_gradients or occlusion"
     )
 
 
