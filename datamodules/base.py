@@ -14,7 +14,7 @@ from datamodules.augmented import Augmented, augmented_pixels, marks_on_image
 from datamodules.cache import Cache
 from datamodules.dataset import ImageDataset
 from datamodules.file_tree import digest
-from datamodules.images import Split, test_images
+from datamodules.images import Split, names_digest
 from datamodules.module_loaders import ModuleLoaders
 from datamodules.normalisation import Triple, channel_statistics, given_normalisation, is_normalisation
 from datamodules.placed import PlacedAnnotations
@@ -197,7 +197,7 @@ class HandfulDataModule(ModuleLoaders):
             "class_names": list(self.class_names),
             "image_size": self.image_size,
             "images": {name: len(split) for name, split in self.splits.items()},
-            "test_images": test_images(self.splits["test"]),
+            "test_images": names_digest(self.splits["test"]),
             "mean": list(self.mean),
             "std": list(self.std),
             "fit": self.fit,

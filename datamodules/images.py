@@ -3,6 +3,7 @@
 import hashlib
 import json
 import mmap
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,9 +44,12 @@ class Split:
         return self.images[self.indices[index]]
 
 
-def test_images(split: Split) -> str:
-    """Return a short text by which two runs know whether they were tested on the same images, in whatever folder."""
-    files = (name.rsplit("/", 1)[-1] for name in split.names)
+def names_digest(split: Split) -> str:
+    """Return a digest of the names of a split's files with their labels, the same in whatever folder or archive.
+
+    Images that are drawn or packed have their numbers for names.
+    """
+    files = (unicodedata.normalize("NFC", name.rsplit("/", 1)[-1]) for name in split.names)
     return digest(str(len(split)), *sorted(map("{} {}".format, files, split.labels.tolist())))
 
 

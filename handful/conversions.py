@@ -39,12 +39,14 @@ def as_tensor(values: Any, name: str, hint: str = "") -> Tensor:
         return _plain(values, name)
     if isinstance(values, numpy.ma.MaskedArray) and values.mask.any():
         raise UserError(f"{name}: a masked array with {int(values.mask.sum())} masked values; fill or leave them out")
+    several = isinstance(values, list | tuple) and any(isinstance(value, Tensor) for value in values)
     try:
-        if isinstance(values, list | tuple) and any(isinstance(value, Tensor) for value in values):
-            return _plain(torch.stack([torch.as_tensor(value) for value in values]), name)
-        array = numpy.asarray(values)
+        stacked = torch.stack([torch.as_tensor(value) for value in values]) if several else None
+        array = numpy.asarray(None if several else values)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{name}: expected numbers in one shape ({error}){hint}") from error
+    if stacked is not None:
+        return _plain(stacked, name)
     if array.dtype.kind not in "biufc":
         kind = "text" if array.dtype.kind in "US" else f"{type(values).__name__}"
         raise UserError(f"{name}: expected numbers, got {'nothing' if values is None else kind}{hint}")

@@ -1,7 +1,7 @@
 """`python train.py compare`: several runs side by side, in one table and on one page."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,22 +114,29 @@ def _check_data(runs: Sequence[Run]) -> None:
             continue
         if (data.get("name"), data.get("images")) != (first.get("name"), first.get("images")):
             _say(f"{run.folder} has different images from {runs[0].folder}: their accuracies cannot be compared")
-        elif data.get("test_images", first.get("test_images")) != first.get("test_images", data.get("test_images")):
-            _say(f"{run.folder} was tested on other images than {runs[0].folder} (another data.seed draws others): "
-                 "their accuracies say little together")  # fmt: skip
-        elif data.get("fingerprint") != first.get("fingerprint") and (apart := _other_options(runs[0], run)):
-            _say(f"{run.folder} has other images than {runs[0].folder} ({apart}): their accuracies say little together")
+            continue
+        other_files = _apart(data, first, "test_images")
+        ignored = _SAME_IMAGES - ({"seed"} if other_files else set())
+        why = _other_options(runs[0], run, ignored)
+        if other_files or (data.get("fingerprint") != first.get("fingerprint") and why):
+            why = f" ({why})" if why else ""
+            _say(f"{run.folder} has other images than {runs[0].folder}{why}: their accuracies say little together")
+
+
+def _apart(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
+    """Whether both have a value, and not the same; earlier versions wrote some values not at all."""
+    return name in one and name in other and one[name] != other[name]
 
 
 def _say(sentence: str) -> None:
     warnings.warn(sentence, stacklevel=3)
 
 
-def _other_options(one: Run, other: Run) -> str:
-    """The options of the data in which two runs differ, but for those that leave the test images as they are."""
+def _other_options(one: Run, other: Run, ignored: Set[str]) -> str:
+    """The options of the data in which two runs differ, but for those that are ignored."""
     given = [run.config.get("data") or {} for run in (one, other)]
     options = [data.get("init_args") or {} for data in given if isinstance(data, dict)]
-    names = sorted({name for some in options for name in some} - _SAME_IMAGES)
+    names = sorted({name for some in options for name in some} - ignored)
     apart = [name for name in names if len({repr(some.get(name)) for some in options}) > 1]
     return ", ".join(f"{name} {options[1].get(name)}, not {options[0].get(name)}" for name in apart)
 

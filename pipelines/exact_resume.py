@@ -1,19 +1,24 @@
 """What Lightning's checkpoints leave out: whether training had ended, and a plateau's pending step."""
 
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from lightning.pytorch.trainer.connectors import checkpoint_connector
 
 from handful.errors import UserError
 from pipelines.processes import lost_process
-from pipelines.resumable import cannot_be_resumed, check_progress
+from pipelines.resumable import cannot_be_resumed, check_callbacks, check_counts, check_progress
 
 #: The entry of a checkpoint.
 KEY = "handful_resume"
+#: Where Lightning restores and resumes, and also writes.
+_CONNECTOR = checkpoint_connector.__file__
 
 
 class ExactResume(pl.Callback):
@@ -29,7 +34,8 @@ class ExactResume(pl.Callback):
 
     def __init__(self) -> None:
         self._pending: list[float | None] = []
-        self._known: tuple[int, int] | None = None
+        self._noted: list[dict[str, Any]] | None = None
+        self._optimizers = 0
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -47,21 +53,21 @@ class ExactResume(pl.Callback):
         noted = checkpoint.get(KEY, {})
         if trainer.state.fn == "fit":
             check_progress(checkpoint["loops"].get("fit_loop"), trainer.fit_loop.state_dict())
+            check_callbacks(checkpoint["callbacks"], trainer)
             trainer.should_stop = trainer.should_stop or bool(noted.get("should_stop", False))
             self._pending = [None if value is None else float(value) for value in noted.get("plateau", [])]
-            self._known = len(checkpoint["optimizer_states"]), len(checkpoint["lr_schedulers"])
+            self._noted = [dict(state) for state in checkpoint["lr_schedulers"]]
+            self._optimizers = len(checkpoint["optimizer_states"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the pending steps, on every rank.
 
         Raises:
-            UserError: the checkpoint has states of fewer or more optimizers or schedules, which Lightning leaves out.
+            UserError: the checkpoint lacks the state of an optimizer or a schedule, which Lightning does without.
         """
-        there = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
-        if self._known not in (None, there):
-            what = ValueError(f"of optimizers and schedules {self._known}, here {there}")
-            raise cannot_be_resumed(Path(str(trainer.ckpt_path)), what)
-        self._known = None
+        if self._noted is not None:
+            check_counts(Path(str(trainer.ckpt_path)), self._optimizers, self._noted, trainer)
+        self._noted = None
         for config, value in zip(trainer.lr_scheduler_configs, self._pending, strict=False):
             if value is not None:
                 pl_module.lr_scheduler_step(config.scheduler, value)
@@ -81,12 +87,11 @@ class ExactResume(pl.Callback):
 
 
 @contextmanager
-def restoring(trainer: pl.Trainer, checkpoint: Path | None) -> Iterator[None]:
+def restoring(checkpoint: Path | None) -> Iterator[None]:
     """Say in a sentence what a Trainer cannot take back from a checkpoint; errors of the training itself pass.
 
     Args:
-        trainer: resumes from the checkpoint in the block.
-        checkpoint: None where training begins.
+        checkpoint: from which a Trainer resumes in the block; None where training begins.
 
     Raises:
         UserError: an entry is missing or of another kind.
@@ -94,12 +99,17 @@ def restoring(trainer: pl.Trainer, checkpoint: Path | None) -> Iterator[None]:
     try:
         yield
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        # Lightning forgets what it has read once all of it is taken back
-        if checkpoint is None or not trainer._checkpoint_connector._loaded_checkpoint:
+        if checkpoint is None or isinstance(error, UserError | torch.OutOfMemoryError) or not _in_restoring(error):
             raise
-        if isinstance(error, UserError) or lost_process(error) is not None:
+        if lost_process(error) is not None:
             raise
-        raise cannot_be_resumed(checkpoint, error) from error
+        raise cannot_be_resumed(checkpoint, f"{type(error).__name__}: {error}") from error
+
+
+def _in_restoring(error: BaseException) -> bool:
+    """Whether an error comes from where Lightning takes back what it has read."""
+    codes = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(code.co_filename == _CONNECTOR and code.co_name.lstrip("_").startswith("re") for code in codes)
 
 
 def _forget_files_elsewhere(state: dict[str, Any]) -> None:

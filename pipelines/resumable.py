@@ -1,9 +1,11 @@
-"""Whether a checkpoint holds all that a training resumes from; Lightning does without much of it in silence."""
+"""Whether a checkpoint holds all that a training resumes from; Lightning silently resumes without much of it."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, StochasticWeightAveraging, WeightAveraging
 from packaging.version import InvalidVersion, Version
 
 from handful.errors import UserError
@@ -13,9 +15,11 @@ _REMEDY = "remove it to run the phase from its beginning"
 #: What must be there, and of which kind.
 _KINDS = {
     "state_dict": Mapping, "callbacks": Mapping, "optimizer_states": list, "lr_schedulers": list, "loops": Mapping,
-    "global_step": int, "pytorch-lightning_version": str,
+    "global_step": int, "pytorch-lightning_version": str, "handful_resume": Mapping,
 }  # fmt: skip
 _VERSION = "pytorch-lightning_version"
+#: Callbacks without whose state a training goes on otherwise; a `Timer` may be new.
+_DECIDING = (Checkpoint, EarlyStopping, StochasticWeightAveraging, WeightAveraging)
 #: The loop of a training, and what it cannot go on without.
 _LOOP, _COUNTED = "fit_loop", ("epoch_progress", "epoch_loop.batch_progress")
 
@@ -36,18 +40,54 @@ def step_of(checkpoint: Path) -> int:
         what = error if said else f"{checkpoint}: cannot be read ({type(error.__cause__).__name__})"
         raise UserError(f"{what}; {_REMEDY}") from error
     if (wrong := _wrong(content)) is not None:
-        raise UserError(f"{checkpoint}: cannot be resumed from ({wrong}); {_REMEDY}")
+        raise cannot_be_resumed(checkpoint, wrong)
     return int(content["global_step"])
 
 
-def cannot_be_resumed(checkpoint: Path, error: Exception) -> UserError:
-    """The sentence for what a Trainer has met in a checkpoint."""
-    what = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
-    return UserError(f"{checkpoint}: cannot be resumed from ({what}); {_REMEDY}")
+def cannot_be_resumed(checkpoint: Path, what: str) -> UserError:
+    """The sentence for what is wrong with a checkpoint."""
+    return UserError(f"{checkpoint}: cannot be resumed from ({' '.join(what.split()):.200}); {_REMEDY}")
+
+
+def check_callbacks(found: Mapping[str, Any], trainer: pl.Trainer) -> None:
+    """Refuse states of callbacks among which one is missing that decides what is trained or kept.
+
+    Args:
+        found: of a checkpoint, by the callbacks' keys.
+        trainer: with the callbacks of the phase.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, _DECIDING) and callback.state_dict() and callback.state_key not in found:
+            raise ValueError(f"the state of {type(callback).__name__} is missing")
+
+
+def check_counts(checkpoint: Path, optimizers: int, schedules: list[dict[str, Any]], trainer: pl.Trainer) -> None:
+    """Refuse states of optimizers and schedules that are not those of the training.
+
+    Args:
+        checkpoint: where they were found.
+        optimizers: how many states of optimizers there are.
+        schedules: states; one of stochastic weight averaging may be among them, which takes the place of the others.
+        trainer: about to train.
+
+    Raises:
+        UserError: one is missing or one too many.
+    """
+    if optimizers != len(trainer.optimizers):
+        raise cannot_be_resumed(checkpoint, f"states of {optimizers} optimizers for {len(trainer.optimizers)}")
+    configs = trainer.lr_scheduler_configs
+    if len(schedules) < len(configs):
+        raise cannot_be_resumed(checkpoint, f"states of {len(schedules)} schedules for {len(configs)}")
+    for state, config in zip(schedules, configs, strict=False):
+        if "last_epoch" in config.scheduler.state_dict() and "last_epoch" not in state:
+            raise cannot_be_resumed(checkpoint, f"the state of {type(config.scheduler).__name__} is missing")
 
 
 def check_progress(found: Any, expected: Mapping[str, Any], place: str = _LOOP) -> None:
-    """Refuse the state of a loop whose counts are missing or no counts.
+    """Refuse the state of a loop in which counts are missing or are not counts.
 
     Args:
         found: of a checkpoint.
@@ -55,7 +95,7 @@ def check_progress(found: Any, expected: Mapping[str, Any], place: str = _LOOP) 
         place: of the state, for the sentence.
 
     Raises:
-        ValueError: with the first that is.
+        ValueError: names the first.
     """
     if not isinstance(found, Mapping):
         raise ValueError(f"{place} is {type(found).__name__}")

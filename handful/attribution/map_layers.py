@@ -102,8 +102,9 @@ def default_map_layer(model: nn.Module, images: Tensor) -> MapLayer:
                 f'Grad-CAM will choose that layer, as with layer="{reached.name}"'
             )
     several = [name for name, found in probe.outputs.items() if len(found) > 1 and isinstance(found[0], Tensor)]
-    several = [f'"{name}"' for name in several if _could_be_maps(probe.outputs[name][0])]
-    left_out = f" ({', '.join(several[:3])} runs more than once)" if several else ""
+    several = [f'"{name}"' for name in reversed(several) if _could_be_maps(probe.outputs[name][0])]
+    left_out = f" ({several[0]} and others run" if len(several) > 1 else f" ({several[0]} runs" if several else ""
+    left_out += " more than once)" if several else ""
     raise UserError(
         f"no layer of this model gives maps (B, F, h, w) of the image that its score depends on{left_out}: Grad-CAM "
         "has nothing to look at; name a layer, or use integrated_gradients or occlusion"

@@ -61,7 +61,7 @@ class Train(Phase):
             self._take_as_it_is(context)
             return Produced(module=module)
         resume = None if context.resume is None else str(context.resume)
-        with self._features_of_a_frozen_backbone(context), restoring(trainer, context.resume):
+        with self._features_of_a_frozen_backbone(context), restoring(context.resume):
             trainer.fit(module, datamodule=context.datamodule, ckpt_path=resume, weights_only=True)
         if trainer.interrupted or not module.tested_after_training:
             return Produced(module=module)

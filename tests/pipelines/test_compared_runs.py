@@ -76,11 +76,12 @@ def test_the_same_classes_in_another_order(copied, tiny_run, tmp_path):
     (of_data(class_names=None), {}, "is not known"),
     (of_data(images={"train": 1, "test": 2}), {}, "different images .* cannot be compared"),
     (of_data(fingerprint="x"), {"difficulty": "hard"}, "other images .*difficulty hard, not .*: their accuracies say"),
-    (of_data(fingerprint="x", test_images="x"), {"seed": 7}, "tested on other images than .*data.seed draws others"),
+    (of_data(fingerprint="x", test_images="x"), {"seed": 7}, r"other images than .* \(seed 7, not .*\): their"),
+    (of_data(fingerprint="x", test_images="x"), {}, "has other images than .*run: their accuracies"),
     (of_data(fingerprint="x", test_images=None), {"seed": 7}, None),
     (of_data(fingerprint="x"), {"num_workers": 1, "batch_size": 3}, None),
     (dense_alone, {}, None),
-], ids=["no data", "no names", "counts", "difficulty", "test images", "earlier", "loaders", "dense"])  # fmt: skip
+], ids=["no data", "no names", "counts", "difficulty", "seed", "files", "earlier", "loaders", "dense"])  # fmt: skip
 def test_what_is_compared_with_a_warning_or_without(results, option, warning, copied, tiny_run, tmp_path):
     def options(config):
         config["data"]["init_args"] = config["data"]["init_args"] | option

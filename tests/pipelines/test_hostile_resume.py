@@ -86,6 +86,7 @@ def with_value(*names, value):
     without("global_step"), with_value("global_step", value="many"), with_value("global_step", value=None),
     with_value("loops", "fit_loop", "epoch_progress", "current", "completed", value=-4),
     without("state_dict"), with_value("state_dict", value=[]),
+    with_value("callbacks", value={}), with_value("lr_schedulers", value=[{}]), without("handful_resume"),
     with_value("handful_resume", value=[1]), with_value("handful_resume", value={"plateau": 3}),
     with_value("handful_resume", value={"plateau": ["x"]}), with_value("pytorch-lightning_version", value=3),
     with_value("pytorch-lightning_version", value="nine"), without("pytorch-lightning_version"),
