@@ -101,8 +101,8 @@ def default_map_layer(model: nn.Module, images: Tensor) -> MapLayer:
                 "timm initialises the last layer of some networks with zeros; load weights or train the network, and "
                 f'Grad-CAM will choose that layer, as with layer="{reached.name}"'
             )
-    several = [name for name, found in probe.outputs.items() if len(found) > 1 and isinstance(found[0], Tensor)]
-    several = [f'"{name}"' for name in reversed(several) if _could_be_maps(probe.outputs[name][0])]
+    again = {name: found[0] for name, found in probe.outputs.items() if len(found) > 1}
+    several = [f'"{name}"' for name, out in again.items() if isinstance(out, Tensor) and _could_be_maps(out)][::-1]
     left_out = f" ({several[0]} and others run" if len(several) > 1 else f" ({several[0]} runs" if several else ""
     left_out += " more than once)" if several else ""
     raise UserError(
