@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.connectors import checkpoint_connector
 
 from handful.errors import UserError
 from pipelines.processes import lost_process
-from pipelines.resumable import cannot_be_resumed, check_callbacks, check_counts, check_progress
+from pipelines.resumable import cannot_be_resumed, check_callbacks, check_counts, check_progress, check_resumable
 
 #: The entry of a checkpoint.
 KEY = "handful_resume"
@@ -96,6 +96,8 @@ def restoring(checkpoint: Path | None) -> Iterator[None]:
     Raises:
         UserError: an entry is missing or of another kind.
     """
+    if checkpoint is not None:
+        check_resumable(checkpoint)
     try:
         yield
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

@@ -15,7 +15,7 @@ _REMEDY = "remove it to run the phase from its beginning"
 #: What must be there, and of which kind.
 _KINDS = {
     "state_dict": Mapping, "callbacks": Mapping, "optimizer_states": list, "lr_schedulers": list, "loops": Mapping,
-    "global_step": int, "pytorch-lightning_version": str, "handful_resume": Mapping,
+    "pytorch-lightning_version": str, "handful_resume": Mapping,
 }  # fmt: skip
 _VERSION = "pytorch-lightning_version"
 #: Callbacks without whose state a training goes on otherwise; a `Timer` may be new.
@@ -25,23 +25,37 @@ _LOOP, _COUNTED = "fit_loop", ("epoch_progress", "epoch_loop.batch_progress")
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step at which a training was stopped.
+    """The step at which a phase was stopped, trained or not.
 
     Args:
         checkpoint: `last.ckpt`, which is read.
 
     Raises:
-        UserError: it cannot be read, or lacks what a training resumes from.
+        UserError: it cannot be read.
     """
+    step = _content(checkpoint).get("global_step")
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        raise cannot_be_resumed(checkpoint, f"global_step is {step!r:.40}")
+    return step
+
+
+def check_resumable(checkpoint: Path) -> None:
+    """Refuse a checkpoint that lacks what a training resumes from.
+
+    Raises:
+        UserError: it cannot be read, or an entry is missing or of another kind.
+    """
+    content = _content(checkpoint)
+    for name, kind in _KINDS.items():
+        if not isinstance(content.get(name), kind):
+            found = f"is {type(content[name]).__name__}" if name in content else "is missing"
+            raise cannot_be_resumed(checkpoint, f"{name} {found}")
+    if not all(isinstance(state, Mapping) for state in content["optimizer_states"]):
+        raise cannot_be_resumed(checkpoint, "optimizer_states are of another kind")
     try:
-        content = read_tensors(checkpoint)
-    except UserError as error:
-        said = error.__cause__ is None  # what is wrong with it, in words
-        what = error if said else f"{checkpoint}: cannot be read ({type(error.__cause__).__name__})"
-        raise UserError(f"{what}; {_REMEDY}") from error
-    if (wrong := _wrong(content)) is not None:
-        raise cannot_be_resumed(checkpoint, wrong)
-    return int(content["global_step"])
+        Version(content[_VERSION])
+    except InvalidVersion as error:
+        raise cannot_be_resumed(checkpoint, f"{_VERSION} is {content[_VERSION]!r:.40}") from error
 
 
 def cannot_be_resumed(checkpoint: Path, what: str) -> UserError:
@@ -110,21 +124,13 @@ def check_progress(found: Any, expected: Mapping[str, Any], place: str = _LOOP) 
             raise ValueError(f"{place}.{name} is {found[name]!r:.40}")
 
 
-def _wrong(content: Any) -> str | None:
-    """The first entry that a training cannot be resumed from."""
-    if not isinstance(content, Mapping):
-        return f"it holds {type(content).__name__}"
-    for name, kind in _KINDS.items():
-        if name not in content:
-            return f"{name} is missing"
-        if not isinstance(content[name], kind) or isinstance(content[name], bool):
-            return f"{name} is {type(content[name]).__name__}"
-    if content["global_step"] < 0:
-        return f"global_step is {content['global_step']}"
-    if not all(isinstance(state, Mapping) for state in content["optimizer_states"]):
-        return "optimizer_states are of another kind"
+def _content(checkpoint: Path) -> Mapping[str, Any]:
     try:
-        Version(content[_VERSION])
-    except InvalidVersion:
-        return f"{_VERSION} is {content[_VERSION]!r:.40}"
-    return None
+        content = read_tensors(checkpoint)
+    except UserError as error:
+        said = error.__cause__ is None  # what is wrong with it, in words
+        what = error if said else f"{checkpoint}: cannot be read ({type(error.__cause__).__name__})"
+        raise UserError(f"{what}; {_REMEDY}") from error
+    if not isinstance(content, Mapping):
+        raise cannot_be_resumed(checkpoint, f"it holds {type(content).__name__}")
+    return content
