@@ -14,6 +14,8 @@ from handful.sparse.path import PathPoint
 from handful.sparse.penalty import ElasticNet
 
 CUTS = ("average", "per_class", "refit", "ternary")
+#: Below it, probabilities and curvatures count as it.
+_LEAST = 1e-9
 
 
 def densest_within(points: Sequence[PathPoint], limit: float) -> PathPoint:
@@ -104,24 +106,39 @@ def refit(oracle: Oracle, point: PathPoint, mask: Tensor, *, tolerance: float = 
     return solution.weight[:, :-1], solution.weight[:, -1]
 
 
-def fit_bias(oracle: Oracle, weight: Tensor, *, tolerance: float = 1e-5, max_passes: int = 500) -> Tensor:
+def fit_bias(oracle: Oracle, weight: Tensor, *, tolerance: float = 1e-5, max_steps: int = 500) -> Tensor:
     """The bias (C,) of least cross-entropy for weights that stay, their mean 0.
 
-    Every step minimises a quadratic that lies above the loss: twice the Hessian's diagonal bounds the Hessian of the
-    biases, whose rows sum to 0. So no step makes the loss worse.
+    A step is one by the Hessian's diagonal, doubled, as it bounds the Hessian of the biases here. Farther away it does
+    not: the step of a class that is everywhere improbable would have no bound. So a step that makes the loss worse is
+    cut to that of iterative scaling, the logarithm of a class's share over its mean probability, which never does.
 
     Args:
         oracle: the loss.
         weight: (C, S).
         tolerance: of the gradient, a share of the rows.
-        max_passes: over the rows, at most.
+        max_steps: at most; each takes one pass over the rows, or two.
+
+    Source: Darroch and Ratcliff, Generalized Iterative Scaling (1972).
     """
     found = torch.cat([weight.double(), weight.new_zeros(len(weight), 1).double()], 1)
-    for _ in range(max_passes):
-        now = oracle(found, curvature=True)
+    now = oracle(found, curvature=True)
+    for _ in range(max_steps):
         assert now.curvature is not None
         gradient = now.gradient[:, -1]
         if float(gradient.abs().max()) <= tolerance:
             break
-        found[:, -1] -= gradient / (2 * now.curvature[:, -1]).clamp(min=1e-9)
+        step = gradient / (2 * now.curvature[:, -1]).clamp(min=_LEAST)
+        then = oracle(_moved(found, step), curvature=True)
+        if not then.loss <= now.loss + oracle.noise * max(1.0, now.loss):
+            share = oracle.class_shares.to(gradient)
+            most = ((gradient + share).clamp(min=_LEAST) / share.clamp(min=_LEAST)).log().abs()
+            step = step.clamp(-most, most)
+            then = oracle(_moved(found, step), curvature=True)
+        found, now = _moved(found, step), then
     return (found[:, -1] - found[:, -1].mean()).to(weight)
+
+
+def _moved(weight: Tensor, step: Tensor) -> Tensor:
+    """Weights with the bias in the last column, each bias smaller by its step."""
+    return torch.cat([weight[:, :-1], weight[:, -1:] - step[:, None]], 1)

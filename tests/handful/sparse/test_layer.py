@@ -77,13 +77,27 @@ def test_the_bias_of_weights_that_stay():
     def loss(b):
         return torch.nn.functional.cross_entropy(design @ weight.t() + b, LABELS)
 
-    values = [float(loss(fit_bias(oracle, weight, max_passes=passes))) for passes in range(8)]
+    values = [float(loss(fit_bias(oracle, weight, max_steps=passes))) for passes in range(8)]
     assert values == sorted(values, reverse=True)
-    b = fit_bias(oracle, weight, tolerance=1e-8, max_passes=5000).requires_grad_()
+    b = fit_bias(oracle, weight, tolerance=1e-8, max_steps=5000).requires_grad_()
     assert float(b.sum()) == pytest.approx(0, abs=1e-9)
     assert b.isfinite().all()
     (gradient,) = torch.autograd.grad(loss(b), b)
     assert gradient[:6].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("scale", [3.0, 30.0, 200.0])
+def test_the_bias_of_classes_that_are_improbable_everywhere(scale):
+    """A step by the curvature of such classes had no bound: a layer of photographs got biases of 10⁸."""
+    s = column_statistics(FEATURES)
+    oracle = MemoryOracle(design_matrix(Rows(FEATURES.double()), s), LABELS, 6)
+    weight = torch.zeros(6, 30, dtype=torch.float64)
+    weight[1, 0], weight[2, 0] = scale, -scale  # one of both is ahead of all others, whatever the row
+    bias = fit_bias(oracle, weight, tolerance=1e-4, max_steps=2000).requires_grad_()
+    assert bias.abs().max() < 5 * scale + 5
+    loss = torch.nn.functional.cross_entropy(standardised(FEATURES) @ weight.t() + bias, LABELS)
+    (gradient,) = torch.autograd.grad(loss, bias)
+    assert gradient.abs().max() < 2e-3
 
 
 def test_a_ternary_layer_has_the_bias_that_fits_its_weights():
