@@ -13,8 +13,8 @@ def group_ended() -> Iterator[None]:
 
     Lightning ends those of NCCL only, at the end of the process. Threads of a group of Gloo that are left until then
     abort the process now and then (https://github.com/pytorch/pytorch/pull/179291): a finished run would end with
-    status 134. After an error a group of NCCL is left to Lightning: to end it may wait for the other processes, and
-    the error would not be shown before.
+    status 134. After an error a group of NCCL is left to Lightning: ending it may wait for the other processes, and
+    the error would be shown only after that.
     """
     before = _exists()
     try:

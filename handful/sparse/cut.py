@@ -14,7 +14,7 @@ from handful.sparse.path import PathPoint
 from handful.sparse.penalty import ElasticNet
 
 CUTS = ("average", "per_class", "refit", "ternary")
-#: Below it, probabilities and curvatures count as it.
+#: Smaller probabilities and curvatures are taken as this.
 _LEAST = 1e-9
 
 
@@ -109,9 +109,10 @@ def refit(oracle: Oracle, point: PathPoint, mask: Tensor, *, tolerance: float = 
 def fit_bias(oracle: Oracle, weight: Tensor, *, tolerance: float = 1e-5, max_steps: int = 500) -> Tensor:
     """The bias (C,) of least cross-entropy for weights that stay, their mean 0.
 
-    A step is one by the Hessian's diagonal, doubled, as it bounds the Hessian of the biases here. Farther away it does
-    not: the step of a class that is everywhere improbable would have no bound. So a step that makes the loss worse is
-    cut to that of iterative scaling, the logarithm of a class's share over its mean probability, which never does.
+    Each step divides the gradient by twice the Hessian's diagonal, which bounds the Hessian of the biases at the
+    present point only: for a class that is improbable in every row the quotient is arbitrarily large. Where such a
+    step makes the loss worse, each bias moves at most by that of iterative scaling, the logarithm of the ratio of a
+    class's share to its mean probability, which never does.
 
     Args:
         oracle: the loss.

@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 
 from handful.sparse import column_statistics, elastic_net_path, fit_sparse_layer, select_features
+from handful.sparse.cut import fit_bias
 from handful.sparse.hessian import blocks_pay
 from handful.sparse.oracle import DistributedOracle, MemoryOracle
 from handful.sparse.rows import Rows
@@ -28,11 +29,15 @@ def fit(features, labels, group, few):
     refit, _ = fit_sparse_layer(
         features, labels, 10, 3, group=group, num_classes=6, n_lambdas=30, cut="refit", choose="validation"
     )
+    far = torch.zeros(6, 24, dtype=torch.float64)
+    far[1, 0], far[2, 0] = 30.0, -30.0  # steps of the bias are cut
+    every = oracle if group is None else DistributedOracle(oracle, group)
     return {
+        "far bias": fit_bias(every, far),
         "mean": statistics.mean,
         "std": statistics.std,
         "path": torch.stack([p.weight for p in path]),
-        "blocks": blocks_pay(oracle if group is None else DistributedOracle(oracle, group)),
+        "blocks": blocks_pay(every),
         "records": [(p.objective, p.density) for p in path],
         "features": select_features(features, labels, 10, group=group, num_classes=6).features,
         "selection": head.selection,
@@ -56,7 +61,7 @@ def both():
 
 def test_ranks_agree_to_the_last_bit(both):
     first, second = both[1]
-    for name in ("mean", "std", "path", "selection", "weight", "bias", "refit"):
+    for name in ("mean", "std", "path", "selection", "weight", "bias", "refit", "far bias"):
         assert torch.equal(first[name], second[name]), name
     assert first["records"] == second["records"]
 
@@ -72,7 +77,8 @@ def test_two_processes_find_what_one_finds(both):
     for name in ("path", "weight", "refit"):
         assert torch.equal(one[name] != 0, two[name] != 0), name
         assert torch.allclose(one[name], two[name], atol=1e-6), name
-    assert torch.allclose(one["bias"], two["bias"], atol=1e-6)
+    for name in ("bias", "far bias"):
+        assert torch.allclose(one[name], two[name], atol=1e-6), name
     for a, b in zip(one["records"], two["records"], strict=True):
         assert a == pytest.approx(b, abs=1e-9)
     assert one["val"] == pytest.approx(two["val"], abs=1e-12)
