@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ from lightning.pytorch.trainer.connectors import checkpoint_connector
 
 from handful.errors import UserError
 from pipelines.processes import lost_process
-from pipelines.resumable import cannot_be_resumed, check_callbacks, check_counts, check_progress, check_resumable
+from pipelines.resumable import (
+    NotResumable,
+    cannot_be_resumed,
+    check_callbacks,
+    check_counts,
+    check_progress,
+    check_resumable,
+)
 
 #: The entry of a checkpoint.
 KEY = "handful_resume"
@@ -52,6 +59,8 @@ class ExactResume(pl.Callback):
                 _forget_files_elsewhere(state)
         noted = checkpoint.get(KEY, {})
         if trainer.state.fn == "fit":
+            if not isinstance(checkpoint.get(KEY), Mapping):
+                raise NotResumable(f"{KEY} is {type(noted).__name__ if KEY in checkpoint else 'missing'}")
             check_progress(checkpoint["loops"].get("fit_loop"), trainer.fit_loop.state_dict())
             check_callbacks(checkpoint["callbacks"], trainer)
             trainer.should_stop = trainer.should_stop or bool(noted.get("should_stop", False))
@@ -105,7 +114,8 @@ def restoring(checkpoint: Path | None) -> Iterator[None]:
             raise
         if lost_process(error) is not None:
             raise
-        raise cannot_be_resumed(checkpoint, f"{type(error).__name__}: {error}") from error
+        said = isinstance(error, NotResumable)
+        raise cannot_be_resumed(checkpoint, str(error) if said else f"{type(error).__name__}: {error}") from error
 
 
 def _in_restoring(error: BaseException) -> bool:

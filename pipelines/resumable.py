@@ -15,13 +15,17 @@ _REMEDY = "remove it to run the phase from its beginning"
 #: What must be there, and of which kind.
 _KINDS = {
     "state_dict": Mapping, "callbacks": Mapping, "optimizer_states": list, "lr_schedulers": list, "loops": Mapping,
-    "pytorch-lightning_version": str, "handful_resume": Mapping,
+    "pytorch-lightning_version": str,
 }  # fmt: skip
 _VERSION = "pytorch-lightning_version"
 #: Callbacks without whose state a training goes on otherwise; a `Timer` may be new.
 _DECIDING = (Checkpoint, EarlyStopping, StochasticWeightAveraging, WeightAveraging)
 #: The loop of a training, and what it cannot go on without.
 _LOOP, _COUNTED = "fit_loop", ("epoch_progress", "epoch_loop.batch_progress")
+
+
+class NotResumable(ValueError):
+    """What a checkpoint lacks, in words; found where Lightning takes it back."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -71,11 +75,11 @@ def check_callbacks(found: Mapping[str, Any], trainer: pl.Trainer) -> None:
         trainer: with the callbacks of the phase.
 
     Raises:
-        ValueError: one is missing.
+        NotResumable: one is missing.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, _DECIDING) and callback.state_dict() and callback.state_key not in found:
-            raise ValueError(f"the state of {type(callback).__name__} is missing")
+            raise NotResumable(f"the state of {type(callback).__name__} is missing")
 
 
 def check_counts(checkpoint: Path, optimizers: int, schedules: list[dict[str, Any]], trainer: pl.Trainer) -> None:
@@ -109,19 +113,19 @@ def check_progress(found: Any, expected: Mapping[str, Any], place: str = _LOOP) 
         place: of the state, for the sentence.
 
     Raises:
-        ValueError: names the first.
+        NotResumable: names the first.
     """
     if not isinstance(found, Mapping):
-        raise ValueError(f"{place} is {type(found).__name__}")
+        raise NotResumable(f"{place} is {type(found).__name__}")
     for name, value in expected.items():
         if name not in found and place == _LOOP and name not in _COUNTED:
             continue  # an earlier version of Lightning did not have it
         if name not in found:
-            raise ValueError(f"{place}.{name} is missing")
+            raise NotResumable(f"{place}.{name} is missing")
         if isinstance(value, Mapping):
             check_progress(found[name], value, f"{place}.{name}")
         elif isinstance(value, int) and (not isinstance(found[name], int) or found[name] < 0):
-            raise ValueError(f"{place}.{name} is {found[name]!r:.40}")
+            raise NotResumable(f"{place}.{name} is {found[name]!r:.40}")
 
 
 def _content(checkpoint: Path) -> Mapping[str, Any]:
