@@ -5,20 +5,19 @@ photographs with an adapter behind a frozen backbone, or `--recipe quickstart` o
 finished dense phase of the SLDD run of its seed, FOLDER/seedN_as_configured (which `benchmarks.photographs` leaves, and
 `--heads sldd` trains), by the pipeline's own `--phases_from`: a phase that is not the same by its record and digests is
 refused. Q-SENN's rounds share the epochs that the others have for finetuning, in the paper's proportion 1 : 1 : 1 : 4.
-Finished phases are skipped; `--only_report` writes the tables of what is finished. Options of the pipeline follow
-behind `--`: `-- --data.image_size 160`.
+Finished phases are skipped; `--only_report` writes the tables of what is finished. Rows of runs that are gone stay as
+they stand in the tables. Options of the pipeline follow behind `--`: `-- --data.image_size 160`.
 """
 
 import json
 import os
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import argument_parser
-from benchmarks.results import shown, write_section
+from benchmarks.heads_table import HEADS, NAMES, Found, Table, lines_of, table_in, table_of
+from benchmarks.results import section_of, shown, write_section
 from handful.errors import UserError
 from pipelines.config import Pipeline
 from pipelines.evaluate import evaluate
@@ -27,7 +26,6 @@ from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-HEADS = {"sldd": "SLDD", "qsenn": "Q-SENN", "qpm": "QPM", "chiqpm": "CHiQPM"}
 #: How many epochs of Q-SENN's 70 each of its rounds has.
 ROUNDS = (10, 10, 10, 40)
 MEASURES = ("sid", "class_independence", "contrastiveness", "alignment", "structural_grounding")
@@ -35,28 +33,6 @@ MEASURES = ("sid", "class_independence", "contrastiveness", "alignment", "struct
 K = {"photos": 5, "photos_adapter": 5, "quickstart": 3}
 #: Default folder of the runs, by recipe.
 RUNS = {"photos": "photographs", "photos_adapter": "heads_adapter", "quickstart": "heads_quickstart"}
-#: Further columns of the table: heading → measure.
-COLUMNS = {
-    "class-independence": "class_independence",
-    "contrastiveness": "contrastiveness",
-    "alignment": "alignment",
-    "structural grounding": "structural_grounding",
-}
-
-
-@dataclass(frozen=True)
-class Found:
-    """A finished run.
-
-    Attributes:
-        stages: of `results.json`: stage → measure → value.
-        measures: what `evaluate` has measured: stage → measure → value.
-        seconds: by phase.
-    """
-
-    stages: Mapping[str, Mapping[str, Any]]
-    measures: Mapping[str, Mapping[str, Any]]
-    seconds: Mapping[str, float]
 
 
 def config_of(head: str, recipe: str) -> Path:
@@ -151,55 +127,15 @@ def found_run(folder: Path) -> Found | None:
     return Found(results.get("stages", {}), record.get("stages", {}), results.get("seconds", {}))
 
 
-def report_lines(found: Mapping[tuple[int, str], Found], k: int = 5) -> list[str]:
-    """A row per run with SID@k, the means of every head, and the seconds of every phase."""
-    heading = ["seed", "head", "before finetuning %", "finetuned %", "features", "per class", f"SID@{k}", *COLUMNS]
-    lines = [f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
-    rows: dict[str, list[list[float | None]]] = {}
-    for (seed, head), run in found.items():
-        for name, cells in _rows(head, run, k).items():
-            rows.setdefault(name, []).append(cells)
-            lines.append(f"| {seed} | {name} | {' | '.join(_cell(*x) for x in zip(cells, _DIGITS, strict=True))} |")
-    for name, of_seeds in rows.items():
-        if len(of_seeds) > 1:
-            columns = zip(zip(*of_seeds, strict=True), _DIGITS, strict=True)
-            lines.append(f"| mean | {name} | {' | '.join(_mean(values, digits) for values, digits in columns)} |")
-    lines += ["", "| seed | head | seconds by phase |", "|---|---|---|"]
-    for (seed, head), run in found.items():
-        spent = ", ".join(f"{phase} {seconds:.0f}" for phase, seconds in run.seconds.items())
-        lines.append(f"| {seed} | {HEADS[head]} | {spent} |")
-    return lines
-
-
-_DIGITS = (2, 2, 0, 2, 3, *(3,) * len(COLUMNS))
-
-
-def _rows(head: str, run: Found, k: int) -> dict[str, list[float | None]]:
-    """The rows of a run: of its head, and of the dense stage where it was trained here."""
-    stages = list(run.stages)
-    before = next((stage for stage in stages if stage in ("sparse", "ternary", "binary")), None)
-    rows = {"dense": _values(run, None, "dense", k)} if head == "sldd" else {}
-    return rows | {HEADS[head]: _values(run, before, stages[-1], k)}
-
-
-def _values(run: Found, before: str | None, after: str, k: int) -> list[float | None]:
-    row, measured = run.stages.get(after, {}), run.measures.get(after, {})
-    first = None if before is None else run.stages[before].get("accuracy")
-    return [
-        first, row.get("accuracy"), row.get("n_features"), row.get("features_per_class"),
-        *(measured.get(measure) for measure in (f"sid@{k}", *COLUMNS.values())),
-    ]  # fmt: skip
-
-
-def _cell(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _mean(values: Sequence[float | None], digits: int) -> str:
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return "–"
-    return f"{statistics.fmean(known):.{digits}f} ± {statistics.stdev(known):.{digits}f}"
+def _kept(before: Table, now: Table) -> str:
+    """Which rows are of an earlier run of the command."""
+    heads = {
+        head: [seed for seed, name in before.rows if name == head and (seed, name) not in now.rows] for head in NAMES
+    }
+    kept = ", ".join(
+        f"{head} of seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" for head, seeds in heads.items() if seeds
+    )
+    return f" Of an earlier run of this command: {kept}." if kept else ""
 
 
 def main() -> None:
@@ -240,16 +176,18 @@ def main() -> None:
         parser.error(f"--runs: no finished run of seeds {given.seeds} in {runs}")
     options = f" with `{' '.join(shown(given.options))}`" if given.options else ""
     images = given.data.name if of_photos else "toy birds"
-    lines = [
-        f"{images}, `configs/HEAD/{given.recipe}.yaml`{options}; test images. The heads of a seed share its "
-        "dense phase, and finetune for as many epochs: Q-SENN's four rounds together.",
-        "",
-        *report_lines(found, K[given.recipe]),
-    ]
     what = f"{images}, an adapter on a frozen backbone" if given.recipe == "photos_adapter" else images
     if "--data.image_size" in given.options[:-1]:  # another table than that of the recipe's own size
         what += f", {given.options[given.options.index('--data.image_size') + 1]} px"
-    write_section(f"Heads on one dense training, {what} (`python -m benchmarks.heads`)", lines)
+    title = f"Heads on one dense training, {what} (`python -m benchmarks.heads`)"
+    before, now = table_in(section_of(title), K[given.recipe]), table_of(found, K[given.recipe])
+    lines = [
+        f"{images}, `configs/HEAD/{given.recipe}.yaml`{options}; test images. The heads of a seed share its "
+        f"dense phase, and finetune for as many epochs: Q-SENN's four rounds together.{_kept(before, now)}",
+        "",
+        *lines_of(now.over(before), K[given.recipe]),
+    ]
+    write_section(title, lines)
     print("\n".join(lines))
 
 

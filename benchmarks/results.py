@@ -52,6 +52,12 @@ def shown(arguments: Sequence[str]) -> list[str]:
     return [shlex.quote(re.sub(r"[^=]*/", "", one)) for one in arguments]
 
 
+def section_of(title: str, path: Path = RESULTS) -> str:
+    """The section of that title, with it; empty where there is none."""
+    parts = re.split(r"(?m)^(?=## )", path.read_text()) if path.is_file() else []
+    return next((part for part in parts if part.startswith(f"## {title}\n")), "")
+
+
 def write_section(title: str, lines: Sequence[str], path: Path = RESULTS) -> None:
     """Replace the section of that title, or add it; beneath the title stand date, machine, versions and the command.
 

@@ -2,20 +2,8 @@
 
 import pytest
 
-from benchmarks.heads import (
-    COLUMNS,
-    HEADS,
-    RUNS,
-    Found,
-    K,
-    config_of,
-    folder_of,
-    found_run,
-    measure,
-    pipeline_of,
-    report_lines,
-    split_epochs,
-)
+from benchmarks.heads import RUNS, K, config_of, folder_of, found_run, measure, pipeline_of, split_epochs
+from benchmarks.heads_table import COLUMNS, HEADS, Found, lines_of, table_in, table_of
 from handful.errors import UserError
 from pipelines.runner import Runner
 
@@ -59,7 +47,7 @@ def test_heads_share_a_dense_phase(tmp_path):
     folders = [folder_of(tmp_path, 1, head) / "dense" for head in ("sldd", "qsenn")]
     assert (folders[0] / "done.json").read_bytes() == (folders[1] / "done.json").read_bytes()
     found = {(1, head): found_run(folder_of(tmp_path, 1, head)) for head in ("sldd", "qsenn")}
-    lines = report_lines(found, k=1)
+    lines = lines_of(table_of(found, 1), 1)
     names = [line.split(" | ")[1] for line in lines if line.startswith("| 1 | ")]
     assert names == ["dense", "SLDD", "Q-SENN", "SLDD", "Q-SENN"]
     row = next(line for line in lines if line.startswith("| 1 | Q-SENN")).split(" | ")
@@ -70,12 +58,22 @@ def test_heads_share_a_dense_phase(tmp_path):
     assert "–" not in row[7:]
 
 
-def test_means_over_seeds_and_what_was_not_measured():
-    def run(accuracy):
-        stages = {"dense": {"accuracy": 90.0}, "binary": {"accuracy": 50.0}, "finetuned": {"accuracy": accuracy}}
-        return Found(stages, {}, {"dense": 10.0, "assign": 1.0})
+def made_up(accuracy):
+    stages = {"dense": {"accuracy": 90.0}, "binary": {"accuracy": 50.0}, "finetuned": {"accuracy": accuracy}}
+    return Found(stages, {}, {"dense": 10.0, "assign": 1.0})
 
-    lines = report_lines({(0, "qpm"): run(80.0), (1, "qpm"): run(84.0)})
+
+def test_means_over_seeds_and_what_was_not_measured():
+    lines = lines_of(table_of({(0, "qpm"): made_up(80.0), (1, "qpm"): made_up(84.0)}, 5), 5)
     assert "| 0 | QPM | 50.00 | 80.00 | – | – | – | – | – | – | – |" in lines
     assert any(line.startswith("| mean | QPM | 50.00 ± 0.00 | 82.00 ± 2.83 | –") for line in lines)
     assert "| 1 | QPM | dense 10, assign 1 |" in lines
+
+
+def test_rows_of_runs_that_are_gone_stay_and_count_in_the_means():
+    before = {(0, "qpm"): made_up(80.0), (1, "qpm"): made_up(70.0), (0, "sldd"): made_up(60.0)}
+    text = "\n".join(lines_of(table_of(before, 5), 5))
+    now = {(1, "qpm"): made_up(84.0)}
+    found = lines_of(table_of(now, 5).over(table_in(text, 5)), 5)
+    assert found == lines_of(table_of({**before, **now}, 5).over(table_in("", 5)), 5)
+    assert lines_of(table_of(now, 3).over(table_in(text, 3)), 3) == lines_of(table_of(now, 3), 3), "other columns"
