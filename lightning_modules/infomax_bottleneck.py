@@ -143,7 +143,8 @@ class InfoMaxPlugin(TrainedModule):
 
     def check(self, classifier: Classifier) -> None:
         """The layers must exist; where the source is not a classifier, that shows later."""
-        check_optimizer(self.optimizer_factory, self.scheduler_factory, self.scheduler_interval, groups=2)
+        rates = (self.hparams["infer_lr"], None)
+        check_optimizer(self.optimizer_factory, self.scheduler_factory, self.scheduler_interval, rates)
         layers = [*([self.hparams["local_layer"]] if self.hparams["local_layer"] else [])]
         layers += self.hparams["readout_layers"] or []
         names = dict(classifier.named_modules())

@@ -3,7 +3,7 @@
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -119,7 +119,7 @@ def check_optimizer(
     optimizer: OptimizerCallable,
     lr_scheduler: LRSchedulerCallable | None,
     interval: Interval | None = None,
-    groups: int = 1,
+    rates: Sequence[float | None] = (None,),
 ) -> None:
     """Refuse an optimizer or a schedule that cannot be built.
 
@@ -127,13 +127,20 @@ def check_optimizer(
         optimizer: factory of the optimizer.
         lr_scheduler: factory of the schedule.
         interval: what the schedule steps by, where it is given.
-        groups: how many groups of parameters the optimizer will get.
+        rates: of every group of parameters that the optimizer will get, its own learning rate where it has one.
 
     Raises:
         UserError: with what the factory says.
     """
     try:
-        built = optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(groups)])
+        planted = [torch.nn.Parameter(torch.zeros(1)) for _ in rates]
+        groups: list[dict[str, Any]] = [{"params": [one]} for one in planted]
+        for group, rate in zip(groups, rates, strict=True):
+            group |= {} if rate is None else {"lr": rate}
+        built = _optimizer(optimizer, groups)
+        for one in planted:
+            one.grad = torch.zeros(1)
+        built.step(lambda: torch.zeros(()))  # type: ignore[arg-type]  # some refuse gradients only here
         if lr_scheduler is not None:
             schedule = _build(lr_scheduler, built, lambda _: 10, interval)
             if isinstance(schedule, ReduceLROnPlateau) and interval == "step":
@@ -141,8 +148,24 @@ def check_optimizer(
             _try_steps(schedule, built)
     except UserError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"the optimizer or its schedule cannot be built: {error}") from error
+
+
+def _optimizer(factory: OptimizerCallable, parameters: list[Any]) -> Optimizer:
+    """Build an optimizer; groups without options of their own are one for an optimizer that takes only one (LBFGS).
+
+    Raises:
+        ValueError: what the optimizer says.
+    """
+    alike = len(parameters) > 1 and all(isinstance(one, dict) and one.keys() == {"params"} for one in parameters)
+    every = [parameter for group in parameters for parameter in group["params"]] if alike else []
+    try:
+        return factory(parameters)
+    except ValueError:
+        if not alike:
+            raise
+        return factory([{"params": every}])
 
 
 def _try_steps(schedule: Any, optimizer: Optimizer) -> None:
@@ -185,9 +208,13 @@ def configured(
         interval: `epoch` or `step`, where the schedule's own is not wanted.
 
     Raises:
-        UserError: a schedule that ends before the training does, or that has nothing to watch.
+        UserError: an optimizer that does not take these parameters, a schedule that ends before the training does, or
+            one that has nothing to watch.
     """
-    built = optimizer(parameters)
+    try:
+        built = _optimizer(optimizer, list(parameters))
+    except ValueError as error:
+        raise UserError(f"the optimizer cannot be built: {error}") from error
     if lr_scheduler is None:
         return built
     schedule = _build(lr_scheduler, built, lambda by: _length(module.trainer, by), interval)

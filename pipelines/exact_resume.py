@@ -77,9 +77,12 @@ class ExactResume(pl.Callback):
         if self._noted is not None:
             check_counts(Path(str(trainer.ckpt_path)), self._optimizers, self._noted, trainer)
         self._noted = None
+        counted = trainer.fit_loop.epoch_loop.scheduler_progress
         for config, value in zip(trainer.lr_scheduler_configs, self._pending, strict=False):
             if value is not None:
+                counted.increment_ready()
                 pl_module.lr_scheduler_step(config.scheduler, value)
+                counted.increment_completed()
         self._pending = []
 
     @staticmethod

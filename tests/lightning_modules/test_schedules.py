@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import lightning.pytorch as pl
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from handful.errors import UserError
 from lightning_modules import WarmupCosine
-from lightning_modules.schedules import _own_interval, follows_length
+from lightning_modules.schedules import _own_interval, check_optimizer, configured, follows_length
 from pipelines.build import build_phase
 from pipelines.cli import main
 from pipelines.parse import parse_pipeline
@@ -278,3 +279,30 @@ def test_a_warm_up_beside_another_schedule_counts_batches_too():
     chained = torch.optim.lr_scheduler.ChainedScheduler([other, warm_up], optimizer)
     with pytest.warns(UserWarning, match="a warm-up over 9 in a training of 4 epochs counts batches"):
         assert _own_interval(chained, module) == "step"
+
+
+OPTIMIZERS = {name: kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)} | {
+    "Optimizer": torch.optim.Optimizer
+}
+REFUSED = {"Muon": "only supports 2D", "SparseAdam": "does not support dense", "Optimizer": "cannot be built"}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_trains_or_is_refused_in_a_sentence(name):
+    options = {} if name in ("Optimizer", "Adafactor") else {"lr": 0.01}
+    built = partial(OPTIMIZERS[name], **options)
+    if name in REFUSED:
+        with pytest.raises(UserError, match=REFUSED[name]):
+            check_optimizer(built, None, rates=(None, None))
+        return
+    check_optimizer(built, None, rates=(None, None))
+    network = torch.nn.Linear(2, 2)
+    groups = [{"params": [network.weight]}, {"params": [network.bias]}]
+    optimizer = configured(None, groups, built, None)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+    assert len(optimizer.param_groups) == (1 if name == "LBFGS" else 2)
+
+
+def test_an_optimizer_of_one_group_and_a_rate_of_the_head():
+    with pytest.raises(UserError, match="parameter groups"):
+        check_optimizer(torch.optim.LBFGS, None, rates=(None, 0.1))

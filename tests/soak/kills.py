@@ -36,7 +36,7 @@ def _batches(phase: dict[str, Any]) -> dict[str, Any]:
 
 
 def configs() -> dict[str, dict[str, Any]]:
-    """The three pipelines, each of a few seconds."""
+    """The pipelines, each of a few seconds."""
     options = {"monitor": "val/loss", "patience": 1, "min_delta": 100}
     early = {"class_path": "EarlyStopping", "init_args": options}
     sldd = tiny_config()
@@ -48,9 +48,33 @@ def configs() -> dict[str, dict[str, Any]]:
         "drawn_classes": 2}}  # fmt: skip
     plugin = {"class_path": "InfoMaxPlugin", "init_args": {
         "image_size": 24, "units": 8, "hidden": 8, "places": 8, "bank_size": 64, "samples": 2}}  # fmt: skip
+    cycle = {"class_path": "OneCycleLR", "init_args": {"max_lr": 0.05, "total_steps": 6}}
+    momentum = {"class_path": "SGD", "init_args": {"lr": 0.01, "momentum": 0.9, "nesterov": True}}
+    stepwise = {"class_path": "Dense", "init_args": {"optimizer": momentum, "lr_scheduler": cycle}}
+    plateau = {"class_path": "ReduceLROnPlateau", "init_args": {"patience": 0, "threshold": 0.5}}
+    slowed = {"class_path": "Finetune", "init_args": {"lr_scheduler": plateau}}
+    sparse = {"module": {"class_path": "Sparsify", "init_args": {"n_features": 5, "features_per_class": 2}}}
+    newton = {"class_path": "LBFGS", "init_args": {"lr": 0.1, "max_iter": 3, "history_size": 4}}
     stages = {"dense": "dense", "decomposed": "decompose", "retrained": "retrain"}
+    clipped = tiny_config(
+        phases={
+            "dense": _batches({"module": stepwise, "max_epochs": 3}),
+            "sparsify": sparse,
+            "finetune": _batches({"module": slowed, "max_epochs": 3}),
+        }
+    )
+    clipped["trainer"] |= {"gradient_clip_val": 0.5, "accumulate_grad_batches": 2, "precision": "bf16-mixed"}
     return {
         "sldd": sldd,
+        "clipped": clipped,
+        "lbfgs": tiny_config(
+            phases={
+                "dense": _batches(
+                    {"module": {"class_path": "Dense", "init_args": {"optimizer": newton}}, "max_epochs": 2}
+                ),
+                "sparsify": sparse,
+            }
+        ),
         "plugin": tiny_config(
             phases={
                 "dense": dense | {"callbacks": [*dense["callbacks"], {"class_path": "KeepCheckpoints"}]},
@@ -188,13 +212,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak.kills", description=__doc__)
     parser.add_argument("--points", type=int, default=150, help="how many in all")
     parser.add_argument("--seed", type=int, default=0, help="other points")
+    parser.add_argument("--pipelines", nargs="+", choices=tuple(configs()), help="all, where not given")
     given = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
     torch.set_num_threads(1)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-        faults = run_points(given.points, given.seed, Path(folder))
+        faults = run_points(given.points, given.seed, Path(folder), given.pipelines)
     print(f"  {given.points} kills in {time.monotonic() - start:.0f} s, {len(faults)} faults", file=sys.stdout)
     return 1 if faults else 0
 
