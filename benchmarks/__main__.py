@@ -22,6 +22,7 @@ BENCHMARKS = (
     "pipeline",
     "waiting",
     "cpu_speed",
+    "shared_cores",
     "dashboards",
     "sparse_solver",
     "sparse_growth",
