@@ -1,5 +1,6 @@
 """What a test leaves behind in its process is found, named and put back."""
 
+import faulthandler
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image, ImageFile
 
-from tests.helpers import process_state
+from tests.helpers import forked, process_state
 from tests.helpers.process_state import ProcessState
 
 LEAKS = {
@@ -74,21 +75,20 @@ def test_a_setting_that_is_still_changed_is_named(said, context):
     assert before.left() == []
 
 
-def test_a_handler_that_python_has_not_set_stays():
+def test_a_handler_that_python_has_not_set_stays(tmp_path):
     """As faulthandler's of SIGABRT: a leak of another kind neither takes its place nor fails for it."""
-    code = (
-        "import faulthandler, os, sys\n"
-        "from tests.helpers.process_state import ProcessState\n"
-        "faulthandler.enable()\n"
-        "before = ProcessState()\n"
-        "before.settings['signal handlers']['SIGUSR2'] = None\n"  # how Python calls one that C has set
-        "os.environ['LEFT'] = 'x'\n"
-        "assert 'LEFT' in before.left()[0]\n"
-        "os.abort()\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
-    assert ended.returncode == -signal.SIGABRT
-    assert "Fatal Python error: Aborted" in ended.stderr
+
+    def work():
+        forked.write_to(os.open(tmp_path / "said", os.O_WRONLY | os.O_CREAT))
+        faulthandler.enable()
+        before = ProcessState()
+        before.settings["signal handlers"]["SIGUSR2"] = None  # how Python calls one that C has set
+        os.environ["LEFT"] = "x"
+        assert "LEFT" in before.left()[0]
+        os.abort()
+
+    assert forked.wait([forked.fork(work)], 200) == [-signal.SIGABRT]
+    assert "Fatal Python error: Aborted" in (tmp_path / "said").read_text()
 
 
 def test_a_fixture_whose_end_fails_leaves_nothing_to_the_next_test(tmp_path):
@@ -104,12 +104,18 @@ def test_a_fixture_whose_end_fails_leaves_nothing_to_the_next_test(tmp_path):
     )
     (tmp_path / "test_two.py").write_text("import os\ndef test_b(): assert 'LEFT' not in os.environ\n")
     (tmp_path / "test_0.py").write_text("def test_first(): pass\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tmp_path]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "HANDFUL_LEAKS": "warn", "PYTEST_ADDOPTS": ""}
-    ended = subprocess.run(
-        [*command, tmp_path], capture_output=True, text=True, timeout=200, check=False, env=environment
-    )
-    assert "3 passed, 1 warning, 1 error" in ended.stdout, ended.stdout
+
+    def work():
+        forked.write_to(os.open(tmp_path / "said", os.O_WRONLY | os.O_CREAT))
+        os.environ |= {"HANDFUL_LEAKS": "warn", "PYTEST_ADDOPTS": ""}
+        options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path)]
+        pytest.main([*options, str(tmp_path)])
+        sys.stdout.flush()
+        os._exit(0)
+
+    assert forked.wait([forked.fork(work)], 200) == [0]
+    said = (tmp_path / "said").read_text()
+    assert "3 passed, 1 warning, 1 error" in said, said
 
 
 def test_a_thread_and_a_process_that_go_on_are_named(monkeypatch):
