@@ -9,6 +9,7 @@ from handful.atomic import write_json
 from handful.errors import UserError
 from handful.report.csv_file import read_csv
 from pipelines.finished_run import Run
+from pipelines.phases.dashboards import SHOWN as ONCE
 from pipelines.records import read_json
 from pipelines.summary_content import MEASURES
 from pipelines.summary_run import SHOWN, SUMMARY
@@ -110,6 +111,8 @@ def build_workspace(run: Run, entity: str, project: str, name: str) -> Any:
         return sorted(one for one in logged if one.startswith(starts))
 
     tables, media = _shown(run)
+    once, own_tables, own_pictures = ([one for one in _of_phases(run, kind) if one not in logged] for kind in
+                                      ("measures", "tables", "pictures"))  # fmt: skip
     pictures = [wr.MediaBrowser(title="weights and confusion", media_keys=media, num_columns=2)] if media else []
     bars = [wr.BarPlot(title=one, metrics=[*metrics], orientation="v") for one, metrics in _compared(run).items()]
     maps = [
@@ -122,6 +125,11 @@ def build_workspace(run: Run, entity: str, project: str, name: str) -> Any:
         "Diversity and class filters": [
             *lines(beginning("val/diversity@", "train/diversity@", "filters/")),
             *([wr.WeavePanelSummaryTable(table_name="class_filters")] if _has(run, "class_filters") else []),
+        ],
+        "Phases that train nothing": [
+            *(wr.BarPlot(title=one, metrics=[one], orientation="v") for one in once),
+            *([wr.MediaBrowser(title="pictures", media_keys=own_pictures, num_columns=2)] if own_pictures else []),
+            *(wr.WeavePanelSummaryTable(table_name=one) for one in own_tables if not _has(run, one)),
         ],
         "Training": [
             *lines(["train/loss", "val/accuracy", "val/loss"]),
@@ -174,6 +182,17 @@ def _logged(run: Run) -> set[str]:
             rows = read_csv(file) if file.is_file() else []
             found |= {f"{before}{name}" for row in rows for name, value in row.items() if value}
     return found - {"epoch", "step"}
+
+
+def _of_phases(run: Run, kind: str) -> list[str]:
+    """Names of what phases that train nothing logged once: measures, tables or pictures; not the path's points."""
+    found: list[str] = []
+    for folder in _folders(run):
+        kept = read_json(folder / ONCE, "remove it; panels of this phase are then left out")
+        names = kept.get(kind) if isinstance(kept, dict) else None
+        if isinstance(names, list):
+            found += [one for one in names if isinstance(one, str) and not one.startswith("path/")]
+    return list(dict.fromkeys(found))
 
 
 def _pictures(run: Run) -> list[str]:

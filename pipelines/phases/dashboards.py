@@ -1,5 +1,6 @@
 """What a phase that trains nothing hands to the dashboards; its own files have it already."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,13 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from PIL import Image
 
 from callbacks.records import of_one_type, send_image, send_table
+from handful.atomic import write_json
+from handful.record_files import read_json
 from handful.report.log_and_skip import attempt
 from pipelines.phases.context import Context
+
+#: The file of a phase with the names of what it shows, by kind: measures, tables, pictures.
+SHOWN = "shown.json"
 
 
 def log_points(context: Context, name: str, points: Iterable[Mapping[str, Any]]) -> None:
@@ -30,12 +36,14 @@ def log_points(context: Context, name: str, points: Iterable[Mapping[str, Any]])
             logger.log_metrics(point, step)
 
     _each(context, f"the measures of {name}", send)
+    _note(context, "measures", sorted({measure for point in numbers for measure in point}))
 
 
 def log_table(context: Context, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Log a table once; of every column the values of one type."""
     cells = of_one_type([list(row) for row in rows])
     _each(context, f"the table {name}", lambda logger: send_table(logger, 0, name, columns, cells))
+    _note(context, "tables", [name])
 
 
 def log_picture(context: Context, name: str, path: Path) -> None:
@@ -48,6 +56,7 @@ def log_picture(context: Context, name: str, path: Path) -> None:
             send_image(logger, 0, name, image.convert("RGB"))
 
     _each(context, f"the picture {name}", send)
+    _note(context, "pictures", [name])
 
 
 def _is_number(value: Any) -> bool:
@@ -58,3 +67,14 @@ def _each(context: Context, what: str, send: Callable[[Logger], None]) -> None:
     for logger in context.trainer.loggers:
         if not isinstance(logger, CSVLogger):
             attempt(logger, f"{type(logger).__name__}: {what}", partial(send, logger))
+
+
+def _note(context: Context, kind: str, names: Sequence[str]) -> None:
+    """Keep the names, from which a workspace makes its panels."""
+    file = context.folder.path / SHOWN
+    known: dict[str, list[str]] = {}
+    if file.is_file():
+        with contextlib.suppress(ValueError):  # of a phase that was killed while it wrote
+            known = read_json(file)
+    known[kind] = list(dict.fromkeys([*known.get(kind, []), *names]))
+    write_json(file, known)

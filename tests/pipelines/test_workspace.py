@@ -24,6 +24,8 @@ def run(tmp_path_factory):
     phases["dense"] |= {"callbacks": [{"class_path": "Diversity"}, {"class_path": "ClassFilters"}, maps]}
     phases["dense"]["max_epochs"] = 1
     del phases["finetune"]
+    grid = {"k1": 3, "k2": 2, "grid_k1": [1, 3], "grid_k2": [1, 2], "drawn_classes": 0}
+    phases["filters"] = {"module": {"class_path": "FindFilters", "init_args": grid}}
     config = write_config(folder, phases=phases, wandb={"mode": "offline", "project": "birds"})
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_MODE", raising=False)
@@ -53,8 +55,8 @@ def test_the_panels_are_of_what_was_logged(run):
     built = build_workspace(Run(run), "me", "birds", "Handful")
     assert (built.entity, built.project) == ("me", "birds")
     panels = {section.name: section.panels for section in built.sections}
-    assert list(panels) == ["Stages", "Where it looks", "Diversity and class filters", "Training",
-                            "Regularisation path"]  # fmt: skip
+    assert list(panels) == ["Stages", "Where it looks", "Diversity and class filters",
+                            "Phases that train nothing", "Training", "Regularisation path"]  # fmt: skip
     bars = [metric for panel in panels["Stages"][:4] for metric in panel.metrics]
     assert {"dense/accuracy", "sparse/accuracy", "sparse/n_features", "dense/diversity@5"} <= set(map(str, bars))
     assert [panel.media_keys for panel in panels["Where it looks"]] == [["attribution/cam"]]
@@ -68,6 +70,7 @@ def test_every_panel_shows_what_the_run_logged_and_nothing_else(run):
     sections = build_workspace(Run(run), "me", "birds", "Handful").sections
     wanted = {key for section in sections for panel in section.panels for key in asked_for(panel)}
     assert {"weights_table", "confusion_matrix", "path/density", "trainer/global_step", "class_filters"} <= wanted
+    assert {"filters/clean", "filters/noise_on_filters", "grid", "accuracy_grid"} <= wanted
     assert wanted - logged == set()
 
 
