@@ -29,7 +29,10 @@ def safe_text(text: object, lines: bool = False) -> str:
         >>> safe_text("caf\udce9.jpg")
         'caf\\xe9.jpg'
     """
-    return "".join(_visible(letter, lines) for letter in str(text))
+    text = str(text)
+    if text.isascii() and text.isprintable():  # nearly always, and reports have hundred thousands of them
+        return text
+    return "".join(_visible(letter, lines) for letter in text)
 
 
 def _visible(letter: str, lines: bool) -> str:
