@@ -4,7 +4,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -154,6 +154,7 @@ class ToyBirds(HandfulDataModule):
         return self.birds[split].attributes(index)
 
 
+@cache
 def _without_words(source: str) -> str:
     """Python code without its docstrings and comments, which change nothing that is drawn."""
     tree = ast.parse(source)

@@ -3,6 +3,7 @@
 import gc
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,12 @@ def _complain(item: pytest.Item, who: str, left: list[str]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory, pytestconfig) -> None:
     """Caches of the tests lie in a folder of their own."""
+    from lightning.fabric.utilities import registry
+
     from tests.helpers.process_state import ProcessState
 
+    # every Trainer looks through all installed packages for callbacks; nothing is installed meanwhile
+    registry.entry_points = cache(registry.entry_points)
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     pytestconfig.stash[_BEFORE] = ProcessState()
 
@@ -107,6 +112,14 @@ def tiny_run(own_cache, tmp_path_factory) -> Iterator[Path]:
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     yield folder / "run"
     assert files == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def without_report() -> Iterator[None]:
+    """Pipelines of a module end without their report, a third of their seconds; those of forked processes, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.commands.pipeline._write_report", lambda pipeline, folder: None)
+        yield
 
 
 @pytest.fixture

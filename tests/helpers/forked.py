@@ -1,6 +1,7 @@
 """Commands in forked processes: as real as new ones, without the seconds that imports take, and killed where wanted."""
 
 import faulthandler
+import json
 import logging
 import os
 import signal
@@ -11,7 +12,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib.backends.backend_agg  # noqa: F401  a command imports these; a forked process has them already
+import torch.utils.serialization.config  # noqa: F401
+
+import pipelines.commands.pipeline
+import pipelines.permitted_classes  # noqa: F401
 from tests.helpers.pipeline import ROOT
 from tests.helpers.ports import free_port
 
@@ -118,9 +125,17 @@ class Child:
             time.sleep(0.02)
         return status
 
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
 
 def launch(arguments: Sequence[str | Path], folder: Path, log: Path) -> Child:
-    """Start `train.py ARGUMENTS` in a forked process of a session of its own, which starts others as it would."""
+    """Start `train.py ARGUMENTS` in a forked process of a session of its own, which has Lightning start another.
+
+    What Lightning starts is forked, too, before anything of the command is done; `LOG.second` names it.
+    """
     command = [*map(str, arguments)]
 
     def work() -> None:
@@ -128,9 +143,44 @@ def launch(arguments: Sequence[str | Path], folder: Path, log: Path) -> Child:
         # from these, Lightning makes the command of the others
         sys.argv, sys.modules["__main__"].__spec__ = [str(ROOT / "train.py"), *command], None
         faulthandler.enable(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND))  # all threads, where it is aborted
+        _fork_for_lightning(folder, log)
         _child(command, folder, None, log, None)
 
     return Child(fork(work))
+
+
+def _fork_for_lightning(folder: Path, log: Path) -> None:
+    """Fork a process that waits, and have it do what Lightning next starts a process for."""
+    from lightning.fabric.strategies.launchers import subprocess_script
+
+    receiver, sender = os.pipe()
+
+    def second() -> None:
+        os.close(sender)
+        with os.fdopen(receiver) as file:
+            if not (text := file.read()):
+                os._exit(0)  # the first ended without it
+        (interpreter, script, *arguments), environment, cwd = json.loads(text)
+        assert (interpreter, script) == (sys.executable, str(ROOT / "train.py"))
+        from lightning.pytorch.utilities import rank_zero_only
+
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(cwd)
+        sys.argv[1:] = arguments
+        rank_zero_only.rank = int(os.environ["LOCAL_RANK"])  # Lightning reads it when it is imported
+        log.with_name(f"{log.name}.second").write_text(str(os.getpid()))
+        _child(arguments, folder, None, log, None, os.O_APPEND)
+
+    child = Child(fork(second))
+    os.close(receiver)
+
+    def started(command: Sequence[str], env: dict[str, str], cwd: str | None) -> Child:
+        with os.fdopen(sender, "w") as file:
+            json.dump([list(command), env, cwd or os.getcwd()], file)
+        return child
+
+    subprocess_script.subprocess = SimpleNamespace(Popen=started)
 
 
 def fork(work: Callable[[], None]) -> int:
@@ -178,10 +228,12 @@ def _read(log: Path) -> str:
     return text
 
 
-def _child(arguments: list[str], folder: Path, kill_at: int | None, log: Path, count: Path | None) -> None:
+def _child(
+    arguments: list[str], folder: Path, kill_at: int | None, log: Path, count: Path | None, how: int = os.O_TRUNC
+) -> None:
     status = 70
     try:
-        write_to(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
+        write_to(os.open(log, os.O_WRONLY | os.O_CREAT | how))
         if count is not None:
             _count_events(str(folder), kill_at, os.open(count, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
         from pipelines.cli import main

@@ -50,9 +50,10 @@ def start(config: Path, run: Path, forked: bool = False) -> "subprocess.Popen[by
     Args:
         config: of the pipeline.
         run: its folder.
-        forked: whether the first process is forked, without the seconds of imports; it starts the second in any case.
+        forked: whether both processes are forked, without the seconds of imports; the first starts the second.
     """
     arguments = ["pipeline", "--config", config, "--run_dir", run, "--trainer.devices", "2"]
+    _output(run).with_name(f"{_output(run).name}.second").unlink(missing_ok=True)
     if forked:
         return launch([*arguments, "--trainer.strategy", "ddp"], run, _output(run))
     with _output(run).open("w") as output:
@@ -111,7 +112,7 @@ def lose(config: Path, run: Path, phase: str, rank: int, after: float = 0.0, for
         time.sleep(0.02)
     time.sleep(after)
     victim = process.pid
-    while rank and (victim := _second(process.pid)) is None and process.poll() is None:
+    while rank and (victim := _second(process.pid, run)) is None and process.poll() is None:
         time.sleep(0.02)
     if process.poll() is not None or victim is None:
         raise RuntimeError(f"ended before it could be killed: {_output(run).read_text()[-2000:]}")
@@ -162,8 +163,11 @@ def _session(leader: int) -> list[int]:
     return found
 
 
-def _second(first: int) -> int | None:
+def _second(first: int, run: Path) -> int | None:
     """The process of rank one that the first has started."""
+    named = _output(run).with_name(f"{_output(run).name}.second")
+    if named.exists():
+        return int(named.read_text() or 0) or None
     for pid in _session(first):
         try:
             if _stat(pid)[1] == first and b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):

@@ -10,11 +10,12 @@ import pytest
 import torch
 import yaml
 
-import pipelines.cli  # noqa: F401  imported before processes are forked
 from lightning_modules import Finetune
 from lightning_modules.schedules import follows_length
 from tests.helpers import forked
 from tests.helpers.pipeline import ROOT, tiny_config, write_config
+
+pytestmark = pytest.mark.usefixtures("without_report")
 
 
 def stop_at(epoch, batch):
@@ -67,11 +68,27 @@ def same(a, b):
     return a == b
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The config of a training and its uninterrupted run, made once, by what ends it."""
+    found = {}
+
+    def made(how):
+        if how not in found:
+            folder = tmp_path_factory.mktemp("whole")
+            config, run = small(folder, STOPS[how]), folder / "run"
+            assert forked.run(command(config, run), run).status == 0
+            found[how] = config, run
+        return found[how]
+
+    return made
+
+
 @pytest.mark.parametrize("how", STOPS)
-def test_a_training_that_had_ended_does_not_train_on(how, tmp_path):
+def test_a_training_that_had_ended_does_not_train_on(how, whole, tmp_path):
     """Killed before `done.json`: nothing is trained, whatever has ended the training."""
-    config, run = small(tmp_path, STOPS[how]), tmp_path / "run"
-    assert forked.run(command(config, run), run).status == 0
+    config, run = whole(how)[0], tmp_path / "run"
+    shutil.copytree(whole(how)[1], run)
     expected, rows = state(run), (run / "dense/metrics.csv").read_text()
     (run / "dense/done.json").unlink()
     again = forked.run(command(config, run), run)
@@ -82,21 +99,20 @@ def test_a_training_that_had_ended_does_not_train_on(how, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["early stopping", "not before min_epochs", "plateau"])
-def test_killed_in_the_second_epoch(how, tmp_path, monkeypatch):
-    config = small(tmp_path, STOPS[how])
-    for name, kill in (("whole", ""), ("run", "Dense/1/1")):
+def test_killed_in_the_second_epoch(how, whole, tmp_path, monkeypatch):
+    config, uninterrupted = whole(how)
+    for kill in ("Dense/1/1", ""):
         monkeypatch.setenv("HANDFUL_KILL", kill)
-        assert forked.run(command(config, tmp_path / name), tmp_path / name).status == (-9 if kill else 0)
-    monkeypatch.setenv("HANDFUL_KILL", "")
-    assert forked.run(command(config, tmp_path / "run"), tmp_path / "run").status == 0
-    assert same(state(tmp_path / "run"), state(tmp_path / "whole"))
+        assert forked.run(command(config, tmp_path / "run"), tmp_path / "run").status == (-9 if kill else 0)
+    assert same(state(tmp_path / "run"), state(uninterrupted))
 
 
 @pytest.mark.parametrize(("name", "status"), [("TERM", 143), ("INT", 1)])
-def test_a_training_that_a_signal_stops_does_not_end_as_if_it_had_finished(name, status, tmp_path, monkeypatch):
+def test_a_training_that_a_signal_stops_does_not_end_as_if_it_had_finished(
+    name, status, whole, tmp_path, monkeypatch
+):
     """SIGTERM ended with status 0, so that whatever waited for the run went on; both are resumed to the same end."""
-    config = small(tmp_path, {"max_epochs": 2})
-    assert forked.run(command(config, tmp_path / "whole"), tmp_path / "whole").status == 0
+    config, uninterrupted = whole("max_epochs")
     monkeypatch.setenv("HANDFUL_KILL", f"Dense/1/1/SIG{name}")
     stopped = forked.run(command(config, tmp_path / "run"), tmp_path / "run")
     assert stopped.status == status, stopped.text
@@ -106,7 +122,7 @@ def test_a_training_that_a_signal_stops_does_not_end_as_if_it_had_finished(name,
         assert "handful: stopped by SIGTERM; the same command resumes a pipeline" in stopped.text
     monkeypatch.setenv("HANDFUL_KILL", "")
     assert forked.run(command(config, tmp_path / "run"), tmp_path / "run").status == 0
-    assert same(state(tmp_path / "run"), state(tmp_path / "whole"))
+    assert same(state(tmp_path / "run"), state(uninterrupted))
 
 
 def test_a_flipped_bit_in_what_a_killed_phase_left(tmp_path, monkeypatch):
@@ -127,11 +143,9 @@ def test_a_flipped_bit_in_what_a_killed_phase_left(tmp_path, monkeypatch):
     assert forked.run(command(config, run), run).status == 0
 
 
-def test_what_a_phase_resumes_from_is_read_once(tmp_path, monkeypatch):
+def test_what_a_phase_resumes_from_is_read_once(whole, tmp_path, monkeypatch):
     """Its weights, its step and Lightning's own reading each read the file, and its check sums were looked at twice."""
-    config, run, reads = small(tmp_path, {"max_epochs": 2}), tmp_path / "run", tmp_path / "reads"
-    first = tmp_path / "first"
-    assert forked.run([*command(config, first), "--phases.dense.max_epochs", "1"], first).status == 0
+    (config, first), run, reads = whole("max_epochs"), tmp_path / "run", tmp_path / "reads"
     given = [*command(config, run), "--init_from", first / "dense/best.ckpt"]
     monkeypatch.setenv("HANDFUL_KILL", "Dense/1/0")
     assert forked.run(given, run).status == -9
