@@ -25,7 +25,7 @@ _POSITIVE = ("accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes", 
 
 
 def check_values(key: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse a value that a Trainer argument cannot be, one by one, so that the argument is named.
+    """Refuse a value that a Trainer argument cannot be, and name the argument.
 
     Args:
         key: of the mapping in the config.
@@ -49,12 +49,24 @@ def check_values(key: str, arguments: Mapping[str, Any]) -> None:
             hint = did_you_mean(name, _PARAMETERS)
             raise UserError(f"{key}.{name}: not an argument of the Trainer that a pipeline can set{hint}")
         _check_kind(f"{key}.{name}", name, value)
-        before = {} if name == "accelerator" else {k: v for k, v in with_hardware.items() if k != name}
-        try:
-            with process_kept():  # a Trainer sets switches for all of torch
-                pl.Trainer(**{"logger": False, "enable_checkpointing": False, **before, name: value})
-        except REFUSALS as error:
-            raise UserError(f"{key}.{name}: the Trainer refuses {value!r}: {' '.join(str(error).split())}") from error
+    if not arguments:
+        return
+    try:
+        _try(arguments)  # one Trainer of all of them takes a tenth of the time of one of each
+    except REFUSALS:
+        for name, value in arguments.items():
+            before = {} if name == "accelerator" else {k: v for k, v in with_hardware.items() if k != name}
+            try:
+                _try({**before, name: value})
+            except REFUSALS as error:
+                said = " ".join(str(error).split())
+                raise UserError(f"{key}.{name}: the Trainer refuses {value!r}: {said}") from error
+
+
+def _try(arguments: Mapping[str, Any]) -> None:
+    """Build a Trainer, which sets switches for all of torch, and put these back."""
+    with process_kept():
+        pl.Trainer(**{"logger": False, "enable_checkpointing": False, **arguments})
 
 
 def given_values(arguments: Mapping[str, Any]) -> dict[str, Any]:
