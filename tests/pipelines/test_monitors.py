@@ -19,6 +19,8 @@ from pipelines.runner import Runner
 from tests.helpers.pipeline import tiny_config, write_config
 from tests.soak.kills import configs
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 NETWORK = {"backbone": "conv4", "options": {"width": 4}}
 
 

@@ -7,8 +7,9 @@ import shutil
 import pytest
 import torch
 
-import pipelines.cli  # noqa: F401  imported before processes are forked
 from tests.helpers import forked
+
+pytestmark = pytest.mark.usefixtures("without_report")
 
 
 def weights(path):

@@ -10,13 +10,14 @@ import sys
 import pytest
 from PIL import Image
 
-import pipelines.cli  # noqa: F401  imported before processes are forked
 from handful.errors import UserError
 from pipelines.phase_folder import PhaseFolder
 from pipelines.records import read_metrics, read_results
 from pipelines.run_folder import lock, sweep, wandb_id
 from tests.helpers import forked
 from tests.helpers.pipeline import ROOT
+
+pytestmark = pytest.mark.usefixtures("without_report")
 
 
 @pytest.fixture(scope="module")
