@@ -17,7 +17,7 @@ SLOW = TEST_DEVICE == "pretended"
 COUNT = 3 if SLOW else 8
 
 
-def data(rows=60 if SLOW else 240, width=12 if SLOW else 24, classes=4, dtype=torch.float32):
+def data(rows=40 if SLOW else 240, width=8 if SLOW else 24, classes=4, dtype=torch.float32):
     """Features of which the first `classes` say the class, with noise."""
     generator = torch.Generator().manual_seed(3)
     labels = torch.arange(rows) % classes
@@ -28,7 +28,7 @@ def data(rows=60 if SLOW else 240, width=12 if SLOW else 24, classes=4, dtype=to
 
 
 OPTIONS = {
-    "n_features": 4 if SLOW else 8, "features_per_class": 2, "n_lambdas": 4 if SLOW else 25,
+    "n_features": 4 if SLOW else 8, "features_per_class": 2, "n_lambdas": 3 if SLOW else 25,
     "epsilon": 0.05 if SLOW else 0.02,
 }  # fmt: skip
 
@@ -70,7 +70,7 @@ def test_arrays_and_files_are_taken_to_the_device(device, tmp_path):
     features, labels = data()
     np.save(tmp_path / "features.npy", features.numpy())
     expected, _ = fit_sparse_layer(features, labels, **OPTIONS)
-    kinds = (features.numpy(), [tmp_path / "features.npy"], [features[:40].to(device), features[40:].numpy()])
+    kinds = (features.numpy(), [tmp_path / "features.npy"], [features[:30].to(device), features[30:].numpy()])
     for given in kinds[-1:] if SLOW else kinds:
         found, _ = fit_sparse_layer(given, labels.numpy(), device=str(device), **OPTIONS)
         assert_same(found(features), expected(features), rtol=1e-2, atol=1e-2)
