@@ -1,7 +1,6 @@
 """A published recipe in two steps of every phase, on a small copy of its data, from random weights."""
 
 import json
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -18,13 +17,22 @@ _SMALL = {
     "Prototypical": {"val_episodes": 2, "test_episodes": 2, "test_shots": [1], "query": 1},
 }
 
-@cache
-def calm_weights(backbone: str, folder: Path, classes: int = 3) -> Path:
+#: Options of timm's networks with which they are themselves with fewer layers and channels.
+SHALLOW = {
+    "resnet50": {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]},
+    "densenet121": {"block_config": [2, 2, 2, 2]},
+}
+
+
+def calm_weights(backbone: str, folder: Path, classes: int = 3, shallow: bool = True) -> Path:
     """A file of random weights under timm's names, of which evaluation after two steps gives finite features."""
     import timm
 
-    file = folder / f"{backbone.split('.')[0]}.pth"
-    net = timm.create_model(backbone.split(".")[0], num_classes=classes)
+    name = backbone.split(".")[0]
+    file = folder / f"{name}-{classes}-{shallow}.pth"
+    if file.exists():
+        return file
+    net = timm.create_model(name, num_classes=classes, **(SHALLOW.get(name, {}) if shallow else {}))
     for layer in net.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight)
@@ -32,7 +40,9 @@ def calm_weights(backbone: str, folder: Path, classes: int = 3) -> Path:
     return file
 
 
-def two_steps(config: str, root: Path, run: Path, *more: object, weights: Path | None = None) -> list[str]:
+def two_steps(
+    config: str, root: Path, run: Path, *more: object, weights: Path | None = None, shallow: bool = True
+) -> list[str]:
     """Arguments that shorten a config to two steps of every phase.
 
     Args:
@@ -41,6 +51,7 @@ def two_steps(config: str, root: Path, run: Path, *more: object, weights: Path |
         run: the folder of the run.
         more: further arguments, such as other configs; they win.
         weights: to start from; none by default.
+        shallow: whether the network has fewer layers and channels than its own, where it has options for them.
     """
     _, content = read_config(ROOT / "configs" / config)
     arguments: list[object] = [
@@ -52,6 +63,8 @@ def two_steps(config: str, root: Path, run: Path, *more: object, weights: Path |
         "--trainer.gradient_clip_val", "0.01",
     ]  # fmt: skip
     arguments += ["--init_from", weights] if weights else []
+    fewer = SHALLOW.get(content["network"]["backbone"].split(".")[0]) if shallow else None
+    arguments += ["--network.options", json.dumps(fewer | content["network"].get("options", {}))] if fewer else []
     for name, phase in content["phases"].items():
         kind = phase["module"]["class_path"].rpartition(".")[2]
         given = phase["module"].get("init_args", {})
