@@ -15,6 +15,7 @@ from pipelines.cli import main
 from tests.helpers import forked
 from tests.helpers.pipeline import tiny_config, write_config
 
+
 def phases(epochs=3, relu=True, **finetune):
     config = tiny_config()["phases"]
     arguments = {"source": "assign", "beta": 0.1, **finetune}
