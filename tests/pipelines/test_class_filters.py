@@ -17,6 +17,7 @@ from lightning_modules import load_classifier
 from pipelines.cli import main
 from pipelines.parse import parse_pipeline
 from pipelines.runner import Runner
+from tests.helpers.pipeline import without_reports
 
 CONFIG = Path(__file__).parents[2] / "configs" / "filters" / "toy_birds.yaml"
 OPTIONS = {
@@ -33,6 +34,12 @@ OPTIONS = {
     "wandb.mode": "disabled",
 }
 SMALL = [f"--{name}={value}" for name, value in OPTIONS.items()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def phases_alone():
+    with without_reports():
+        yield
 
 
 @pytest.fixture(scope="module")
