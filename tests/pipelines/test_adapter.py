@@ -12,7 +12,7 @@ from handful.networks import build_classifier
 from lightning_modules import load_classifier
 from pipelines.stored_features import features_of
 from tests.helpers import forked
-from tests.helpers.pipeline import tiny_config
+from tests.helpers.pipeline import tiny_config, without_reports
 
 #: DINOv2's small transformer with registers, made smaller still.
 VIT = {
@@ -20,6 +20,12 @@ VIT = {
     "options": {"embed_dim": 24, "depth": 1, "num_heads": 2}, "adapter": {"features": 12, "hidden": 16},
 }  # fmt: skip
 FINETUNE = {"train_backbone": False, "beta": 0.1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def phases_alone():
+    with without_reports():
+        yield
 
 
 @pytest.fixture(scope="module")

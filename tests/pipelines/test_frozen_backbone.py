@@ -12,7 +12,8 @@ import pytest
 import torch
 import yaml
 
-import pipelines.cli  # noqa: F401  imported before processes are forked
+import pipelines.cli  # imported before processes are forked
+import pipelines.commands.pipeline
 from datamodules.toy_birds import ToyBirds
 from handful.errors import UserError
 from handful.features import FeatureParts
@@ -22,9 +23,18 @@ from pipelines.stored_features import FrozenFeatures
 from tests.helpers import forked
 from tests.helpers.full_disk import with_full_disk
 from tests.helpers.phases import run_phase
-from tests.helpers.pipeline import tiny_config
+from tests.helpers.pipeline import tiny_config, without_reports
 
 NETWORK = {"backbone": "cifar_resnet20", "options": {"width": 4}, "dropout": 0.2}
+
+
+_WRITE_REPORT = pipelines.commands.pipeline._write_report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def phases_alone():
+    with without_reports():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +236,8 @@ def test_any_backbone(backbone, tmp_path):
     assert store.features.std(0).max() > 0
 
 
-def test_maps_are_kept_where_somebody_looks_at_them(weights, tmp_path):
+def test_maps_are_kept_where_somebody_looks_at_them(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.commands.pipeline._write_report", _WRITE_REPORT)
     config, run = written(tmp_path, beta=0.2, diversity=True, phases=["dense"]), tmp_path / "run"
     ended = forked.run(command(config, run, weights), run)
     assert ended.status == 0, ended.text

@@ -14,7 +14,7 @@ from pipelines.configs import read_config, read_configs
 from pipelines.parse import parse_pipeline
 from pipelines.seeds import parse_seeds, summarise
 from tests.datamodules import official_forms as forms
-from tests.helpers.pipeline import ROOT, write_config
+from tests.helpers.pipeline import ROOT, without_reports, write_config
 from tests.pipelines.test_recipes import CELLS
 
 
@@ -74,7 +74,8 @@ def test_every_loss_trains(tmp_path, capsys):
         files = [write_config(tmp_path), ROOT / f"configs/sldd/{row}.yaml"]
         arguments = [str(part) for file in files for part in ("--config", file)]
         once = [part for name in ("dense", "finetune") for part in (f"--phases.{name}.max_epochs", "1")]
-        main(["pipeline", *arguments, *once, "--run_dir", str(tmp_path / row)])
+        with without_reports():
+            main(["pipeline", *arguments, *once, "--run_dir", str(tmp_path / row)])
         columns = (tmp_path / row / "dense/metrics.csv").read_text().splitlines()[0].split(",")
         assert {name for name in columns if "mutual" in name} == logged
 
@@ -102,7 +103,8 @@ def test_several_seeds_give_mean_and_spread(tmp_path, capsys):
     """One command, a run for each seed, and a file of means that are those of the runs."""
     config = write_config(tmp_path)
     arguments = ["pipeline", "--config", str(config), "--seeds", "3,5", "--run_dir", str(tmp_path / "runs")]
-    main([*arguments, "--phases.dense.max_epochs", "1", "--phases.finetune.max_epochs", "1"])
+    with without_reports():
+        main([*arguments, "--phases.dense.max_epochs", "1", "--phases.finetune.max_epochs", "1"])
     record = json.loads((tmp_path / "runs/seeds.json").read_text())
     single = [json.loads((tmp_path / f"runs/seed_{seed}/results.json").read_text())["stages"] for seed in (3, 5)]
     found = record["stages"]["dense"]["accuracy"]
