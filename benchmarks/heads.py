@@ -5,8 +5,9 @@ photographs with an adapter behind a frozen backbone, or `--recipe quickstart` o
 finished dense phase of the SLDD run of its seed, FOLDER/seedN_as_configured (which `benchmarks.photographs` leaves, and
 `--heads sldd` trains), by the pipeline's own `--phases_from`: a phase that is not the same by its record and digests is
 refused. Q-SENN's rounds share the epochs that the others have for finetuning, in the paper's proportion 1 : 1 : 1 : 4.
-Finished phases are skipped; `--only_report` writes the tables of what is finished. Rows of runs that are gone stay as
-they stand in the tables. Options of the pipeline follow behind `--`: `-- --data.image_size 160`.
+Finished phases are skipped; `--only_report` writes the tables of what is finished. Rows of runs that are gone stay in
+the tables where they were trained with the same options. Options of the pipeline follow behind `--`:
+`-- --data.image_size 160`.
 """
 
 import json
@@ -135,7 +136,7 @@ def _kept(before: Table, now: Table) -> str:
     kept = ", ".join(
         f"{head} of seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" for head, seeds in heads.items() if seeds
     )
-    return f" Of an earlier run of this command: {kept}." if kept else ""
+    return f" Of an earlier run with these options, of another day or machine: {kept}." if kept else ""
 
 
 def main() -> None:
@@ -180,9 +181,11 @@ def main() -> None:
     if "--data.image_size" in given.options[:-1]:  # another table than that of the recipe's own size
         what += f", {given.options[given.options.index('--data.image_size') + 1]} px"
     title = f"Heads on one dense training, {what} (`python -m benchmarks.heads`)"
-    before, now = table_in(section_of(title), K[given.recipe]), table_of(found, K[given.recipe])
+    trained = f"{images}, `configs/HEAD/{given.recipe}.yaml`{options}; test images."
+    earlier = section_of(title)  # rows stay where they were trained with the same options
+    before, now = table_in(earlier if trained in earlier else "", K[given.recipe]), table_of(found, K[given.recipe])
     lines = [
-        f"{images}, `configs/HEAD/{given.recipe}.yaml`{options}; test images. The heads of a seed share its "
+        f"{trained} The heads of a seed share its "
         f"dense phase, and finetune for as many epochs: Q-SENN's four rounds together.{_kept(before, now)}",
         "",
         *lines_of(now.over(before), K[given.recipe]),

@@ -57,13 +57,14 @@ def in_processes(network: tuple[Any, ...], asleep: bool, processes: int) -> floa
         )
         for _ in range(processes)
     ]
-    found = []
-    for process in started:
-        out, _ = process.communicate(timeout=LONGEST)
-        if process.returncode:
-            raise RuntimeError(f"a training ended with status {process.returncode}")
-        found.append(float(out))
-    return statistics.fmean(found)
+    try:
+        found = [process.communicate(timeout=LONGEST)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()  # where another one has failed
+    if wrong := [process.returncode for process in started if process.returncode]:
+        raise RuntimeError(f"a training ended with status {wrong[0]}")
+    return statistics.fmean(map(float, found))
 
 
 def row(network: tuple[Any, ...], processes: int, rounds: int) -> str:
@@ -87,6 +88,8 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error("--rounds: at least 1")
     lines = ["| training | | ms a step, awake | asleep | ratio |", "|---|---|---|---|---|"]
     for network in NETWORKS:
         for processes in (1, 2):

@@ -4,10 +4,10 @@ import os
 import sys
 from collections.abc import MutableMapping
 
-#: Variables by which people say it themselves.
+#: Environment variables that take precedence.
 _CHOSEN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-#: Turns of the loop in which a thread looks for work before it sleeps: some microseconds.
-_TURNS = "1000"
+#: How often a thread looks for work before it sleeps; some microseconds in all.
+_LOOKS = "1000"
 
 
 def sleep_between_products(environment: MutableMapping[str, str] = os.environ) -> bool:
@@ -30,5 +30,5 @@ def sleep_between_products(environment: MutableMapping[str, str] = os.environ) -
     """
     if "torch" in sys.modules or any(environment.get(name, "").strip() for name in _CHOSEN):
         return False
-    environment["GOMP_SPINCOUNT"] = _TURNS
+    environment["GOMP_SPINCOUNT"] = _LOOKS
     return True

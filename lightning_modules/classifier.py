@@ -123,7 +123,7 @@ class ClassifierModule(TrainedModule):
         """Refuse numbers out of range, and an optimizer or schedule that cannot be built."""
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing: in [0, 1), not {self.label_smoothing}")
-        rates = (None, self.head_lr)
+        rates = (None, self.head_lr) if self.train_backbone else (self.head_lr,)
         check_optimizer(self.optimizer_factory, self.scheduler_factory, self.scheduler_interval, rates)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
     ConstantLR,
@@ -133,14 +133,13 @@ def check_optimizer(
         UserError: with what the factory says.
     """
     try:
-        planted = [torch.nn.Parameter(torch.zeros(1)) for _ in rates]
-        groups: list[dict[str, Any]] = [{"params": [one]} for one in planted]
+        parameters = [torch.nn.Parameter(torch.ones(2)) for _ in rates]
+        groups: list[dict[str, Any]] = [{"params": [one]} for one in parameters]
         for group, rate in zip(groups, rates, strict=True):
             group |= {} if rate is None else {"lr": rate}
         built = _optimizer(optimizer, groups)
-        for one in planted:
-            one.grad = torch.zeros(1)
-        built.step(lambda: 0.0)  # some refuse gradients only here
+        if isinstance(built, LBFGS | SparseAdam):  # which look at their options and at gradients in a step only
+            _try_step(built, parameters)
         if lr_scheduler is not None:
             schedule = _build(lr_scheduler, built, lambda _: 10, interval)
             if isinstance(schedule, ReduceLROnPlateau) and interval == "step":
@@ -152,20 +151,62 @@ def check_optimizer(
         raise UserError(f"the optimizer or its schedule cannot be built: {error}") from error
 
 
+def _try_step(optimizer: Optimizer, parameters: list[torch.nn.Parameter]) -> None:
+    """Take a step of an optimizer on a small problem.
+
+    Raises:
+        UserError: it takes none.
+    """
+    if isinstance(optimizer, LBFGS) and optimizer.param_groups[0]["max_iter"] < 1:
+        raise UserError(f"optimizer: LBFGS takes max_iter of at least 1, not {optimizer.param_groups[0]['max_iter']}")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = torch.cat([*parameters]).pow(4).sum()
+        loss.backward()
+        return loss.item()
+
+    with torch.enable_grad():
+        closure()
+        optimizer.step(closure)
+
+
+def check_closures(optimizer: OptimizerCallable, accumulated: int, processes: int) -> None:
+    """Refuse an optimizer that computes a step's loss several times where the later times give other gradients.
+
+    Gradients of accumulated batches are cleared once per step, and each process decides by a loss of its own.
+
+    Args:
+        optimizer: factory of the optimizer.
+        accumulated: batches per step.
+        processes: of the training.
+
+    Raises:
+        UserError: LBFGS with accumulated batches or on several processes.
+    """
+    if accumulated == processes == 1:
+        return
+    if not isinstance(optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]}]), LBFGS):
+        return
+    if accumulated != 1:
+        raise UserError("optimizer: LBFGS computes a step's loss several times; leave accumulate_grad_batches at 1")
+    raise UserError("optimizer: LBFGS decides by each process's own loss; train in one process")
+
+
 def _optimizer(factory: OptimizerCallable, parameters: list[Any]) -> Optimizer:
     """Build an optimizer; groups without options of their own are one for an optimizer that takes only one (LBFGS).
 
     Raises:
         ValueError: what the optimizer says.
     """
-    alike = len(parameters) > 1 and all(isinstance(one, dict) and one.keys() == {"params"} for one in parameters)
-    every = [parameter for group in parameters for parameter in group["params"]] if alike else []
+    one_will_do = len(parameters) > 1 and all(isinstance(x, dict) and x.keys() == {"params"} for x in parameters)
+    joined = [parameter for group in parameters for parameter in group["params"]] if one_will_do else []
     try:
-        return factory(parameters)
+        return factory(parameters)  # which adds its options to the groups
     except ValueError:
-        if not alike:
+        if not one_will_do:
             raise
-        return factory([{"params": every}])
+        return factory([{"params": joined}])
 
 
 def _try_steps(schedule: Any, optimizer: Optimizer) -> None:
@@ -208,13 +249,14 @@ def configured(
         interval: `epoch` or `step`, where the schedule's own is not wanted.
 
     Raises:
-        UserError: an optimizer that does not take these parameters, a schedule that ends before the training does, or
-            one that has nothing to watch.
+        UserError: an optimizer that does not take these parameters or this Trainer, a schedule that ends before the
+            training does, or one that has nothing to watch.
     """
     try:
         built = _optimizer(optimizer, list(parameters))
     except ValueError as error:
         raise UserError(f"the optimizer cannot be built: {error}") from error
+    check_closures(optimizer, module.trainer.accumulate_grad_batches, module.trainer.world_size)
     if lr_scheduler is None:
         return built
     schedule = _build(lr_scheduler, built, lambda by: _length(module.trainer, by), interval)

@@ -61,6 +61,9 @@ class ExactResume(pl.Callback):
         if trainer.state.fn == "fit":
             if not isinstance(checkpoint.get(KEY), Mapping):
                 raise NotResumable(f"{KEY} is {type(noted).__name__ if KEY in checkpoint else 'missing'}")
+            plateau = noted.get("plateau", [])
+            if not isinstance(plateau, list) or not all(x is None or isinstance(x, int | float) for x in plateau):
+                raise NotResumable(f"{KEY}.plateau holds no numbers")
             check_progress(checkpoint["loops"].get("fit_loop"), trainer.fit_loop.state_dict())
             check_callbacks(checkpoint["callbacks"], trainer)
             trainer.should_stop = trainer.should_stop or bool(noted.get("should_stop", False))

@@ -14,8 +14,8 @@ from pipelines.records import DONE, STARTED, checked, is_files, is_rows, read_js
 #: Kinds of files of a phase that others read, and that `done.json` holds digests of.
 HANDED_OVER = {".ckpt", ".pt", ".json", ".csv", ".yaml", ".npz"}
 
-#: Records about the phase itself, and files that commands add to a finished phase.
-_NOT_HANDED_OVER = {"done.json", "started.json", "predictions.csv"}
+#: Records about the phase itself, what its dashboards show, and files that commands add to a finished phase.
+_NOT_HANDED_OVER = {"done.json", "started.json", "shown.json", "predictions.csv"}
 
 #: Hexadecimal digits that name a version of a phase in the records of later ones.
 SHORT = 16

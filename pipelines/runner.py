@@ -20,6 +20,7 @@ from handful.freed_memory import hand_back_memory
 from handful.networks import build_classifier
 from handful.tensor_files import read_once
 from lightning_modules import TrainedModule
+from lightning_modules.schedules import check_closures
 from pipelines.build import build_callbacks, build_datamodule, build_phase, plain
 from pipelines.config import PhaseConfig, Pipeline
 from pipelines.find_run import check_run_dir
@@ -185,6 +186,12 @@ class Runner:
                 self._needs_validation += watched.needs_validation
                 self._stands_in += watched.stands_in
             self._processes = try_trainer(key, self.pipeline, phase, PhaseFolder(self.folder / name))
+            if isinstance(what, Train) and (factory := getattr(what.module, "optimizer_factory", None)) is not None:
+                accumulated = {**self.pipeline.trainer, **phase.trainer}.get("accumulate_grad_batches") or 1
+                try:
+                    check_closures(factory, accumulated, self._processes)
+                except UserError as error:
+                    raise UserError(f"{key}: {error}") from error
             before[name] = what.leaves
 
     def _check_images(self, datamodule: HandfulDataModule) -> None:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from handful.atomic import write_json
 from handful.errors import UserError
 from handful.report.csv_file import read_csv
 from pipelines.finished_run import Run
-from pipelines.phases.dashboards import SHOWN as ONCE
+from pipelines.phases.dashboards import SHOWN as SHOWN_BY_PHASE
 from pipelines.records import read_json
 from pipelines.summary_content import MEASURES
 from pipelines.summary_run import SHOWN, SUMMARY
@@ -188,7 +190,11 @@ def _of_phases(run: Run, kind: str) -> list[str]:
     """Names of what phases that train nothing logged once: measures, tables or pictures; not the path's points."""
     found: list[str] = []
     for folder in _folders(run):
-        kept = read_json(folder / ONCE, "remove it; panels of this phase are then left out")
+        try:
+            kept = read_json(folder / SHOWN_BY_PHASE, "its panels are left out")
+        except UserError as error:
+            rank_zero_warn(str(error))
+            continue
         names = kept.get(kind) if isinstance(kept, dict) else None
         if isinstance(names, list):
             found += [one for one in names if isinstance(one, str) and not one.startswith("path/")]

@@ -115,10 +115,11 @@ def tiny_run(own_cache, tmp_path_factory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def without_report() -> Iterator[None]:
-    """Pipelines of a module end without their report, a third of their seconds; those of forked processes, too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.commands.pipeline._write_report", lambda pipeline, folder: None)
+def without_report(tiny_run) -> Iterator[None]:
+    """Pipelines of a module end without report and summary; the session's `tiny_run`, made before, has its own."""
+    from tests.helpers.pipeline import without_reports
+
+    with without_reports():
         yield
 
 

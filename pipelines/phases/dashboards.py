@@ -70,11 +70,16 @@ def _each(context: Context, what: str, send: Callable[[Logger], None]) -> None:
 
 
 def _note(context: Context, kind: str, names: Sequence[str]) -> None:
-    """Keep the names, from which a workspace makes its panels."""
+    """Keep the names, from which a workspace makes its panels; a failure is a warning."""
     file = context.folder.path / SHOWN
-    known: dict[str, list[str]] = {}
-    if file.is_file():
-        with contextlib.suppress(ValueError):  # of a phase that was killed while it wrote
-            known = read_json(file)
-    known[kind] = list(dict.fromkeys([*known.get(kind, []), *names]))
-    write_json(file, known)
+
+    def write() -> None:
+        known: Any = None
+        if file.is_file():
+            with contextlib.suppress(ValueError):  # damaged; it is made anew
+                known = read_json(file)
+        before = known if isinstance(known, dict) else {}
+        listed = {one: [*map(str, found)] for one, found in before.items() if isinstance(found, list)}
+        write_json(file, listed | {kind: list(dict.fromkeys([*listed.get(kind, []), *names]))})
+
+    attempt(context.trainer, f"{SHOWN} of {context.folder.name}", write)

@@ -55,7 +55,10 @@ def tiny_config(**changes) -> dict:
 
 @contextmanager
 def without_reports() -> Iterator[None]:
-    """Pipelines of this process and of those forked from it end with their phases: a report takes a third as long."""
+    """Pipelines of this process and of those forked from it end with their phases.
+
+    The report and the summary on the dashboards take a third of a small run.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipelines.commands.pipeline._write_report", lambda pipeline, folder: None)
         yield

@@ -3,6 +3,7 @@
 import itertools
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from handful.errors import UserError
 from lightning_modules import WarmupCosine
-from lightning_modules.schedules import _own_interval, check_optimizer, configured, follows_length
+from lightning_modules.schedules import _own_interval, check_closures, check_optimizer, configured, follows_length
 from pipelines.build import build_phase
 from pipelines.cli import main
 from pipelines.parse import parse_pipeline
@@ -281,6 +282,8 @@ def test_a_warm_up_beside_another_schedule_counts_batches_too():
         assert _own_interval(chained, module) == "step"
 
 
+#: What an optimizer needs to know of a Trainer.
+ONE = SimpleNamespace(accumulate_grad_batches=1, world_size=1)
 OPTIMIZERS = {name: kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)} | {
     "Optimizer": torch.optim.Optimizer
 }
@@ -298,7 +301,7 @@ def test_every_optimizer_trains_or_is_refused_in_a_sentence(name):
     check_optimizer(built, None, rates=(None, None))
     network = torch.nn.Linear(2, 2)
     groups = [{"params": [network.weight]}, {"params": [network.bias]}]
-    optimizer = configured(None, groups, built, None)
+    optimizer = configured(SimpleNamespace(trainer=ONE), groups, built, None)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
     assert len(optimizer.param_groups) == (1 if name == "LBFGS" else 2)
 
@@ -306,3 +309,28 @@ def test_every_optimizer_trains_or_is_refused_in_a_sentence(name):
 def test_an_optimizer_of_one_group_and_a_rate_of_the_head():
     with pytest.raises(UserError, match="parameter groups"):
         check_optimizer(torch.optim.LBFGS, None, rates=(None, 0.1))
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adadelta", "ASGD", "Rprop", "RMSprop"])
+def test_options_for_a_gpu_are_not_tried_on_the_cpu(name):
+    check_optimizer(partial(OPTIMIZERS[name], lr=0.01, capturable=True), None, rates=(None, None))
+
+
+@pytest.mark.parametrize(
+    "options", [{"line_search_fn": "foo"}, {"history_size": 0}, {"history_size": -1}, {"max_iter": 0}]
+)
+def test_options_that_lbfgs_looks_at_in_a_step_are_refused_before(options):
+    with pytest.raises(UserError):
+        check_optimizer(partial(torch.optim.LBFGS, **options), None, rates=(None, None))
+    check_optimizer(partial(torch.optim.LBFGS, line_search_fn="strong_wolfe"), None, rates=(None, None))
+
+
+def test_lbfgs_is_refused_where_later_computations_of_a_step_have_other_gradients(tmp_path):
+    phase = {"class_path": "Dense", "init_args": {"optimizer": spec("LBFGS", lr=0.1)}}
+    config = tiny_config(phases={"dense": {"module": phase, "max_epochs": 1}})
+    for options, said in (({"accumulate_grad_batches": 2}, "accumulate_grad_batches"), ({"devices": 2}, "one process")):
+        path = write_config(tmp_path, **config | {"trainer": config["trainer"] | options})
+        with pytest.raises(UserError, match=rf"phases.dense: optimizer: LBFGS .* {said}"):
+            Runner(parse_pipeline(["--config", str(path), "--run_dir", str(tmp_path / "run")])[0]).run()
+    assert not (tmp_path / "run").exists()
+    check_closures(torch.optim.SGD, 4, 4)

@@ -1,12 +1,14 @@
 """A saved W&B workspace: every panel is of something that the run logged, and nothing is sent without a login."""
 
 import json
+import shutil
 
 import pytest
 
 from handful.errors import UserError
 from pipelines.cli import main
 from pipelines.finished_run import Run
+from pipelines.phase_folder import PhaseFolder
 from pipelines.workspace import build_workspace, workspace
 from tests.helpers.finished_run import write_run
 from tests.helpers.pipeline import tiny_config, write_config
@@ -109,6 +111,16 @@ def test_a_dry_run_writes_what_would_be_saved(run):
     for key in ("attribution/cam", "val/diversity@5", "path/density", "dense/accuracy", "class_filters", "birds"):
         assert key in text, key
     json.loads(text)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"measures": 5}', None])
+def test_names_of_a_phase_that_are_damaged_cost_their_panels_and_no_more(run, content, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    file = tmp_path / "run/filters/shown.json"
+    file.unlink() if content is None else file.write_text(content)
+    sections = [section.name for section in build_workspace(Run(tmp_path / "run"), "me", "b", "H").sections]
+    assert "Training" in sections
+    PhaseFolder(tmp_path / "run/filters").verify()
 
 
 def test_without_a_login_nothing_is_sent(run, monkeypatch, tmp_path):

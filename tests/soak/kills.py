@@ -36,7 +36,11 @@ def _batches(phase: dict[str, Any]) -> dict[str, Any]:
 
 
 def configs() -> dict[str, dict[str, Any]]:
-    """The pipelines, each of a few seconds."""
+    """The pipelines, each of a few seconds.
+
+    The three kinds, and trainings whose steps have more state: accumulated and clipped gradients in bf16 under one
+    cycle and under a plateau; LBFGS.
+    """
     options = {"monitor": "val/loss", "patience": 1, "min_delta": 100}
     early = {"class_path": "EarlyStopping", "init_args": options}
     sldd = tiny_config()
