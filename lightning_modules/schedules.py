@@ -256,7 +256,8 @@ def configured(
         built = _optimizer(optimizer, list(parameters))
     except ValueError as error:
         raise UserError(f"the optimizer cannot be built: {error}") from error
-    check_closures(optimizer, module.trainer.accumulate_grad_batches, module.trainer.world_size)
+    if isinstance(built, LBFGS):
+        check_closures(optimizer, module.trainer.accumulate_grad_batches, module.trainer.world_size)
     if lr_scheduler is None:
         return built
     schedule = _build(lr_scheduler, built, lambda by: _length(module.trainer, by), interval)

@@ -1,6 +1,5 @@
 """What a test leaves behind in its process is found, named and put back."""
 
-import faulthandler
 import logging
 import os
 import signal
@@ -75,20 +74,24 @@ def test_a_setting_that_is_still_changed_is_named(said, context):
     assert before.left() == []
 
 
-def test_a_handler_that_python_has_not_set_stays(tmp_path):
-    """As faulthandler's of SIGABRT: a leak of another kind neither takes its place nor fails for it."""
+def test_a_handler_that_python_has_not_set_stays():
+    """As faulthandler's of SIGABRT: a leak of another kind neither takes its place nor fails for it.
 
-    def work():
-        forked.write_to(os.open(tmp_path / "said", os.O_WRONLY | os.O_CREAT))
-        faulthandler.enable()
-        before = ProcessState()
-        before.settings["signal handlers"]["SIGUSR2"] = None  # how Python calls one that C has set
-        os.environ["LEFT"] = "x"
-        assert "LEFT" in before.left()[0]
-        os.abort()
-
-    assert forked.wait([forked.fork(work)], 200) == [-signal.SIGABRT]
-    assert "Fatal Python error: Aborted" in (tmp_path / "said").read_text()
+    In a process of its own: in this one, earlier tests may have set the handler by Python.
+    """
+    code = (
+        "import faulthandler, os, sys\n"
+        "from tests.helpers.process_state import ProcessState\n"
+        "faulthandler.enable()\n"
+        "before = ProcessState()\n"
+        "before.settings['signal handlers']['SIGUSR2'] = None\n"  # how Python calls one that C has set
+        "os.environ['LEFT'] = 'x'\n"
+        "assert 'LEFT' in before.left()[0]\n"
+        "os.abort()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    assert ended.returncode == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in ended.stderr
 
 
 def test_a_fixture_whose_end_fails_leaves_nothing_to_the_next_test(tmp_path):
