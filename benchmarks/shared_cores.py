@@ -1,4 +1,4 @@
-"""A training on a CPU alone and beside another one, with threads that wait asleep and with threads that wait awake.
+"""A training on a CPU alone and beside another one, with threads that soon wait asleep (GOMP_SPINCOUNT=1000) or awake.
 
 `python -m benchmarks.shared_cores` times training steps in processes of their own, each way in turns. Alone, the
 machine must be idle; beside another, two trainings run at the same time, both the same way. Ratios are of medians over
@@ -47,10 +47,10 @@ def measure(backbone: str, batch: int, side: int, steps: int) -> float:
 
 def in_processes(network: tuple[Any, ...], asleep: bool, processes: int) -> float:
     """The mean over as many trainings that run at the same time."""
-    code = "import os, json, sys\n"
-    code += "from handful.thread_waits import sleep_between_products\n" + "sleep_between_products()\n" * asleep
-    code += "from benchmarks.shared_cores import measure\nprint(json.dumps(measure(*json.loads(sys.argv[1]))))"
+    code = "import json, sys\nfrom benchmarks.shared_cores import measure\n"
+    code += "print(json.dumps(measure(*json.loads(sys.argv[1]))))"
     environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    environment |= {"GOMP_SPINCOUNT": "1000"} if asleep else {}
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code, json.dumps(network)], env=environment, stdout=subprocess.PIPE, text=True

@@ -19,7 +19,6 @@ from handful.errors import UserError, did_you_mean
 from handful.freed_memory import keep_freed_memory
 from handful.progress import clear_bars, print_line
 from handful.text import safe_text
-from handful.thread_waits import sleep_between_products
 from pipelines.commands.help import has_short_help, print_short_help
 from pipelines.commands.value_check import check_values
 from pipelines.configs import taken
@@ -80,7 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     with process_kept(), group_ended(), quietened():
         keep_freed_memory()
-        sleep_between_products()
         settle_cache_home()
         watch_parent()  # before imports of seconds: the process that started this one may be killed meanwhile
         run_command(lambda: _run(given or ["--help"]))
