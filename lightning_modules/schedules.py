@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -257,7 +257,10 @@ def configured(
     except ValueError as error:
         raise UserError(f"the optimizer cannot be built: {error}") from error
     if isinstance(built, LBFGS):
-        check_closures(optimizer, module.trainer.accumulate_grad_batches, module.trainer.world_size)
+        trainer = module.trainer
+        planned = [c for c in trainer.callbacks if isinstance(c, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
+        most = max((n for one in planned for n in one.scheduling.values()), default=1)
+        check_closures(optimizer, max(most, trainer.accumulate_grad_batches), trainer.world_size)
     if lr_scheduler is None:
         return built
     schedule = _build(lr_scheduler, built, lambda by: _length(module.trainer, by), interval)

@@ -283,7 +283,7 @@ def test_a_warm_up_beside_another_schedule_counts_batches_too():
 
 
 #: What an optimizer needs to know of a Trainer.
-ONE = SimpleNamespace(accumulate_grad_batches=1, world_size=1)
+ONE = SimpleNamespace(accumulate_grad_batches=1, world_size=1, callbacks=[])
 OPTIMIZERS = {name: kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)} | {
     "Optimizer": torch.optim.Optimizer
 }
@@ -334,3 +334,11 @@ def test_lbfgs_is_refused_where_later_computations_of_a_step_have_other_gradient
             Runner(parse_pipeline(["--config", str(path), "--run_dir", str(tmp_path / "run")])[0]).run()
     assert not (tmp_path / "run").exists()
     check_closures(torch.optim.SGD, 4, 4)
+
+
+def test_lbfgs_is_refused_where_batches_are_accumulated_in_later_epochs():
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False,
+                         callbacks=[pl.callbacks.GradientAccumulationScheduler({3: 2})])  # fmt: skip
+    groups = [{"params": [torch.nn.Parameter(torch.ones(1))]}]
+    with pytest.raises(UserError, match="accumulate_grad_batches"):
+        configured(SimpleNamespace(trainer=trainer), groups, torch.optim.LBFGS, None)
